@@ -1,0 +1,9 @@
+"""The errors a user can mend: what was expected, what came, what to do."""
+
+
+class LorateError(ValueError):
+    """A mistake in the input, the model or the options; the command line prints it and exits with 2."""
+
+
+class MissingExtraError(ImportError):
+    """An optional dependency is not installed; the message holds the line that installs it."""

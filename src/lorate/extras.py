@@ -1,0 +1,32 @@
+"""Optional dependencies: import them, or say which line installs them."""
+
+import importlib
+from types import ModuleType
+
+from lorate.errors import MissingExtraError
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: name to import, for example ``"matplotlib"``.
+        extra: the extra of lorate that installs it, for example ``"report"``.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: the module is not installed.
+
+    >>> require("not_a_module", extra="report")
+    Traceback (most recent call last):
+        ...
+    lorate.errors.MissingExtraError: not_a_module is not installed; type: pip install 'lorate[report]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+            raise  # the module is there, something that it needs is not: its own message says more
+        raise MissingExtraError(f"{error.name} is not installed; type: pip install 'lorate[{extra}]'") from error
