@@ -1,3 +1,50 @@
-"""LoRA fine-tuning with step sizes from theory."""
+"""LoRA fine-tuning with step sizes from theory: optimizers, a monitor, a report.
+
+>>> sorted(RATES)
+['adaptive', 'adaptive-loss', 'constant', 'normalized', 'theory']
+"""
+
+from typing import Any
+
+from lorate.adapters import LoraPair, find_pairs
+from lorate.errors import LorateError, MissingExtraError
+from lorate.measurement import Measurement
+from lorate.monitor import Alarm, Monitor
+from lorate.optim import LoraGradientDescent, Step, create_optimizer
+from lorate.rates import RATES, Rate, StepSizes, make_rate
 
 __version__ = "0.1.0"
+
+
+def for_trainer(*args: Any, **options: Any) -> dict[str, Any]:
+    """Arguments for a transformers Trainer; see `lorate.integrations.transformers.for_trainer`.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+    """
+    from lorate.extras import require
+
+    require("transformers", extra="hf")
+    from lorate.integrations.transformers import for_trainer as build
+
+    return build(*args, **options)
+
+
+__all__ = [
+    "RATES",
+    "Alarm",
+    "LoraGradientDescent",
+    "LoraPair",
+    "LorateError",
+    "Measurement",
+    "MissingExtraError",
+    "Monitor",
+    "Rate",
+    "Step",
+    "StepSizes",
+    "__version__",
+    "create_optimizer",
+    "find_pairs",
+    "for_trainer",
+    "make_rate",
+]

@@ -1,0 +1,213 @@
+"""Find the LoRA factors of a PEFT model: one pair (A, B) with its scaling for every adapted matrix.
+
+The layers are recognised by what they hold (``lora_A``, ``lora_B``, ``scaling``), so PEFT itself is not imported.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from lorate.errors import LorateError
+
+Kind = Literal["linear", "conv2d", "embedding"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoraPair:
+    """One adapted matrix ``W = W0 + scaling * B @ A``, with A and B as PEFT stores them.
+
+    Attributes:
+        name: path of the adapted layer in the model.
+        adapter: name of the PEFT adapter.
+        kind: ``"linear"``: A ``[r, n]``, B ``[m, r]``; ``"conv2d"``: A ``[r, C_in, kh, kw]``,
+            B ``[m, r / groups, 1, 1]``; ``"embedding"``: A ``[r, tokens]``, B ``[dim, r]``.
+        layer: PEFT's layer; ``layer.base_layer`` is the frozen one.
+        A: first factor.
+        B: second factor.
+        scaling: s, that is ``lora_alpha / r``, or ``lora_alpha / sqrt(r)`` with rsLoRA.
+        groups: blocks of a grouped convolution; block i is one product ``B_i @ A_i``.
+        dropout: probability with which PEFT drops the input of A.
+        dora: whether the layer is a DoRA layer, ``W = magnitude * direction(W0 + s B A)``.
+    """
+
+    name: str
+    adapter: str
+    kind: Kind
+    layer: nn.Module
+    A: nn.Parameter
+    B: nn.Parameter
+    scaling: float
+    groups: int = 1
+    dropout: float = 0.0
+    dora: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Number of rows of A: the rank r of the adapter."""
+        return self.A.shape[0]
+
+
+def factor_blocks(A: Tensor, B: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
+    """View a pair as stacks of plain matrices, one a group.
+
+    Args:
+        A: first factor, or its gradient or displacement, as PEFT stores it, ``[r, ...]``.
+        B: second factor likewise, ``[m, r / groups, ...]``.
+        groups: number of groups of the convolution, 1 for everything else.
+
+    Returns:
+        A as ``[groups, r / groups, n]`` and B as ``[groups, m / groups, r / groups]``.
+
+    >>> A, B = factor_blocks(torch.zeros(4, 3, 2, 2), torch.zeros(10, 2, 1, 1), groups=2)
+    >>> tuple(A.shape), tuple(B.shape)
+    ((2, 2, 12), (2, 5, 2))
+    """
+    blocks_A = A.reshape(groups, A.shape[0] // groups, -1)
+    blocks_B = B.reshape(groups, B.shape[0] // groups, -1)
+    return blocks_A, blocks_B
+
+
+def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
+    """List every LoRA pair of the active adapter, in the order of ``model.named_modules()``.
+
+    Args:
+        model: a PEFT model, or any module that holds PEFT's LoRA layers (``torch.compile`` included).
+        adapter: the adapter to take; the active one if not given.
+
+    Returns:
+        One pair an adapted matrix; never empty.
+
+    Raises:
+        LorateError: the model has no LoRA layer, the adapter is unknown, frozen, merged or switched off, or a layer
+            is of a kind for which ``W = W0 + s B A`` does not hold as trained here.
+    """
+    layers: list[tuple[str, Any]] = [
+        (_plain_name(name), module) for name, module in model.named_modules() if _is_lora_layer(module)
+    ]
+    if not layers:
+        raise LorateError(
+            "the model has no LoRA layers; wrap it first: peft.get_peft_model(model, peft.LoraConfig(...))"
+        )
+    adapter = adapter or _active_adapter([module for _, module in layers])
+    pairs = [pair for name, layer in layers if (pair := _pair(name, layer, adapter)) is not None]
+    if not pairs:
+        known = sorted({key for _, layer in layers for key in layer.scaling})
+        raise LorateError(f"no LoRA layer holds the adapter {adapter!r}; the model has: {', '.join(known)}")
+    _refuse_frozen(pairs)
+    _refuse_tied(pairs)
+    return pairs
+
+
+def rest_parameters(model: nn.Module, pairs: list[LoraPair]) -> dict[str, nn.Parameter]:
+    """Trainable parameters that are no LoRA factor: heads, ``modules_to_save``, magnitudes, biases.
+
+    Args:
+        model: the model that ``pairs`` came from.
+        pairs: what `find_pairs` returned.
+
+    Returns:
+        The parameters by name, in the model's order.
+    """
+    factors = {id(p) for pair in pairs for p in (pair.A, pair.B)}
+    return {
+        _plain_name(name): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in factors
+    }
+
+
+def _plain_name(name: str) -> str:
+    """Drop what torch.compile and DDP put in front of a name."""
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+
+def _is_lora_layer(module: nn.Module) -> bool:
+    return (
+        hasattr(module, "lora_A") and hasattr(module, "lora_B") and isinstance(getattr(module, "scaling", None), dict)
+    )
+
+
+def _active_adapter(layers: list[Any]) -> str:
+    active: list[str] = list(dict.fromkeys(name for layer in layers for name in layer.active_adapters))
+    if len(active) != 1:
+        raise LorateError(
+            f"expected one active adapter, found {len(active)} ({', '.join(active) or 'none'}); "
+            "choose one with model.set_adapter(name)"
+        )
+    return active[0]
+
+
+def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
+    """The pair of one layer, or None where the layer does not hold this adapter."""
+    if adapter not in layer.scaling:
+        return None
+    if layer.merged:
+        raise LorateError(f"the adapter is merged into {name}; call model.unmerge_adapter() before training")
+    if layer.disable_adapters:
+        raise LorateError(
+            f"the adapters of {name} are switched off; call model.enable_adapter_layers() before training"
+        )
+    variant = type(layer.lora_variant[adapter]).__name__ if adapter in getattr(layer, "lora_variant", {}) else None
+    if variant is not None and "Dora" not in variant:
+        raise LorateError(
+            f"{name} is a {variant} layer, which is not trained as W = W0 + s B A; "
+            "lorate supports plain LoRA, rsLoRA and DoRA"
+        )
+    kind, A, B, groups = _factors(name, layer, adapter)
+    dropout = dict(layer.lora_dropout.items()).get(adapter)
+    return LoraPair(
+        name=name,
+        adapter=adapter,
+        kind=kind,
+        layer=layer,
+        A=A,
+        B=B,
+        scaling=float(layer.scaling[adapter]),
+        groups=groups,
+        dropout=float(getattr(dropout, "p", 0.0)),
+        dora=variant is not None,
+    )
+
+
+def _factors(name: str, layer: Any, adapter: str) -> tuple[Kind, nn.Parameter, nn.Parameter, int]:
+    if adapter in layer.lora_embedding_A:
+        return "embedding", layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], 1
+    own_forward = type(layer).__name__ in ("MultiheadAttention", "ParamWrapper", "LoraParallelLinear")
+    first: Any = layer.lora_A[adapter]
+    second: Any = layer.lora_B[adapter]
+    if isinstance(layer.lora_A[adapter], nn.Conv2d) and not own_forward:
+        return "conv2d", first.weight, second.weight, second.groups
+    if isinstance(layer.lora_A[adapter], nn.Linear) and not own_forward:
+        return "linear", first.weight, second.weight, 1
+    what = type(layer).__name__ if own_forward else type(first).__name__
+    raise LorateError(
+        f"{name}: LoRA on {what} is not supported; lorate knows Linear, Conv2d and Embedding layers "
+        "(leave this layer out of target_modules)"
+    )
+
+
+def _refuse_frozen(pairs: list[LoraPair]) -> None:
+    frozen = [
+        f"{pair.name} ({'A' if not pair.A.requires_grad else 'B'})"
+        for pair in pairs
+        if not (pair.A.requires_grad and pair.B.requires_grad)
+    ]
+    if frozen:
+        raise LorateError(
+            f"{len(frozen)} of {len(pairs)} LoRA pairs are frozen, first {frozen[0]}; both factors must be trainable "
+            "(load adapters with is_trainable=True)"
+        )
+
+
+def _refuse_tied(pairs: list[LoraPair]) -> None:
+    """Two parameters over one storage would be moved twice a step."""
+    owner: dict[int, str] = {}
+    for pair in pairs:
+        for factor in (pair.A, pair.B):
+            address = factor.data_ptr()
+            if address and owner.setdefault(address, pair.name) != pair.name:
+                raise LorateError(
+                    f"{pair.name} and {owner[address]} share one LoRA factor; tied adapters are not supported "
+                    "(leave ensure_weight_tying off)"
+                )

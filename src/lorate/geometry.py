@@ -1,0 +1,102 @@
+r"""Lengths of adapters, and of what a displacement of the factors does to the weights.
+
+A displacement (D_A, D_B) moves the weight of a layer by a quadratic in the step size,
+
+$$ W(\eta) - W = \eta P + \eta^2 Q, \qquad P = s (D_B A + B D_A), \qquad Q = s D_B D_A . $$
+
+Their lengths follow from r×r Gram matrices at O((m + n) r²) a layer; no m×n matrix is formed.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Squared Frobenius norm of each tensor, accumulated in float32 at least.
+
+    Args:
+        tensors: any shapes, all on one device; may be empty.
+
+    Returns:
+        float64 values, shape ``[len(tensors)]``, on the tensors' device.
+
+    >>> squared_norms([torch.ones(2, 3), torch.full((4,), 2.0)]).tolist()
+    [6.0, 16.0]
+    """
+    if not tensors:
+        return torch.zeros(0, dtype=torch.float64)
+    precise = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    norms = torch._foreach_norm(list(tensors), 2, dtype=precise)
+    return torch.stack(norms).double().square()
+
+
+@dataclass(frozen=True)
+class DisplacementGram:
+    r"""Inner products of the first and second order parts of a displacement, one value a layer.
+
+    Attributes:
+        pp: $\|P\|^2$, shape ``[layers]``.
+        pq: $\langle P, Q \rangle$, shape ``[layers]``.
+        qq: $\|Q\|^2$, shape ``[layers]``.
+    """
+
+    pp: Tensor
+    pq: Tensor
+    qq: Tensor
+
+    def squared_length(self, step_size: float | Tensor) -> Tensor:
+        r"""Squared length of the weights' displacement, $\|\eta P + \eta^2 Q\|^2$, shape ``[layers]``."""
+        return step_size**2 * self.pp + 2 * step_size**3 * self.pq + step_size**4 * self.qq
+
+
+def displacement_gram(
+    A: Sequence[Tensor], B: Sequence[Tensor], D_A: Sequence[Tensor], D_B: Sequence[Tensor], scaling: Sequence[float]
+) -> DisplacementGram:
+    r"""Gram algebra of a displacement, batched over layers of one shape.
+
+    With the elementwise inner product $\langle X, Y \rangle$,
+
+    $$ \begin{aligned} \|P\|^2 &= s^2 (\langle D_B^T D_B, A A^T \rangle + 2 \langle D_B^T B, A D_A^T \rangle
+                   + \langle B^T B, D_A D_A^T \rangle) \\
+        \langle P, Q \rangle &= s^2 (\langle D_B^T D_B, A D_A^T \rangle + \langle B^T D_B, D_A D_A^T \rangle) \\
+        \|Q\|^2 &= s^2 \langle D_B^T D_B, D_A D_A^T \rangle . \end{aligned} $$
+
+    Args:
+        A: first factors, each ``[groups, r, n]`` (see `lorate.adapters.factor_blocks`).
+        B: second factors, each ``[groups, m, r]``.
+        D_A: displacements of A, same shapes.
+        D_B: displacements of B, same shapes.
+        scaling: s of each layer.
+
+    Returns:
+        One value a layer, float32 at least (float64 for float64 factors).
+    """
+    by_shape: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
+    for layer, (a, b) in enumerate(zip(A, B, strict=True)):
+        by_shape[tuple(a.shape), tuple(b.shape)].append(layer)
+    gram = torch.stack([_precise(A[0]).new_empty(len(A))] * 3)
+    for layers in by_shape.values():
+        rows = torch.stack([torch.cat((A[i], D_A[i]), dim=-2) for i in layers])
+        columns = torch.stack([torch.cat((B[i], D_B[i]), dim=-1) for i in layers])
+        squares = rows.new_tensor([scaling[i] ** 2 for i in layers], dtype=gram.dtype)
+        gram[:, layers] = squares * _contract(_precise(rows), _precise(columns))
+    return DisplacementGram(*gram)
+
+
+def _contract(rows: Tensor, columns: Tensor) -> Tensor:
+    """``(pp, pq, qq)`` without s², shape ``[3, layers]``, of [A; D_A] ``[layers, groups, 2r, n]`` and [B, D_B]."""
+    r = rows.shape[-2] // 2
+    outer, inner = rows @ rows.mT, columns.mT @ columns
+    AA, AD, DD = outer[..., :r, :r], outer[..., :r, r:], outer[..., r:, r:]
+    bb, bd, dd = inner[..., :r, :r], inner[..., :r, r:], inner[..., r:, r:]
+    pp = dd * AA + 2 * bd.mT * AD + bb * DD
+    pq = dd * AD + bd * DD
+    return torch.stack((pp, pq, dd * DD)).sum(dim=(-3, -2, -1))
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,1 @@
+"""lorate inside other people's training loops."""

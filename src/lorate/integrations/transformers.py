@@ -1,0 +1,134 @@
+"""lorate in the transformers Trainer, and so in TRL's trainers."""
+
+import os
+import warnings
+from typing import Any, Self
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lorate.errors import LorateError
+from lorate.integrations.loss_reader import LossReader
+from lorate.monitor import Alarm, Monitor
+from lorate.optim import LoraGradientDescent, create_optimizer
+
+
+class OptimizerFactory:
+    """What ``Trainer(optimizer_cls_and_kwargs=(X, kwargs))`` calls as ``X()(model, **kwargs)``.
+
+    The loss that some rules need reaches the optimizer through `LorateCallback`.
+    """
+
+    def __call__(self, model: nn.Module, **options: Any) -> LoraGradientDescent:
+        """Build the optimizer; options are those of `lorate.create_optimizer`."""
+        return create_optimizer(model, **options)
+
+
+class LorateCallback(TrainerCallback):
+    """Read the loss, record every step, raise alarms, add to the Trainer's log.
+
+    Added are ``eta``, ``stacked_norm`` and ``grad_norm``.
+
+    Args:
+        monitor: where the steps are recorded; one without a file if not given.
+
+    Raises:
+        LorateError: when training begins: ``max_grad_norm`` clips gradients that the rule must see whole, or the
+            Trainer does not run an optimizer of lorate.
+    """
+
+    def __init__(self, monitor: Monitor | None = None) -> None:
+        self.monitor = monitor or Monitor()
+        self._reader: LossReader | None = None
+
+    def first_in(self, trainer: Any) -> Self:
+        """Add this callback before all others of a trainer, so that its loggers (wandb, ...) get the values too."""
+        trainer.callback_handler.callbacks.insert(0, self)
+        return self
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        """Check the arguments that spoil a rule, or that never reach it; begin to read the loss."""
+        own = getattr(optimizer, "optimizer", optimizer)
+        if not isinstance(own, LoraGradientDescent):
+            raise LorateError(
+                f"the Trainer runs {type(own).__name__}, not an optimizer of lorate; "
+                "pass Trainer(..., **lorate.for_trainer(rate=...))"
+            )
+        if args.max_grad_norm and not own.rate.allows_clipping:
+            raise LorateError(
+                f"max_grad_norm={args.max_grad_norm} clips the gradient before rate {own.rate.name!r} sees it; "
+                "set max_grad_norm=0"
+            )
+        for name, default in (("learning_rate", 5e-5), ("weight_decay", 0.0)):
+            if getattr(args, name) != default:
+                warnings.warn(
+                    f"TrainingArguments.{name} does not reach lorate's optimizer; give lr= to lorate.for_trainer",
+                    stacklevel=2,
+                )
+        self._reader = LossReader(model, own)
+        scaler = getattr(optimizer, "scaler", None)
+        if scaler is not None:
+            self._reader.loss_scale = scaler.get_scale
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Record the step; stop the run if the monitor says so."""
+        assert self._reader is not None
+        samples, tokens = self._reader.take()
+        for alarm in self.monitor.update(self._reader.optimizer, samples=samples, tokens=tokens):
+            self.on_alarm(alarm)
+        if self.monitor.should_stop:
+            control.should_training_stop = True
+
+    def on_alarm(self, alarm: Alarm) -> None:
+        """What happens at an alarm: a Python warning; override it to do more."""
+        warnings.warn(f"{alarm.message} {alarm.remedy}", stacklevel=2)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """Add what the Trainer cannot know: it logs the multiplier, never the step size in force."""
+        record = self.monitor.record
+        if record is None or logs is None or "loss" not in logs:
+            return
+        values = {name: record[name] for name in ("eta", "stacked_norm", "grad_norm")}
+        logs.update(values)
+        state.log_history[-1].update(values)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the monitor's files and take the hook off the model."""
+        self.monitor.close()
+        if self._reader is not None:
+            self._reader.remove()
+
+
+def for_trainer(
+    rate: str = "adaptive-loss", *, monitor: Monitor | str | os.PathLike[str] | None = None, **options: Any
+) -> dict[str, Any]:
+    """Arguments that make a transformers Trainer, or TRL's SFTTrainer, train with a rule of lorate.
+
+    Args:
+        rate: the rule.
+        monitor: a `Monitor`, or the directory for one; None records in memory only.
+        options: further options of `lorate.create_optimizer`, such as ``lr``.
+
+    Returns:
+        ``{"optimizer_cls_and_kwargs": ..., "callbacks": [...]}``.
+
+    Example::
+
+        args = TrainingArguments("out", max_grad_norm=0, lr_scheduler_type="constant")
+        trainer = Trainer(model, args, train_dataset=data, **lorate.for_trainer(rate="adaptive-loss"))
+    """
+    watcher = monitor if isinstance(monitor, Monitor) else Monitor(monitor)
+    return {
+        "optimizer_cls_and_kwargs": (OptimizerFactory, {"rate": rate, **options}),
+        "callbacks": [LorateCallback(watcher)],
+    }

@@ -1,0 +1,21 @@
+"""What an alarm is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["diverging", "non-finite", "stalled", "stuck-at-origin", "growing"]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that a person should know about the run, and what to do.
+
+    Attributes:
+        kind: one word for programs.
+        message: what was seen, in a sentence.
+        remedy: what to do, in a sentence.
+    """
+
+    kind: Kind
+    message: str
+    remedy: str

@@ -1,0 +1,137 @@
+"""The alarms' conditions: each a function of the run's history that returns an alarm or None.
+
+A history holds the records of the steps that were taken, oldest first; see `lorate.monitor.History`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lorate.monitor.alarm import Alarm
+from lorate.monitor.history import History, Record
+
+WINDOW = 10
+"""Steps over which the loss is averaged before it is compared."""
+
+
+def non_finite(record: Record) -> Alarm | None:
+    """The step was skipped because a loss, a gradient or the step itself was not finite."""
+    if record["skipped"] is None:
+        return None
+    return Alarm(
+        "non-finite",
+        f"Step {record['step']} was skipped: {record['skipped']}.",
+        "Look at the batch of this step; if it happens often, lower lr, or train in bfloat16 or float32.",
+    )
+
+
+def diverging(history: History) -> Alarm | None:
+    """The loss left its best level by more than its noise explains, or shot up from the start.
+
+    Averages over `WINDOW` steps are compared with the best such average so far. The rise must exceed a fifth of that
+    level and five standard errors, the noise of one step being estimated from successive differences.
+    """
+    losses = _losses(history.last(200))
+    first = history.first["loss"] if history.first else None
+    if first is not None and len(losses) >= 3 and min(losses[-2:]) > 3 * abs(first) and losses[-1] > losses[0]:
+        return _diverging(losses[-1], first)
+    if len(losses) < 2 * WINDOW:
+        return None
+    averages = np.convolve(losses, np.full(WINDOW, 1 / WINDOW), mode="valid")
+    best = float(averages[:-WINDOW].min())
+    noise = float(np.median(np.abs(np.diff(losses[:-WINDOW])))) / math.sqrt(2) / 0.6745
+    rise = float(averages[-1]) - best
+    if rise > max(0.2 * abs(best), 5 * noise * math.sqrt(2 / WINDOW)):
+        return _diverging(float(averages[-1]), best)
+    return None
+
+
+def _diverging(now: float, before: float) -> Alarm:
+    return Alarm(
+        "diverging",
+        f"The loss rose to {now:.3g} from {before:.3g}.",
+        "Lower lr three- to ten-fold, or use a rule that adapts, such as adaptive-loss.",
+    )
+
+
+def stalled(history: History) -> Alarm | None:
+    """The steps are too small to matter, though the gradient is not small.
+
+    To first order a step lowers the loss by the step size times the squared gradient norm. If that adds up to less
+    than a thousandth of the loss in 50 steps while the gradient has kept a fifth of its largest length, the rate is
+    what holds the run back.
+    """
+    records = history.last(50)
+    losses = _losses(records)
+    if len(records) < 50 or not losses or history.first is None:
+        return None
+    promised = sum(r["eta"] * r["scaled_grad_norm"] ** 2 for r in records)
+    gradient = float(np.median([r["scaled_grad_norm"] for r in records]))
+    largest = max(r["scaled_grad_norm"] for r in [history.first, *history.recent])
+    level = abs(float(np.mean(losses)))
+    if promised < 1e-3 * level and gradient > 0.2 * largest:
+        return Alarm(
+            "stalled",
+            f"The last 50 steps together can lower the loss by {promised / level:.1g} of its value at most.",
+            "Raise lr: try ten times as much.",
+        )
+    return None
+
+
+def stuck_at_origin(history: History) -> Alarm | None:
+    """The adapters are so small that their gradients vanish: the origin is stationary for every loss.
+
+    One factor is under a hundredth of the other (B starts at zero), or all are tiny, and the loss has not fallen by
+    half a percent since the start.
+    """
+    if history.first is None or history.count < 20:
+        return None
+    last = history.recent[-1]
+    small, large = sorted((last["a_norm"], last["b_norm"]))
+    losses = _losses(history.last(WINDOW))
+    if history.first["loss"] is None or not losses or (small > 0.01 * large and large > 0.1):
+        return None
+    fall = (history.first["loss"] - float(np.mean(losses))) / max(abs(history.first["loss"]), 1e-300)
+    if fall > 0.005:
+        return None
+    return Alarm(
+        "stuck-at-origin",
+        f"After {last['step']} steps ‖A‖ = {last['a_norm']:.2g} and ‖B‖ = {last['b_norm']:.2g}, and the loss "
+        "has not moved: near zero the gradient of the adapters vanishes.",
+        "Raise lr or lora_alpha, or start A larger (PEFT's default init does).",
+    )
+
+
+def growing(history: History) -> Alarm | None:
+    r"""The adapters keep growing: over the second half of a long run $\|V\|^2$ follows the sum of step sizes.
+
+    The exponent p of $\|V\|^2 \sim (\sum \eta)^p$ between the middle of the run and now is at least 0.3, and the norm
+    has grown by a tenth since the middle and threefold since the start.
+    """
+    if history.first is None or history.count < 200:
+        return None
+    first, last = history.first, history.recent[-1]
+    middle = history.near_step((first["step"] + last["step"]) / 2)
+    growth = last["stacked_norm"] / max(middle["stacked_norm"], 1e-300)
+    time = last["sum_eta"] / max(middle["sum_eta"], 1e-300)
+    if growth < 1.1 or time <= 1 or last["stacked_norm"] < 3 * first["stacked_norm"]:
+        return None
+    exponent = 2 * math.log(growth) / math.log(time)
+    if exponent < 0.3:
+        return None
+    return Alarm(
+        "growing",
+        f"The adapters' norm grew from {first['stacked_norm']:.3g} to {last['stacked_norm']:.3g} and does not settle "
+        f"(‖V‖² ~ (Σ η)^{exponent:.2g}).",
+        "Stop when the held-out loss no longer falls; weight decay or fewer steps keep adapters bounded.",
+    )
+
+
+CHECKS = (diverging, stuck_at_origin, stalled, growing)
+"""Conditions on the history, in order of urgency."""
+
+
+def _losses(records: Sequence[Record]) -> list[Any]:
+    return [record["loss"] for record in records if record["loss"] is not None]

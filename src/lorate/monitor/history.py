@@ -1,0 +1,43 @@
+"""A run's past at a bounded cost: the last records in full, the older ones ever more sparsely."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+class History:
+    """Records of the steps that were taken, for looking back over a short or a long span.
+
+    Args:
+        recent: how many of the last records are kept in full.
+        sparse: how many older ones are kept at most; when there are more, every second one goes.
+    """
+
+    def __init__(self, recent: int = 200, sparse: int = 512) -> None:
+        self.recent: deque[Record] = deque(maxlen=recent)
+        self.first: Record | None = None
+        self.count = 0
+        self._sparse: list[Record] = []
+        self._limit = sparse
+        self._every = 1
+
+    def add(self, record: Record) -> None:
+        """Take in the record of one step."""
+        self.first = self.first or record
+        self.count += 1
+        self.recent.append(record)
+        if self.count % self._every == 0:
+            self._sparse.append(record)
+        if len(self._sparse) > self._limit:
+            self._sparse = self._sparse[1::2]
+            self._every *= 2
+
+    def last(self, count: int) -> list[Record]:
+        """The last ``count`` records, or fewer if there are fewer."""
+        return list(self.recent)[-count:]
+
+    def near_step(self, step: float) -> Record:
+        """The kept record whose step is nearest."""
+        return min([*self._sparse, *self.recent], key=lambda record: abs(record["step"] - step))

@@ -1,0 +1,189 @@
+"""Watch an optimizer: one line a step on disk, alarms as they happen."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import torch
+
+from lorate.errors import LorateError
+from lorate.jsonl import JsonlWriter, iterate_jsonl
+from lorate.monitor.alarm import Alarm
+from lorate.monitor.checks import CHECKS, non_finite
+from lorate.monitor.history import History
+from lorate.monitor.record import layer_record, step_record
+from lorate.optim import LoraGradientDescent, Step
+from lorate.optim.layout import Layer
+
+OnAlarm = Literal["warn", "stop", "halve"]
+LAYERS_EVERY = 10
+REPEAT_AFTER = 100
+"""An alarm that goes on is raised again after this many steps."""
+
+
+class Monitor:
+    """Record every step of a run and raise alarms.
+
+    Writes ``metrics.jsonl`` (see `lorate.monitor.record.step_record`) and ``layers.jsonl`` (norms of each layer, every
+    10 steps) into a directory, each line flushed as it is written. Memory stays bounded however long the run is.
+
+    Args:
+        directory: where to write; made if missing. None keeps nothing on disk.
+        on_alarm: ``"warn"``: only report. ``"stop"``: set `should_stop` at a diverging or non-finite alarm.
+            ``"halve"``: halve the step size at such an alarm, for the rest of the run.
+        resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts anew.
+
+    Attributes:
+        should_stop: whether the training loop should end now.
+        record: the last record.
+
+    Raises:
+        LorateError: the directory holds records and ``resume_at`` was not given, or ``on_alarm`` is unknown.
+
+    Example, in a plain loop::
+
+        with Monitor("runs/one") as monitor:
+            for batch in batches:
+                loss = model(batch).loss
+                loss.backward()
+                optimizer.step(loss=loss)
+                optimizer.zero_grad()
+                for alarm in monitor.update(optimizer, samples=len(batch)):
+                    print(alarm.message, alarm.remedy)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        on_alarm: OnAlarm = "warn",
+        resume_at: int | None = None,
+    ) -> None:
+        if on_alarm not in get_args(OnAlarm):
+            raise LorateError(f"on_alarm must be one of {', '.join(get_args(OnAlarm))}, got {on_alarm!r}")
+        self.on_alarm = on_alarm
+        self.should_stop = False
+        self.record: dict[str, Any] | None = None
+        self.samples = 0
+        self.tokens = 0
+        self._history = History()
+        self._raised: dict[str, int] = {}
+        self._step: Step | None = None
+        self._layer_table: list[Layer] = []
+        self._started = time.monotonic()
+        self._metrics: JsonlWriter | None = None
+        self._layers: JsonlWriter | None = None
+        if directory is not None:
+            self._open(Path(directory), resume_at)
+
+    def _open(self, directory: Path, resume_at: int | None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        metrics, layers = directory / "metrics.jsonl", directory / "layers.jsonl"
+        if resume_at is None and metrics.exists() and metrics.stat().st_size:
+            raise LorateError(f"{metrics} holds the records of a run; give another directory, or resume_at=step")
+        self._metrics, self._layers = JsonlWriter(metrics), JsonlWriter(layers)
+        if resume_at is not None:
+            self._metrics.truncate_after(resume_at)
+            self._layers.truncate_after(resume_at)
+            for record in iterate_jsonl(metrics):
+                self._recall(record)
+
+    def _recall(self, record: dict[str, Any]) -> None:
+        """Go on where a record of the interrupted run left off."""
+        if record["skipped"] is None:
+            self._history.add(record)
+        for alarm in record["alarms"]:
+            self._raised[alarm["kind"]] = record["step"]
+        self.record, self.samples, self.tokens = record, record["samples"], record["tokens"]
+        self._started = time.monotonic() - record["seconds"]
+
+    def update(self, optimizer: LoraGradientDescent, *, samples: int = 0, tokens: int = 0) -> list[Alarm]:
+        """Record the step that the optimizer has just taken.
+
+        Args:
+            optimizer: after ``optimizer.step()``.
+            samples: samples in the batch of this step.
+            tokens: tokens in it.
+
+        Returns:
+            The alarms that this step raised; empty most of the time.
+        """
+        if optimizer.last is None:
+            raise LorateError("monitor.update(optimizer) comes after optimizer.step(): no step was taken yet")
+        self.samples += samples
+        self.tokens += tokens
+        seconds = time.monotonic() - self._started
+        record = step_record(optimizer.last, samples=self.samples, tokens=self.tokens, seconds=seconds)
+        if record["skipped"] is None:
+            self._history.add(record)
+        alarms = self._alarms(record)
+        record["alarms"] = [asdict(alarm) for alarm in alarms]
+        self.record = record
+        if self._metrics is not None:
+            self._metrics.write(record)
+        self._step, self._layer_table = optimizer.last, optimizer.layers
+        if _layers_are_due(optimizer.last):
+            self._write_layers(optimizer.last)
+        if any(alarm.kind in ("diverging", "non-finite") for alarm in alarms):
+            self._react(optimizer)
+        return alarms
+
+    def watch(self, optimizer: LoraGradientDescent) -> torch.utils.hooks.RemovableHandle:
+        """Record every step of an optimizer from now on, without a call in the loop.
+
+        Returns:
+            A handle whose ``remove()`` ends it.
+        """
+
+        def update(*_: Any) -> None:
+            self.update(optimizer)
+
+        return optimizer.register_step_post_hook(update)
+
+    def close(self) -> None:
+        """Write the layers' norms at the last step, and close the files."""
+        if self._step is not None and not _layers_are_due(self._step):
+            self._write_layers(self._step)
+        for writer in (self._metrics, self._layers):
+            if writer is not None:
+                writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _alarms(self, record: Mapping[str, Any]) -> list[Alarm]:
+        fault = non_finite(record)
+        found = [fault] if fault else [alarm for check in CHECKS if (alarm := check(self._history)) is not None]
+        fresh = [alarm for alarm in found[:1] if self._is_due(alarm, record["step"])]
+        for alarm in fresh:
+            self._raised[alarm.kind] = record["step"]
+        return fresh
+
+    def _is_due(self, alarm: Alarm, step: int) -> bool:
+        """Every skipped step is told; other alarms only now and then while they go on."""
+        before = self._raised.get(alarm.kind)
+        return alarm.kind == "non-finite" or before is None or step - before >= REPEAT_AFTER
+
+    def _react(self, optimizer: LoraGradientDescent) -> None:
+        if self.on_alarm == "stop":
+            self.should_stop = True
+        elif self.on_alarm == "halve":
+            optimizer.dampen(0.5)
+
+    def _write_layers(self, step: Step) -> None:
+        if self._layers is None:
+            return
+        if self._layers.path.stat().st_size == 0:
+            names, scaling = [x.name for x in self._layer_table], [x.scaling for x in self._layer_table]
+            self._layers.write({"names": names, "scaling": scaling})
+        self._layers.write(layer_record(step))
+
+
+def _layers_are_due(step: Step) -> bool:
+    return step.number == 1 or step.number % LAYERS_EVERY == 0

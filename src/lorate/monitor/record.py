@@ -1,0 +1,52 @@
+"""The line that the monitor writes for each step."""
+
+from typing import Any
+
+import numpy as np
+
+from lorate.optim import Step
+
+
+def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dict[str, Any]:
+    r"""One step as plain numbers, ready for JSON.
+
+    Keys: ``step``, ``loss``, ``eta``, ``lr`` (multiplier), ``stacked_norm`` $\|V\|$, ``a_norm``, ``b_norm``,
+    ``grad_norm`` $\|\nabla J\|$, ``scaled_stacked_norm`` and ``scaled_grad_norm`` (each layer weighted with s and 1/s),
+    ``weight_grad_norm`` $\|\nabla_W Loss\|$ or None, ``sum_eta``, ``samples``, ``tokens``, ``seconds``, ``skipped``.
+
+    Args:
+        step: what the optimizer saw and did.
+        samples: training samples seen so far.
+        tokens: tokens seen so far, padding left out; 0 if the inputs are not text.
+        seconds: wall time since the start.
+    """
+    m = step.measurement
+    return {
+        "step": step.number,
+        "loss": m.loss,
+        "eta": step.eta,
+        "lr": step.lr,
+        "stacked_norm": m.stacked_norm,
+        "a_norm": float(np.sqrt(m.A_sq.sum())),
+        "b_norm": float(np.sqrt(m.B_sq.sum())),
+        "grad_norm": m.gradient_norm,
+        "scaled_stacked_norm": m.scaled_stacked_norm,
+        "scaled_grad_norm": m.scaled_gradient_norm,
+        "weight_grad_norm": m.weight_gradient_norm,
+        "sum_eta": step.sum_eta,
+        "samples": samples,
+        "tokens": tokens,
+        "seconds": round(seconds, 3),
+        "skipped": step.skipped,
+    }
+
+
+def layer_record(step: Step) -> dict[str, Any]:
+    """Norms of each layer at one step."""
+    m = step.measurement
+    return {
+        "step": step.number,
+        "a_norm": np.sqrt(m.A_sq).tolist(),
+        "b_norm": np.sqrt(m.B_sq).tolist(),
+        "grad_norm": np.sqrt(m.A_grad_sq + m.B_grad_sq).tolist(),
+    }

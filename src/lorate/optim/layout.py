@@ -1,0 +1,85 @@
+"""Param groups that remember which parameter is which factor of which layer.
+
+The optimizer finds A and B through its groups at every step and keeps no list of tensors: sharding replaces the
+entries of ``group["params"]`` after construction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from lorate.adapters import LoraPair
+from lorate.errors import LorateError
+
+Role = tuple[int, str] | None
+"""``(layer, "A")`` or ``(layer, "B")`` for a LoRA factor, None for any other parameter."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What stays of a LoRA pair without its tensors: plain values that survive pickling and sharding."""
+
+    name: str
+    scaling: float
+    groups: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter of the optimizer, seen at one step."""
+
+    parameter: Tensor
+    role: Role
+    group: dict[str, Any]
+
+
+def layers_of(pairs: Sequence[LoraPair]) -> list[Layer]:
+    """The plain description of each pair, in order."""
+    return [Layer(pair.name, pair.scaling, pair.groups) for pair in pairs]
+
+
+def param_groups(
+    pairs: Sequence[LoraPair], rest: Iterable[nn.Parameter], groups: Iterable[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer, each with a list ``roles`` beside its ``params``.
+
+    Args:
+        pairs: the LoRA pairs of the model.
+        rest: all other trainable parameters.
+        groups: groups of the user's own, in torch's form, for example
+            ``[{"params": [pair.B for pair in pairs], "lr": 4.0}]``; whatever they leave out forms one more group,
+            which comes first.
+
+    Returns:
+        The groups, without empty ones.
+
+    Raises:
+        LorateError: a group names a parameter twice, or one that is not trained.
+    """
+    roles: dict[int, Role] = {}
+    parameters: dict[int, nn.Parameter] = {}
+    for layer, pair in enumerate(pairs):
+        roles[id(pair.A)], roles[id(pair.B)] = (layer, "A"), (layer, "B")
+        parameters |= {id(pair.A): pair.A, id(pair.B): pair.B}
+    for parameter in rest:
+        roles[id(parameter)], parameters[id(parameter)] = None, parameter
+    own = [{**group, "params": list(group["params"])} for group in groups or ()]
+    for parameter in (p for group in own for p in group["params"]):
+        if parameters.pop(id(parameter), None) is None:
+            raise LorateError(
+                f"a param group holds a parameter of shape {tuple(parameter.shape)} that is frozen, stands in another "
+                "group too, or is not in the model"
+            )
+    result = [{"params": list(parameters.values())}, *own]
+    return [{**group, "roles": [roles[id(p)] for p in group["params"]]} for group in result if group["params"]]
+
+
+def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:
+    """Every parameter with its role and its group, as the groups stand now."""
+    return [
+        Slot(parameter, None if role is None else (role[0], role[1]), group)
+        for group in groups
+        for parameter, role in zip(group["params"], group["roles"], strict=True)
+    ]

@@ -1,0 +1,26 @@
+"""The paper's practical rule: the proved step without its constants."""
+
+from lorate.measurement import Measurement
+from lorate.rates.rate import Rate, StepSizes, safe_ratio, scale_correct
+
+
+class Adaptive(Rate):
+    r"""$\eta = a / (\|V\|^2 + \|\nabla Loss(W)\|)$.
+
+    V are all adapters stacked, each layer weighted by its scaling; $\nabla Loss(W)$ is the gradient of the
+    frozen weights (and of the other trainable parameters). Where both vanish the point is stationary and the step 0.
+
+    Source: arXiv 2512.18248, Section 4, "adaptive".
+    """
+
+    name = "adaptive"
+    formula = "η = a / (‖V‖² + ‖∇Loss(W)‖)"
+    guarantee = "the proved step up to its constant"
+    use_when = "the paper's rule; costs the frozen weights' gradient norm"
+    needs = frozenset({"weight-gradient"})
+
+    def step_sizes(self, measurement: Measurement) -> StepSizes:
+        """One step size, divided by each layer's scaling."""
+        assert measurement.weight_gradient_norm is not None
+        region = measurement.scaled_stacked_norm**2 + measurement.weight_gradient_norm
+        return scale_correct(safe_ratio(1.0, region), measurement.scaling)

@@ -1,0 +1,47 @@
+"""The paper's second practical rule: the loss in place of the frozen weights' gradient."""
+
+import math
+
+from lorate.errors import LorateError
+from lorate.measurement import Measurement
+from lorate.rates.rate import Rate, StepSizes, safe_ratio, scale_correct
+
+
+class AdaptiveLoss(Rate):
+    r"""$\eta = a / (\|V\|^2 + \sqrt{Loss})$.
+
+    A smooth loss bounded below by 0 has $\|\nabla Loss\| \le \sqrt{2 L\, Loss}$, so the root of the loss can
+    stand for the gradient of the frozen weights, and costs nothing.
+
+    Raises:
+        LorateError: the loss is negative or was not given.
+
+    Source: arXiv 2512.18248, Section 4, the rule called adapt2 there.
+
+    >>> from lorate.measurement import Measurement
+    >>> import numpy as np
+    >>> one = np.ones(1)
+    >>> AdaptiveLoss().step_sizes(Measurement(one, one, one, one, one, loss=4.0)).eta
+    0.25
+    """
+
+    name = "adaptive-loss"
+    formula = "η = a / (‖V‖² + √Loss)"
+    guarantee = "the proved step up to its constant, for losses bounded below by 0"
+    use_when = "first choice among the paper's rules: costs nothing"
+    needs = frozenset({"loss"})
+
+    def step_sizes(self, measurement: Measurement) -> StepSizes:
+        """One step size, divided by each layer's scaling."""
+        if measurement.loss is None:
+            raise LorateError(
+                "rate 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer the model's own "
+                "forward must return it, so no label smoothing and no compute_loss_func"
+            )
+        if measurement.loss < 0:
+            raise LorateError(
+                f"rate 'adaptive-loss' needs a loss that is never negative, got {measurement.loss:.4g}; "
+                "use rate 'normalized' or 'adaptive'"
+            )
+        region = measurement.scaled_stacked_norm**2 + math.sqrt(measurement.loss)
+        return scale_correct(safe_ratio(1.0, region), measurement.scaling)
