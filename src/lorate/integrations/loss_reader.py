@@ -12,34 +12,35 @@ from lorate.optim import LoraGradientDescent
 class LossReader:
     r"""Tell an optimizer the training loss of every step, though nobody passes it on.
 
-    Trainers scale the loss that a model returns before they differentiate it: by the number of micro-batches, or not
-    at all where the model has done so, by the number of processes, by the loss scale of float16. So the factor is not
-    assumed but read: the gradient that arrives at the returned loss is the factor itself. The training loss is the
-    sum over micro-batches of loss times factor.
+    Trainers scale the loss before they differentiate it: by the number of micro-batches, or of trained tokens, by the
+    number of processes, by the loss scale of float16. So nothing is assumed and the factor is read: the training loss
+    is linear in what the model returned (its ``loss``, or the tokens' ``log_probs`` in TRL), and a linear function is
+    the inner product of its argument with its gradient,
+
+    $$ J = \sum_{\text{micro-batches}} \langle x, \partial J / \partial x \rangle . $$
 
     Also counts what was trained on.
 
     Attributes:
-        samples: samples of the micro-batches since the last `take`.
         loss_scale: tells the float16 loss scale in force; 1 without one.
 
     Args:
-        model: the model whose forward returns the loss: as ``output.loss``, ``output["loss"]`` or first in a tuple.
+        model: the model whose forward returns ``loss`` (or a tuple that begins with it) or ``log_probs``.
         optimizer: gets the losses through ``record_loss``.
     """
 
     def __init__(self, model: nn.Module, optimizer: LoraGradientDescent) -> None:
         self.optimizer = optimizer
         self.loss_scale: Callable[[], float] = lambda: 1.0
-        self.samples = 0
+        self._samples = 0
         self._tokens: list[Tensor | int] = []
         hook = torch.compiler.disable(self._forward_hook)  # type: ignore[no-untyped-call]
         self._handle = model.register_forward_hook(hook, with_kwargs=True)
 
     def take(self) -> tuple[int, int]:
-        """Samples and tokens since the last call."""
-        samples, tokens = self.samples, sum(int(count) for count in self._tokens)
-        self.samples = 0
+        """Samples, and tokens without padding, since the last call."""
+        samples, tokens = self._samples, sum(int(count) for count in self._tokens)
+        self._samples = 0
         self._tokens.clear()
         return samples, tokens
 
@@ -48,34 +49,40 @@ class LossReader:
         self._handle.remove()
 
     def _forward_hook(self, model: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        loss = returned_loss(output)
-        if not (model.training and torch.is_grad_enabled()) or loss is None or not loss.requires_grad:
+        if not (model.training and torch.is_grad_enabled()):
             return
-        value = loss.detach()
-
-        def record(factor: Tensor) -> None:
-            self.optimizer.record_loss(value * factor.detach() / self.loss_scale())
-
-        loss.register_hook(record)  # type: ignore[no-untyped-call]
         self._count(args, kwargs)
+        for name in ("loss", "log_probs"):  # the gradient reaches the one that is trained on
+            value = returned(output, name)
+            if value is not None and value.requires_grad:
+                self._read_at_backward(value)
+
+    def _read_at_backward(self, value: Tensor) -> None:
+        kept = value.detach()
+
+        def record(gradient: Tensor) -> None:
+            share = (kept.double() * gradient.detach().double()).sum()
+            self.optimizer.record_loss(share / self.loss_scale())
+
+        value.register_hook(record)  # type: ignore[no-untyped-call]
 
     def _count(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The first tensor is the batch; text has an attention mask, or else every position counts."""
         inputs = [value for value in (*kwargs.values(), *args) if isinstance(value, Tensor) and value.dim() > 0]
         if inputs:
-            self.samples += inputs[0].shape[0]
+            self._samples += inputs[0].shape[0]
         if isinstance(kwargs.get("attention_mask"), Tensor):
             self._tokens.append(kwargs["attention_mask"].sum())
         elif isinstance(kwargs.get("input_ids"), Tensor):
             self._tokens.append(kwargs["input_ids"].numel())
 
 
-def returned_loss(output: Any) -> Tensor | None:
-    """The scalar loss in what a model returned, or None if there is none."""
+def returned(output: Any, name: str) -> Tensor | None:
+    """A tensor in what a model returned, by name; a tuple has its loss in front."""
     if isinstance(output, Mapping):
-        loss = output.get("loss")
-    elif isinstance(output, tuple) and output:
-        loss = output[0]
+        value = output.get(name)
+    elif isinstance(output, tuple):
+        value = output[0] if name == "loss" and output else None
     else:
-        loss = getattr(output, "loss", None)
-    return loss if isinstance(loss, Tensor) and loss.numel() == 1 else None
+        value = getattr(output, name, None)
+    return value if isinstance(value, Tensor) and (name != "loss" or value.numel() == 1) else None

@@ -67,8 +67,8 @@ class LorateCallback(TrainerCallback):
                 f"max_grad_norm={args.max_grad_norm} clips the gradient before rate {own.rate.name!r} sees it; "
                 "set max_grad_norm=0"
             )
-        for name, default in (("learning_rate", 5e-5), ("weight_decay", 0.0)):
-            if getattr(args, name) != default:
+        for name in ("learning_rate", "weight_decay"):
+            if getattr(args, name) != type(args).__dataclass_fields__[name].default:
                 warnings.warn(
                     f"TrainingArguments.{name} does not reach lorate's optimizer; give lr= to lorate.for_trainer",
                     stacklevel=2,

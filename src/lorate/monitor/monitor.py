@@ -144,12 +144,13 @@ class Monitor:
         return optimizer.register_step_post_hook(update)
 
     def close(self) -> None:
-        """Write the layers' norms at the last step, and close the files."""
+        """Write the layers' norms at the last step, and close the files; nothing happens the second time."""
         if self._step is not None and not _layers_are_due(self._step):
             self._write_layers(self._step)
         for writer in (self._metrics, self._layers):
             if writer is not None:
                 writer.close()
+        self._metrics = self._layers = None
 
     def __enter__(self) -> Self:
         return self

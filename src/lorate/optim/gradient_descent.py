@@ -118,7 +118,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if loss is None and self._losses:
-            loss = torch.stack([value.float() for value in self._losses]).sum()
+            loss = torch.stack([value.double() for value in self._losses]).sum()
         self._losses.clear()
         current = slots(self.param_groups)
         measured = measure(current, self.layers, loss, self._weight_gradient_norms())

@@ -1,0 +1,16 @@
+"""The command ``lorate``."""
+
+
+def main() -> None:
+    """Entry point: run a command, turn mistakes into one sentence and exit code 2."""
+    from lorate.extras import require
+
+    try:
+        require("typer", extra="cli")
+        require("rich", extra="cli")
+        require("yaml", extra="cli")
+    except ImportError as error:
+        raise SystemExit(f"lorate: {error}") from None
+    from lorate.cli.app import run
+
+    raise SystemExit(run())

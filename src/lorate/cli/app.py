@@ -1,0 +1,80 @@
+"""All commands together, and what happens when one fails."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import lorate
+from lorate.cli.console import stderr
+from lorate.cli.env import env
+from lorate.cli.report import report
+from lorate.cli.rules import rules
+from lorate.cli.train import train
+from lorate.errors import LorateError, MissingExtraError
+
+app = typer.Typer(
+    name="lorate",
+    help="Fine-tune with LoRA under step sizes from theory, and see whether it converges.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(train)
+app.command()(report)
+app.command()(rules)
+app.command()(env)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(lorate.__version__)
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 130 interrupted (go on with --resume)."
+)
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: words after ``lorate``; those of this process if not given.
+
+    Returns:
+        The exit code: 0 done, 1 stopped by an alarm or failed, 2 wrong input, 130 interrupted.
+    """
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except (LorateError, MissingExtraError) as error:
+        stderr.print(f"[bold red]lorate:[/] {_escaped(error)}", soft_wrap=True)
+        return 2
+    except typer.Abort:
+        stderr.print("[bold red]lorate:[/] interrupted")
+        return 130
+    except KeyboardInterrupt:
+        stderr.print("[bold red]lorate:[/] interrupted")
+        return 130
+    except BaseException as error:
+        # click's own: wrong options, --help
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show(sys.stderr)
+        return int(getattr(error, "exit_code", 2))
+    return result if isinstance(result, int) else 0
+
+
+def _escaped(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

@@ -1,0 +1,79 @@
+"""What a person sees while a run goes on."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from lorate.cli.console import stderr
+from lorate.monitor import Alarm
+from lorate.training import Listener
+from lorate.training.plan import Plan
+
+
+class TerminalListener(Listener):
+    """A line for each phase, a bar with loss, step size and adapter norm during training.
+
+    Where standard error is no terminal (a log file) a line is printed every tenth of the run instead of the bar.
+    """
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("[dim]left"),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+            disable=not stderr.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, figures="")
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def phase(self, text: str) -> None:
+        """Name what goes on now."""
+        self._progress.update(self._task, description=text, figures="")
+        if not stderr.is_terminal:
+            self._print(text)
+
+    def plan(self, plan: Plan) -> None:
+        """Say what will be trained."""
+        self._print(
+            f"Training {plan.trainable:,} of {plan.parameters:,} parameters in {plan.adapted_layers} layers on "
+            f"{plan.train_examples} records; {plan.eval_examples} held out."
+        )
+
+    def step(self, record: Mapping[str, Any], total: int) -> None:
+        """Move the bar."""
+        figures = f"loss {_short(record['loss'])}  η {_short(record['eta'])}  ‖V‖ {_short(record['stacked_norm'])}"
+        self._progress.update(self._task, completed=record["step"], total=total, figures=figures)
+        tenth = max(1, total // 10)
+        if not stderr.is_terminal and (record["step"] % tenth == 0 or record["step"] in (1, total)):
+            self._print(f"step {record['step']}/{total}  {figures}")
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Show an alarm above the bar."""
+        self._print(f"[bold yellow]Alarm:[/] {escape(alarm.message)} {escape(alarm.remedy)}")
+
+    def evaluation(self, step: int, loss: float, standard_error: float) -> None:
+        """Show a held-out loss above the bar."""
+        self._print(f"Held-out loss at step {step}: {loss:.4f} (± {standard_error:.4f} over examples)")
+
+    def _print(self, text: str) -> None:
+        self._progress.console.print(text, soft_wrap=True)
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

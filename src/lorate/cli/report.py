@@ -1,0 +1,28 @@
+"""``lorate report``: draw runs as one HTML page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorate.cli.console import stdout
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; several are drawn side by side.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The page to write; report.html in the run (of several: here) if not given."
+        ),
+    ] = None,
+) -> None:
+    """Draw one or several runs as one self-contained HTML page that opens offline.
+
+    An earlier report is replaced, any other file is left alone.
+
+    Examples: `lorate report runs/one`, `lorate report runs/one runs/two -o compare.html`
+    """
+    from lorate.report import write_report
+
+    stdout.print(f"Report: {write_report(runs, output)}", soft_wrap=True)

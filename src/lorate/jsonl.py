@@ -1,0 +1,150 @@
+"""Files with one JSON object a line: written as it happens, read whatever happened.
+
+:class:`JsonlWriter` appends and flushes, and can cut a file back to the step a run resumes from.
+:func:`read_jsonl` reads a file that may still be written to, or whose writer was killed; :func:`iterate_jsonl`
+does the same without holding the records (:mod:`lorate.report.downsampling` thins them out for drawing).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorate.runs.atomic import replacing
+from lorate.runs.strict_json import encode
+
+Record = dict[str, Any]
+
+# NaN and Infinity are not JSON, but Python's own writer makes them: read them as "no number".
+# One decoder for all lines: json.loads with an option would build one for each.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+
+class JsonlWriter:
+    """Append records to a file, one JSON object a line, each flushed as it is written.
+
+    The file is opened for appending. If its last line is incomplete (the earlier writer was killed), that
+    piece is removed first, so that it cannot run together with the next record.
+
+    Args:
+        path: the file; made if it is not there, its directory must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._mend_end()
+        self._file = self.path.open("ab")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record; non-finite numbers are written as null."""
+        self._file.write(encode(record).encode("utf-8") + b"\n")
+        self._file.flush()
+
+    def truncate_after(self, step: int) -> None:
+        """Drop the records whose ``"step"`` is greater than ``step``, in one atomic replacement.
+
+        After it a run that resumes from ``step`` writes each later step once. Records without a step (a
+        header line) stay; lines that cannot be read are dropped with the rest.
+        """
+        self._file.close()
+        try:
+            with replacing(self.path) as kept:
+                for record in iterate_jsonl(self.path):
+                    if not isinstance(record.get("step"), (int, float)) or record["step"] <= step:
+                        kept.write(encode(record).encode("utf-8") + b"\n")
+        finally:
+            self._file = self.path.open("ab")
+
+    def close(self) -> None:
+        """Close the file; writing afterwards is an error."""
+        self._file.close()
+
+    def __enter__(self) -> "JsonlWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _mend_end(self) -> None:
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return
+        with self.path.open("r+b") as file:
+            tail_start = _last_line_start(file)
+            file.seek(tail_start)
+            tail = file.read()
+            if tail and isinstance(_parse(tail), str):
+                file.truncate(tail_start)
+            elif tail:
+                file.write(b"\n")
+
+
+def _last_line_start(file: Any, block: int = 65536) -> int:
+    """Offset of the first byte after the last line break."""
+    end: int = file.seek(0, 2)
+    while end > 0:
+        start = max(0, end - block)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return int(start + found + 1)
+        end = start
+    return 0
+
+
+def _parse(line: bytes) -> Record | str:
+    """The record in a line, or what is wrong with it."""
+    try:
+        record = _DECODER.decode(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return "is not JSON"
+    return record if isinstance(record, dict) else "is not a JSON object"
+
+
+def iterate_jsonl(path: Path, problems: list[str] | None = None) -> Iterator[Record]:
+    """Read the records of a file one by one.
+
+    Nothing in the file raises: a line that holds no record is passed over, and a sentence about it with its
+    number is appended to ``problems``. A last line without its end is called incomplete: its writer is still
+    at work, or was killed. At most 20 lines are described one by one, the rest are counted.
+
+    Args:
+        path: the file; one that does not exist has no records.
+        problems: the list that the sentences are appended to.
+
+    Yields:
+        The records, in the order of the file.
+    """
+    if not path.exists():
+        return
+    bad = 0
+    found: list[str] = [] if problems is None else problems
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            record = _parse(line)
+            if isinstance(record, dict):
+                yield record
+            elif not line.endswith(b"\n"):
+                found.append(f"{path.name}, line {number}: the last line is incomplete and was left out.")
+            else:
+                bad += 1
+                if bad <= 20:
+                    found.append(f"{path.name}, line {number}: the line {record} and was left out.")
+    if bad > 20:
+        found.append(f"{path.name}: {bad - 20} more lines cannot be read and were left out.")
+
+
+@dataclass(frozen=True)
+class JsonlContent:
+    """The records of a file, and a sentence about each line that holds none."""
+
+    records: list[Record]
+    problems: list[str]
+
+
+def read_jsonl(path: Path) -> JsonlContent:
+    """Read a whole file; see :func:`iterate_jsonl` for what happens with damaged lines."""
+    problems: list[str] = []
+    return JsonlContent(list(iterate_jsonl(path, problems)), problems)

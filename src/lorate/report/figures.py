@@ -1,0 +1,243 @@
+"""Curves against steps: loss, step size, norms, gradient. Each function returns a matplotlib Figure.
+
+All take a sequence of tracks (:func:`lorate.report.track.track`); one track is drawn in its rule's colour, several
+ones are overlaid with a legend. Alarms are marked by triangles at the top, skipped steps by crosses at the bottom.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorate.report.palette import line_styles, rule_colour
+from lorate.report.style import ALARM, HEIGHT, MUTED, label_steps, new_figure, style, ticks_in_words
+from lorate.report.track import Track
+from lorate.report.words import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MARKS = ("alarm", "skipped step")
+LABELS = {
+    "loss": "loss",
+    "eta": "step size η",
+    "stacked_norm": "‖V‖",
+    "a_norm": "‖A‖",
+    "b_norm": "‖B‖",
+    "grad_norm": "‖∇J‖",
+    "weight_grad_norm": "‖∇Loss(W)‖",
+}
+
+
+def loss_figure(tracks: Sequence[Track]) -> "Figure":
+    """Training loss (thin), smoothed (thick), and held-out loss with one standard error each way.
+
+    The axis is logarithmic when the values are positive and span more than a factor 6.
+    """
+    with style():
+        figure, [axes] = _frame(tracks)
+        drawn: list[float] = []
+        for run, line in zip(tracks, line_styles([run.rule for run in tracks]), strict=True):
+            colour = rule_colour(run.rule)
+            steps, losses = run.curve("loss")
+            axes.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.4, label=_legend("every step", tracks))
+            smooth_steps, smooth, _ = run.smoothed("loss")
+            axes.plot(smooth_steps, smooth, color=colour, linestyle=line, label=_legend("smoothed", tracks, run))
+            where, held_out, errors = run.held_out()
+            if where:
+                axes.errorbar(
+                    where,
+                    held_out,
+                    yerr=errors,
+                    color=colour,
+                    linestyle="none",
+                    marker="o",
+                    markersize=4.5,
+                    capsize=2.5,
+                    elinewidth=1.2,
+                    label=_legend("held out", tracks),
+                    zorder=4,
+                )
+            drawn += _finite([*losses, *held_out])
+        log = bool(drawn) and min(drawn) > 0 and max(drawn) > 6 * min(drawn)
+        return _finish(figure, axes, tracks, "loss", log)
+
+
+def eta_figure(tracks: Sequence[Track]) -> "Figure":
+    """The step size in force, logarithmic."""
+    return _curve_figure(tracks, ["eta"], log=True)
+
+
+def norm_figure(tracks: Sequence[Track], keys: Sequence[str] = ("stacked_norm", "a_norm", "b_norm")) -> "Figure":
+    """The stacked norm ‖V‖ with its parts ‖A‖ and ‖B‖: together for one run, one panel each for several.
+
+    The axis is logarithmic when the largest value is more than 6 times the middle one (a run that diverges).
+    """
+    values = sorted(value for run in tracks for key in keys for value in _finite(run.curve(key)[1]))
+    return _curve_figure(tracks, list(keys), log=bool(values) and values[-1] > 6 * values[len(values) // 2] > 0)
+
+
+def gradient_figure(tracks: Sequence[Track]) -> "Figure":
+    """‖∇J‖, and ‖∇Loss(W)‖ when a single run measured it; logarithmic."""
+    keys = ["grad_norm"]
+    if len(tracks) == 1 and any(math.isfinite(value) for value in tracks[0].curve("weight_grad_norm")[1]):
+        keys.append("weight_grad_norm")
+    return _curve_figure(tracks, keys, log=True)
+
+
+def save_figure(figure: "Figure", path_without_suffix: Path) -> tuple[Path, Path]:
+    """Write a figure as SVG and as PNG (200 dots an inch), each replaced in one step.
+
+    Args:
+        figure: from a function of this module, or any other matplotlib Figure.
+        path_without_suffix: ``figures/loss`` makes ``figures/loss.svg`` and ``figures/loss.png``; a directory
+            that is missing is made.
+
+    Returns:
+        The two paths.
+    """
+    from lorate.runs import write_atomically
+
+    folder = path_without_suffix.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        path = folder / f"{path_without_suffix.name}.{kind}"
+        write_atomically(path, rendered(figure, kind, metadata))
+        written.append(path)
+    return written[0], written[1]
+
+
+def rendered(figure: "Figure", kind: str, metadata: dict[str, Any]) -> bytes:
+    """A figure as the bytes of an ``svg`` or ``png`` file."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    with style():
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _curve_figure(tracks: Sequence[Track], keys: list[str], log: bool) -> "Figure":
+    with style():
+        several = len(tracks) > 1
+        panels = keys if several else [keys[0]]
+        figure, all_axes = _frame(tracks, len(panels))
+        styles = line_styles([run.rule for run in tracks])
+        for axes, panel in zip(all_axes, panels, strict=True):
+            for run, line in zip(tracks, styles, strict=True):
+                for key, dash in [(panel, line)] if several else list(zip(keys, line_styles([""] * 3), strict=False)):
+                    steps, values = run.curve(key)
+                    if log:  # a logarithm has no place for zero
+                        values = [value if value > 0 else math.nan for value in values]
+                    axes.plot(
+                        steps,
+                        values,
+                        color=rule_colour(run.rule),
+                        linestyle=dash,
+                        label=_legend(LABELS[key], tracks, run),
+                    )
+            _finish(figure, axes, tracks, _axis_title(keys, panel, several), log, legend=axes is all_axes[-1])
+        return figure
+
+
+def _axis_title(keys: list[str], panel: str, several: bool) -> str:
+    return LABELS[panel] if several or len(keys) == 1 else "norm"
+
+
+def _frame(tracks: Sequence[Track], panels: int = 1) -> tuple["Figure", list["Axes"]]:
+    figure = new_figure(HEIGHT + (panels - 1) * 1.55 + 0.2 * _legend_rows(tracks))
+    return figure, [figure.add_subplot(panels, 1, place + 1) for place in range(panels)]
+
+
+def _legend_rows(tracks: Sequence[Track]) -> int:
+    if len(tracks) < 2:
+        return 0
+    return math.ceil(len(tracks) / _legend_columns(tracks))
+
+
+def _legend_columns(tracks: Sequence[Track]) -> int:
+    longest = max((len(printable(run.label, 44)) for run in tracks), default=0)
+    return 3 if longest <= 12 else 2 if longest <= 22 else 1
+
+
+def _legend(words: str, tracks: Sequence[Track], run: Track | None = None) -> str | None:
+    """The words for one run; for several the run's label on its main line, nothing on the others."""
+    if len(tracks) == 1:
+        return words
+    return printable(run.label, 44) if run else None
+
+
+def _finish(
+    figure: "Figure", axes: "Axes", tracks: Sequence[Track], ylabel: str, log: bool, legend: bool = True
+) -> "Figure":
+    """Scales, marks of alarms and skipped steps, labels and legend."""
+    from matplotlib.ticker import NullLocator
+
+    values = [y for line in axes.get_lines() for y in _finite(line.get_ydata())]
+    if not values:
+        axes.text(0.5, 0.5, "no values recorded", transform=axes.transAxes, ha="center", color=MUTED)
+        axes.yaxis.set_major_locator(NullLocator())
+    elif log and min(values) > 0:
+        axes.set_yscale("log")
+        if min(values) < 1e-6 * max(values):  # a few tiny values would squeeze all others into a corner
+            axes.set_ylim(bottom=1e-6 * max(values))
+        if max(values) < 1.2 * min(values):  # a constant: show the decade around it instead of its rounding
+            axes.set_ylim(min(values) / 3, max(values) * 3)
+    elif max(values) - min(values) < 1e-9 * max(abs(value) for value in values):
+        axes.set_ylim(min(values) - 0.1 * abs(min(values)) - 1e-12, max(values) + 0.1 * abs(max(values)) + 1e-12)
+    axes.margins(x=0.02)
+    _mark(axes, tracks)
+    label_steps(axes)
+    axes.set_title(ylabel, loc="left", pad=9)
+    if values:
+        ticks_in_words(axes.yaxis, axes.get_yscale() == "log")
+    handles, labels = axes.get_legend_handles_labels()
+    if legend and handles and (len(tracks) > 1 or len(handles) > 1):
+        columns = 3 if len(tracks) == 1 else _legend_columns(tracks)
+        order = _row_by_row(sorted(range(len(labels)), key=lambda place: labels[place] in _MARKS), columns)
+        figure.legend(
+            [handles[place] for place in order],
+            [labels[place] for place in order],
+            loc="outside lower left",
+            ncols=columns,
+        )
+    return figure
+
+
+def _row_by_row(items: list[int], columns: int) -> list[int]:
+    """The order in which a legend must be given its entries, to be read in rows: it fills column by column."""
+    return [item for column in range(columns) for item in items[column::columns]]
+
+
+def _mark(axes: "Axes", tracks: Sequence[Track]) -> None:
+    """Triangles for alarms and crosses for skipped steps; marks closer than a fiftieth of the axis are one."""
+    low, high = axes.get_xlim()
+    several = len(tracks) > 1
+    for height, marker, pick, words in (
+        (1.0, "v", Track.alarm_steps, _MARKS[0]),
+        (0.02, "x", Track.skipped_steps, _MARKS[1]),
+    ):
+        for run in tracks:
+            steps: list[float] = []
+            for step in pick(run):
+                if not steps or step - steps[-1] > (high - low) / 50:
+                    steps.append(step)
+            if steps:
+                axes.plot(
+                    steps,
+                    [height] * len(steps),
+                    transform=axes.get_xaxis_transform(),
+                    color=rule_colour(run.rule) if several else ALARM if marker == "v" else MUTED,
+                    marker=marker,
+                    markersize=4.5,
+                    linestyle="none",
+                    clip_on=False,
+                    zorder=5,
+                    label=None if several else words,
+                )
+
+
+def _finite(values: Any) -> list[float]:
+    return [float(value) for value in values if math.isfinite(float(value))]

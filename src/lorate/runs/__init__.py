@@ -1,0 +1,6 @@
+"""The run directory: what a training run leaves behind."""
+
+from lorate.runs.atomic import write_atomically
+from lorate.runs.directory import RunDirectory
+
+__all__ = ["RunDirectory", "write_atomically"]

@@ -1,0 +1,235 @@
+"""A run directory: create it without overwriting anything, open it, read and write its files."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lorate.errors import LorateError
+from lorate.extras import require
+from lorate.runs.atomic import write_atomically
+from lorate.runs.strict_json import encode
+
+
+class RunDirectory:
+    """The files of one training run, by name.
+
+    ``RunDirectory(path)`` only names the place; :meth:`create` makes a new run, :meth:`open` opens one that is
+    there. Every path handed out lies inside the directory, symbolic links resolved.
+
+    Args:
+        path: the directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, force: bool = False) -> "RunDirectory":
+        """Make an empty run directory.
+
+        Args:
+            path: where; parents are made as needed. An empty directory may be there already.
+            force: delete the run that stands there. Only a directory with a ``run.json`` written by lorate
+                is emptied; links in it are removed, what they point to stays.
+
+        Raises:
+            LorateError: the place is taken, or ``force`` would delete something that is no lorate run.
+        """
+        run = cls(path)
+        cls.check_free(path, force=force)
+        if run.path.is_dir() and any(run.path.iterdir()):
+            run._delete_content()
+        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @classmethod
+    def check_free(cls, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Say now what :meth:`create` would refuse later, and change nothing.
+
+        Raises:
+            LorateError: as for :meth:`create`.
+        """
+        run = cls(path)
+        if run.path.is_symlink() or (run.path.exists() and not run.path.is_dir()):
+            raise LorateError(f"{run.path} is not a directory; choose another name for the run.")
+        if not (run.path.is_dir() and any(run.path.iterdir())):
+            return
+        if not force:
+            raise LorateError(
+                f"{run.path} is not empty, and runs are never overwritten; continue the run with --resume, "
+                "choose another name with --output, or replace it with --force."
+            )
+        run._check_is_run()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
+        """Open an existing run.
+
+        Raises:
+            LorateError: there is no such directory, or it holds no ``run.json`` written by lorate.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise LorateError(f"There is no run directory {run.path}; give the --output of an earlier lorate train.")
+        run.read_run()
+        return run
+
+    def inside(self, name: str) -> Path:
+        """The path of a file of this run.
+
+        Raises:
+            LorateError: the name leads out of the run directory (``..``, an absolute path, a link).
+        """
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise LorateError(f"{name} leads out of the run directory {self.path}; use a name inside it.")
+        return path
+
+    @property
+    def run(self) -> Path:
+        """What was run, its status and its result."""
+        return self.inside("run.json")
+
+    @property
+    def config(self) -> Path:
+        """The resolved options, valid input for ``lorate train --config``."""
+        return self.inside("config.yaml")
+
+    @property
+    def metrics(self) -> Path:
+        """One record a step."""
+        return self.inside("metrics.jsonl")
+
+    @property
+    def layers(self) -> Path:
+        """Norms of each layer, every few steps."""
+        return self.inside("layers.jsonl")
+
+    @property
+    def evaluations(self) -> Path:
+        """Held-out losses."""
+        return self.inside("eval.jsonl")
+
+    @property
+    def samples(self) -> Path:
+        """Generations before and after."""
+        return self.inside("samples.json")
+
+    @property
+    def adapter(self) -> Path:
+        """The PEFT adapter."""
+        return self.inside("adapter")
+
+    @property
+    def checkpoints(self) -> Path:
+        """What ``--resume`` continues from."""
+        return self.inside("checkpoints")
+
+    @property
+    def readme(self) -> Path:
+        """How to load, merge and generate."""
+        return self.inside("README.md")
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.inside("report.html")
+
+    def write_run(self, info: Mapping[str, Any]) -> None:
+        """Write ``run.json``, replacing it in one step; non-finite numbers become null."""
+        write_atomically(self.run, encode(info, indent=2) + "\n")
+
+    def read_run(self) -> dict[str, Any]:
+        """Read ``run.json``.
+
+        Raises:
+            LorateError: the file is missing, cannot be read, or was not written by lorate.
+        """
+        try:
+            info = json.loads(self.run.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LorateError(f"{self.path} is no run of lorate: it holds no run.json.") from None
+        except (OSError, ValueError) as error:
+            raise LorateError(f"{self.run} cannot be read as JSON: {error}.") from None
+        if not isinstance(info, dict) or "lorate" not in info:
+            raise LorateError(f"{self.run} was not written by lorate: the entry 'lorate' is missing.")
+        return info
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.yaml``; only plain values (numbers, text, lists, maps) are allowed.
+
+        Raises:
+            LorateError: a value has a type that YAML does not know.
+        """
+        yaml = require("yaml", extra="cli")
+        try:
+            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        except yaml.YAMLError as error:
+            raise LorateError(f"The options cannot be written as YAML: {error}.") from None
+        write_atomically(self.config, text)
+
+    def read_config(self) -> dict[str, Any]:
+        """Read ``config.yaml``.
+
+        Raises:
+            LorateError: the file is missing or is not a map of options.
+        """
+        yaml = require("yaml", extra="cli")
+        try:
+            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LorateError(f"{self.path} holds no config.yaml.") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise LorateError(f"{self.config} cannot be read as YAML: {error}.") from None
+        if not isinstance(config, dict):
+            raise LorateError(f"{self.config} should hold one option a line, name: value.")
+        return config
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the run for this process, so that no other one writes to it or deletes it.
+
+        The hold ends with the block, or with the process however it ends. On systems without ``fcntl``
+        (Windows) nothing is held.
+
+        Raises:
+            LorateError: another process holds the run.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        with self.inside(".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise LorateError(
+                    f"{self.path} is in use by another process; wait for it, or choose another name with --output."
+                ) from None
+            yield
+
+    def _check_is_run(self) -> None:
+        try:
+            self.read_run()
+        except LorateError as error:
+            raise LorateError(
+                f"{self.path} is not deleted, because --force replaces only runs of lorate ({str(error).rstrip('.')}); "
+                "choose another name with --output."
+            ) from None
+
+    def _delete_content(self) -> None:
+        with self.in_use():
+            # run.json goes last: after an interruption --force still knows the directory as a run.
+            for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == "run.json"):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()

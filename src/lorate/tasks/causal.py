@@ -1,0 +1,40 @@
+"""What TRL's SFTTrainer needs of data and tokenizer, checked before it starts."""
+
+from typing import Any
+
+from lorate.errors import LorateError
+from lorate.tasks.kinds import RecordKind
+
+
+def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, max_length: int) -> None:
+    """Refuse what SFTTrainer would fail on later, or would train on without learning anything.
+
+    SFTTrainer takes ``prompt, completion``, ``messages`` and ``text`` records as they are. It needs a chat
+    template for messages and an end token for the others (which it appends), cuts from the end at
+    ``max_length``, and silently drops a prompt that leaves no room for its completion.
+
+    Args:
+        dataset: a part of :class:`lorate.tasks.data.LoadedData`.
+        record_kind: of its records.
+        tokenizer: of the model.
+        max_length: tokens a record is cut to.
+
+    Raises:
+        LorateError: the tokenizer lacks what the records need, or no record keeps any completion.
+    """
+    if record_kind == "messages":
+        if not tokenizer.chat_template:
+            raise LorateError(
+                "The data holds chat messages, but the model's tokenizer has no chat template: "
+                "use an instruct model, or prompt and completion records."
+            )
+        return
+    if tokenizer.eos_token is None:
+        raise LorateError("The model's tokenizer has no end token, which ends every record: use another model.")
+    if record_kind == "prompt-completion" and not any(
+        len(tokenizer(prompt)["input_ids"]) < max_length for prompt in dataset["prompt"]
+    ):
+        raise LorateError(
+            f"Every prompt alone fills the maximum of {max_length} tokens, so no completion is left to learn: "
+            "raise the maximum length."
+        )

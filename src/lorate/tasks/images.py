@@ -1,0 +1,70 @@
+"""Read an image folder: a sub-folder for each class."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+from lorate.errors import LorateError
+from lorate.tasks.records import Record, RecordSet
+
+
+def read_image_folder(path: Path) -> RecordSet:
+    """Read ``path/CLASS/image.png``; the names of the sub-folders are the labels.
+
+    Every image is decoded once, so that a damaged one is found before training. Files that start with a
+    dot and files of other kinds are skipped.
+
+    Raises:
+        LorateError: not a folder, no sub-folders, a class without images, or an image that does not open.
+    """
+    from PIL import Image
+
+    if not path.is_dir():
+        raise LorateError(f"{path}: image classification reads a folder with a sub-folder of images a class.")
+    suffixes = set(Image.registered_extensions())
+    records = []
+    for folder in _visible(path):
+        if not folder.is_dir():
+            continue
+        files = [file for file in _visible(folder) if file.suffix.lower() in suffixes]
+        if not files:
+            raise LorateError(f"{folder} holds no images: every class needs at least one.")
+        records += [_record(file, folder.name) for file in files]
+    if not records:
+        raise LorateError(f"{path} holds no images: expected a sub-folder of images for each class.")
+    return RecordSet(str(path), "labelled-image", records)
+
+
+def image_record(content: bytes, image: dict[str, Any], label: str, where: str) -> Record:
+    """A checked record of one image.
+
+    Args:
+        content: the encoded file.
+        image: what the ``Image`` feature of datasets stores: ``{"path": ..., "bytes": ...}``.
+        label: name of the class.
+        where: for errors.
+
+    Raises:
+        LorateError: the content is no image that Pillow can decode.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise LorateError(f"{where}: not a readable image ({type(error).__name__}).") from error
+    return Record({"image": image, "label": label}, where, hashlib.sha256(content).hexdigest())
+
+
+def _record(file: Path, label: str) -> Record:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise LorateError(f"{file} cannot be read: {error.strerror or error}.") from error
+    return image_record(content, {"path": str(file), "bytes": None}, label, str(file))
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -1,0 +1,83 @@
+"""Held-out loss before, during and after, example by example, so that a change has a standard error."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lorate.jsonl import JsonlWriter
+from lorate.tasks import example_losses
+
+
+@dataclass(frozen=True)
+class Change:
+    """How the held-out loss changed, from the same examples before and after.
+
+    Attributes:
+        before: mean loss before training.
+        after: mean loss after.
+        standard_error: of the mean difference; NaN for a single example.
+        examples: how many.
+    """
+
+    before: float
+    after: float
+    standard_error: float
+    examples: int
+
+    @property
+    def relative(self) -> float:
+        """Change as a part of the loss before; negative is better."""
+        return (self.after - self.before) / abs(self.before) if self.before else math.nan
+
+
+def paired_change(before: Tensor, after: Tensor) -> Change:
+    """Compare the losses of the same examples.
+
+    >>> import torch
+    >>> paired_change(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 2.0]))
+    Change(before=3.0, after=1.5, standard_error=0.5, examples=2)
+    """
+    return Change(float(before.mean()), float(after.mean()), standard_error(after - before), len(before))
+
+
+def standard_error(values: Tensor) -> float:
+    """Standard error of a mean; NaN for fewer than two values."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+class Evaluator(TrainerCallback):
+    """Evaluate the trainer's held-out data when asked, and every few steps of training.
+
+    Evaluation draws no random numbers, so it does not change the run.
+
+    Args:
+        trainer: its evaluation data and model are used.
+        writer: gets ``{"step", "eval_loss", "eval_loss_se"}``.
+        every: steps between evaluations during training.
+        listen: called with step, loss and standard error.
+    """
+
+    def __init__(
+        self, trainer: Any, writer: JsonlWriter, every: int, listen: Callable[[int, float, float], None]
+    ) -> None:
+        self._trainer = trainer
+        self._writer = writer
+        self._every = every
+        self._listen = listen
+
+    def evaluate(self, step: int) -> Tensor:
+        """Losses of the held-out examples now; their mean is recorded under ``step``."""
+        losses = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
+        mean, error = float(losses.mean()), standard_error(losses)
+        self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error})
+        self._listen(step, mean, error)
+        return losses
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Evaluate in between; the last step is evaluated by whoever ends the run."""
+        if state.global_step % self._every == 0 and state.global_step < state.max_steps:
+            self.evaluate(state.global_step)

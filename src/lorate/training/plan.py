@@ -1,0 +1,68 @@
+"""What a run will train and need, before it starts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from lorate.adapters import find_pairs
+from lorate.training.config import TrainConfig
+from lorate.training.preparation import Prepared
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Figures for ``--dry-run`` and for the run directory.
+
+    Attributes:
+        parameters: of the whole model.
+        trainable: of adapters and heads.
+        adapted_layers: matrices with a LoRA pair.
+        train_examples: records to train on.
+        eval_examples: held-out records that are evaluated.
+        samples_per_step: batch size times accumulation.
+        tokens_per_step: tokens of a step at most; 0 without text.
+        memory_bytes: rough estimate of the peak: weights, adapters with gradients, activations of one micro-batch.
+    """
+
+    parameters: int
+    trainable: int
+    adapted_layers: int
+    train_examples: int
+    eval_examples: int
+    samples_per_step: int
+    tokens_per_step: int
+    memory_bytes: int
+
+
+def make_plan(config: TrainConfig, prepared: Prepared) -> Plan:
+    """Count parameters, tokens and bytes."""
+    parameters = list(prepared.model.parameters())
+    trainable = [p for p in parameters if p.requires_grad]
+    samples = config.batch_size * config.accumulate
+    text = config.task != "image-classification"
+    return Plan(
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in trainable),
+        adapted_layers=len(find_pairs(prepared.model)),
+        train_examples=len(prepared.data.train),
+        eval_examples=min(len(prepared.data.eval), config.eval_examples),
+        samples_per_step=samples,
+        tokens_per_step=samples * config.max_length if text else 0,
+        memory_bytes=sum(p.numel() * p.element_size() for p in parameters)
+        + sum(p.numel() * p.element_size() for p in trainable)
+        + (_activation_bytes(config, prepared.base.model) if text else 0),
+    )
+
+
+def _activation_bytes(config: TrainConfig, model: Any) -> int:
+    """Activations that a transformer keeps for the backward pass of one micro-batch, about.
+
+    A block keeps some 16 values of hidden width a token (attention and its projections, the MLP's inner ones, norms);
+    the output keeps the logits three times in float32 (logits, their softmax, their gradient).
+    """
+    sizes = model.config.get_text_config()
+    tokens = config.batch_size * config.max_length
+    hidden = int(getattr(sizes, "hidden_size", 0))
+    blocks = int(getattr(sizes, "num_hidden_layers", 0))
+    vocabulary = int(getattr(sizes, "vocab_size", 0)) if config.task == "causal-lm" else 0
+    width = 4 if config.dtype == "float32" else 2
+    return tokens * (16 * hidden * blocks * width + 3 * 4 * vocabulary)

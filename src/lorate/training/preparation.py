@@ -1,0 +1,95 @@
+"""Load data and model, and put the adapters on."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lorate.errors import LorateError
+from lorate.extras import require
+from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model
+from lorate.training.config import TrainConfig
+
+TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a trainer needs.
+
+    Attributes:
+        data: training and held-out records.
+        base: the base model with its processor.
+        model: the PEFT model.
+        device: where it stands.
+    """
+
+    data: LoadedData
+    base: LoadedModel
+    model: Any
+    device: str
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Load everything; the adapters' start depends on ``config.seed`` alone.
+
+    Raises:
+        LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.
+    """
+    peft = require("peft", extra="hf")
+    transformers = require("transformers", extra="hf")
+    device = config.device or default_device()
+    data = load_data(
+        config.data,
+        eval_spec=config.eval_data,
+        kind=config.task,
+        eval_fraction=config.eval_fraction,
+        seed=config.seed,
+    )
+    transformers.set_seed(config.seed)
+    base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
+    if config.task == "causal-lm" and config.train_on == "completion":
+        for part in (data.train, data.eval):
+            check_causal_data(part, data.record_kind, base.processor, max_length=config.max_length)
+    targets = config.targets or base.suggested_targets
+    check_targets(base.model, targets)
+    lora = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        modules_to_save=base.head or None,
+        task_type=TASK_TYPES[config.task],
+    )
+    transformers.set_seed(config.seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LoRA adapter added to ConvNd layer with groups")
+        try:
+            model = peft.get_peft_model(base.model, lora)
+        except ValueError as error:
+            raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
+    return Prepared(data, base, model, device)
+
+
+def default_device() -> str:
+    """The first accelerator that torch sees, or the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator is None else accelerator.type
+
+
+def check_targets(model: Any, targets: list[str]) -> None:
+    """Each name must be the end of some layer's path, as PEFT matches them.
+
+    Raises:
+        LorateError: a name matches nothing; the layers that there are are listed.
+    """
+    names = [name for name, _ in model.named_modules()]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            leaves = [name for name, module in model.named_modules() if type(module).__name__ in ("Linear", "Conv2d")]
+            ends = sorted({re.sub(r"^.*\.(?=[^.\d])", "", name) for name in leaves})
+            raise LorateError(
+                f"targets: no layer of {model.name_or_path} is called {target!r}; it has: {', '.join(ends[:20])}."
+            )

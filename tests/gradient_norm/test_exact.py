@@ -1,0 +1,117 @@
+"""Exact norms against the dense matrix, and against autograd on the frozen weights of every kind of layer."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from lorate.adapters import factor_blocks, find_pairs
+from lorate.gradient_norm import (
+    GradientCapture,
+    direct_norm,
+    exact_norm,
+    gram_is_cheaper,
+    gram_norm,
+    spectral_norm,
+)
+
+from .models import CASES, adapt, floating, loss_of, norms_of, thaw
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@given(rows=st.integers(1, 12), out_dim=st.integers(1, 9), in_dim=st.integers(1, 9), seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_every_road_gives_the_norm_of_the_matrix(rows: int, out_dim: int, in_dim: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    dY = torch.randn(rows, out_dim, generator=generator, dtype=torch.float64)
+    X = torch.randn(rows, in_dim, generator=generator, dtype=torch.float64)
+    G = dY.T @ X
+    for norm in (direct_norm, gram_norm, exact_norm):
+        assert norm(dY, X).item() == pytest.approx(torch.linalg.norm(G).item(), rel=1e-10, abs=1e-12)
+    assert spectral_norm(dY, X).item() == pytest.approx(torch.linalg.norm(G, ord=2).item(), rel=1e-10)
+
+
+def test_gram_is_chosen_below_the_break_even() -> None:
+    rows = [n for n in range(1, 30) if gram_is_cheaper(n, 12, 60)]
+    assert rows == list(range(1, 10))  # 12 * 60 / 72 = 10
+    for n in rows:
+        assert n * n * 72 < n * 12 * 60  # products
+        assert n * 72 < 12 * 60  # numbers kept
+
+
+def test_cancelling_rows_do_not_lose_the_norm() -> None:
+    """Two rows that cancel to 1e-4: the Gram sum alone would keep no digit in float32."""
+    torch.manual_seed(0)
+    x, dy = torch.randn(1, 64), torch.randn(1, 64)
+    X = torch.cat([x, x])
+    dY = torch.cat([dy, -dy * (1 - 2.0**-13)])
+    truth = (dY.double().T @ X.double()).norm().item()
+    assert abs(gram_norm(dY, X).item() / truth - 1) > 1e-3
+    assert exact_norm(dY, X).item() == pytest.approx(truth, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_equals_autograd(name: str, dtype: torch.dtype) -> None:
+    model, x = CASES[name]()
+    model.to(dtype)
+    pairs = find_pairs(model)
+    weights = thaw(pairs)
+    with GradientCapture(pairs, method="exact") as capture:
+        loss_of(model, floating(x, dtype)).backward()
+    expected = norms_of(weights)
+    assert expected.min() > 0
+    norms = capture.norms()
+    assert norms.dtype == dtype
+    torch.testing.assert_close(norms, expected, rtol=TOLERANCE[dtype], atol=0)
+    largest = torch.stack([torch.linalg.matrix_norm(w.grad.flatten(1), ord=2) for w in weights])
+    torch.testing.assert_close(capture.spectral_norms(), largest, rtol=10 * TOLERANCE[dtype], atol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_frozen_first_layer_is_seen(name: str) -> None:
+    """With frozen weights the input of the first layer needs no gradient; its norm is the same all the same."""
+    model, x = CASES[name]()
+    model.double().eval()
+    x = floating(x, torch.float64)
+    pairs = find_pairs(model)
+    with GradientCapture(pairs, method="exact") as capture:
+        loss_of(model, x).backward()
+    assert all(pair.layer.base_layer.weight.grad is None for pair in pairs)
+    weights = thaw(pairs)
+    model.zero_grad()
+    loss_of(model, x).backward()
+    torch.testing.assert_close(capture.norms(), norms_of(weights), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_grouped_convolution_is_the_gradient_of_the_dense_kernel(groups: int) -> None:
+    torch.manual_seed(0)
+    base = torch.nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups, bias=False)
+    model = adapt(torch.nn.Sequential(base), ["0"], r=4).double()
+    (pair,) = find_pairs(model)
+    x = torch.randn(3, 4, 7, 7, dtype=torch.float64)
+
+    A, B = factor_blocks(pair.A.detach(), pair.B.detach(), groups)
+    update = pair.scaling * (B @ A).reshape(8, 4, 3, 3)
+    kernel = torch.zeros(8, 4, 3, 3, dtype=torch.float64)
+    for g in range(groups):
+        out, into = slice(g * 8 // groups, (g + 1) * 8 // groups), slice(g * 4 // groups, (g + 1) * 4 // groups)
+        kernel[out, into] = base.weight.detach()[out]
+    kernel = (kernel + update).requires_grad_(True)
+    (F.conv2d(x, kernel, stride=2, padding=1).flatten(1).cumsum(1) / 5).sin().sum().backward()
+    G = kernel.grad
+    assert G is not None
+
+    for method in ("exact", "sketch"):
+        with GradientCapture([pair], method=method, probes=20_000) as capture:
+            loss_of(model, x).backward()
+        torch.testing.assert_close(
+            capture.norms(), G.norm().reshape(1), rtol=1e-10 if method == "exact" else 0.03, atol=0
+        )
+    # and gB is made of its blocks: twice, for the two backward passes
+    blocks = G.reshape(groups, 8 // groups, -1)
+    gB = 2 * pair.scaling * blocks @ A.transpose(1, 2)
+    torch.testing.assert_close(pair.B.grad.reshape_as(gB), gB)

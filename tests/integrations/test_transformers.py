@@ -1,0 +1,231 @@
+"""The transformers Trainer and TRL's SFTTrainer under our rules."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    ResNetConfig,
+    ResNetForImageClassification,
+    Trainer,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+import lorate
+from lorate.errors import LorateError
+from lorate.jsonl import read_jsonl
+
+WORDS = [f"w{i}" for i in range(28)]
+
+
+def language_model() -> peft.PeftModel:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    return peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+
+
+def image_model() -> peft.PeftModel:
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        num_channels=1, embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic", num_labels=3
+    )
+    model = ResNetForImageClassification(config)
+    model.accepts_loss_kwargs = False
+    model.eval()  # batch-norm statistics depend on the batch: freeze them to compare batchings
+    wrapped = peft.get_peft_model(
+        model, peft.LoraConfig(r=2, target_modules=["convolution"], modules_to_save=["classifier.1"])
+    )
+    wrapped.train = lambda mode=True: _train_but_batch_norm(wrapped, mode)  # type: ignore[method-assign]
+    return wrapped
+
+
+def _train_but_batch_norm(model: torch.nn.Module, mode: bool) -> torch.nn.Module:
+    torch.nn.Module.train(model, mode)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    return model
+
+
+def texts(count: int = 16) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(3)
+    rows = []
+    for _ in range(count):
+        length = int(torch.randint(4, 12, (1,), generator=generator))
+        ids = torch.randint(4, 32, (length,), generator=generator).tolist()
+        rows.append({"input_ids": ids, "labels": ids, "attention_mask": [1] * length})
+    return rows
+
+
+def images(count: int = 16) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(3)
+    return [{"pixel_values": torch.randn(1, 16, 16, generator=generator), "labels": i % 3} for i in range(count)]
+
+
+def pad(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    longest = max(len(row["input_ids"]) for row in rows)
+    fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
+    return {
+        name: torch.tensor([row[name] + [value] * (longest - len(row[name])) for row in rows])
+        for name, value in fill.items()
+    }
+
+
+def arguments(path: Path, **options: Any) -> dict[str, Any]:
+    return {
+        "output_dir": str(path), "max_steps": 3, "max_grad_norm": 0, "lr_scheduler_type": "constant",
+        "use_cpu": True, "report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True,
+        "per_device_train_batch_size": 8, "seed": 0, **options,
+    }  # fmt: skip
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<eos>", "<unk>", "<bos>", *WORDS])}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def run(kind: str, path: Path, batch: int, accumulate: int, rate: str = "adaptive-loss", **options: Any) -> Any:
+    settings = arguments(path, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate)
+    ours = lorate.for_trainer(rate, monitor=path / "monitor", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' and TRL's own deprecations
+        if kind == "sft":
+            rows = [{"text": " ".join(WORDS[i - 4] for i in row["input_ids"])} for row in texts()]
+            config = SFTConfig(**settings, bf16=False, gradient_checkpointing=False, max_length=32)
+            trainer = SFTTrainer(
+                language_model(), config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer(), **ours
+            )
+        elif kind == "images":
+            trainer = Trainer(image_model(), TrainingArguments(**settings), train_dataset=images(), **ours)
+        else:
+            trainer = Trainer(
+                language_model(), TrainingArguments(**settings), train_dataset=texts(), data_collator=pad, **ours
+            )
+        trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("kind", ["texts", "images", "sft"])
+def test_accumulated_micro_batches_equal_one_batch(kind: str, tmp_path: Path) -> None:
+    run(kind, tmp_path / "whole", 8, 1)
+    run(kind, tmp_path / "pieces", 1, 8)
+    whole = read_jsonl(tmp_path / "whole" / "monitor" / "metrics.jsonl").records
+    pieces = read_jsonl(tmp_path / "pieces" / "monitor" / "metrics.jsonl").records
+    assert len(whole) == len(pieces) == 3
+    for one, other in zip(whole, pieces, strict=True):
+        for name in ("loss", "eta", "grad_norm", "stacked_norm"):
+            assert one[name] == pytest.approx(other[name], rel=2e-5), (one["step"], name)
+        assert one["samples"] == other["samples"] and one["tokens"] == other["tokens"]
+    assert whole[-1]["samples"] == 24
+    assert (whole[-1]["tokens"] > 0) == (kind != "images")
+
+
+@pytest.mark.parametrize("kind", ["texts", "images", "sft"])
+def test_the_loss_is_the_one_that_is_trained_on(kind: str, tmp_path: Path) -> None:
+    trainer = run(kind, tmp_path, 8, 2)
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ours = [record["loss"] for record in read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records]
+    assert ours == pytest.approx(logged, abs=1e-4)
+
+
+def test_step_size_and_norms_reach_the_trainers_log(tmp_path: Path) -> None:
+    trainer = run("texts", tmp_path, 8, 1)
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    records = read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records
+    for entry, record in zip(entries, records, strict=True):
+        assert {name: entry[name] for name in ("eta", "stacked_norm", "grad_norm")} == {
+            name: record[name] for name in ("eta", "stacked_norm", "grad_norm")
+        }
+
+
+@pytest.mark.parametrize("rate", ["adaptive", "normalized", "constant"])
+def test_other_rules_run_too(rate: str, tmp_path: Path) -> None:
+    trainer = run("texts", tmp_path, 4, 2, rate, lr=0.1)
+    assert trainer.optimizer.optimizer.last.number == 3
+    record = read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records[-1]
+    assert (record["weight_grad_norm"] is not None) == (rate == "adaptive")
+
+
+def test_clipping_is_refused(tmp_path: Path) -> None:
+    settings = TrainingArguments(**arguments(tmp_path, max_grad_norm=1.0))
+    trainer = Trainer(
+        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("normalized")
+    )
+    with pytest.raises(LorateError, match=r"max_grad_norm=1.0 clips .* set max_grad_norm=0"):
+        trainer.train()
+
+
+def test_settings_that_never_arrive_are_told(tmp_path: Path) -> None:
+    settings = TrainingArguments(**arguments(tmp_path, learning_rate=1e-3, max_steps=1))
+    trainer = Trainer(
+        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("normalized")
+    )
+    with pytest.warns(UserWarning, match="learning_rate does not reach"):
+        trainer.train()
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    settings = TrainingArguments(**arguments(tmp_path))
+    callbacks = lorate.for_trainer()["callbacks"]
+    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, callbacks=callbacks)
+    with pytest.raises(LorateError, match="the Trainer runs AdamW, not an optimizer of lorate"):
+        trainer.train()
+
+
+def test_a_loss_computed_elsewhere_cannot_be_read(tmp_path: Path) -> None:
+    settings = TrainingArguments(**arguments(tmp_path, label_smoothing_factor=0.1))
+    trainer = Trainer(
+        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("adaptive-loss")
+    )
+    with pytest.raises(LorateError, match="no label smoothing"):
+        trainer.train()
+
+
+def test_first_in_line_before_other_loggers(tmp_path: Path) -> None:
+    options = lorate.for_trainer("normalized")
+    (callback,) = options.pop("callbacks")
+    settings = TrainingArguments(**arguments(tmp_path, max_steps=1))
+    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **options)
+    callback.first_in(trainer)
+    assert trainer.callback_handler.callbacks[0] is callback
+    trainer.train()
+    assert callback.monitor.record["step"] == 1
+
+
+def test_resume_from_a_checkpoint_gives_the_same_numbers(tmp_path: Path) -> None:
+    def trainer(path: Path, steps: int, monitor: lorate.Monitor) -> Trainer:
+        settings = TrainingArguments(**arguments(path, max_steps=steps, save_strategy="steps", save_steps=3))
+        return Trainer(
+            language_model(), settings, train_dataset=texts(), data_collator=pad,
+            **lorate.for_trainer("adaptive-loss", monitor=monitor),
+        )  # fmt: skip
+
+    whole = lorate.Monitor(tmp_path / "whole")
+    trainer(tmp_path / "a", 6, whole).train()
+    trainer(tmp_path / "b", 3, lorate.Monitor(tmp_path / "halves")).train()
+    rest = lorate.Monitor(tmp_path / "halves", resume_at=3)
+    trainer(tmp_path / "b", 6, rest).train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-3"))
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "halves")
+    ]
+    for one, other in zip(*lines, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}

@@ -1,0 +1,230 @@
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from lorate.errors import LorateError
+from lorate.jsonl import JsonlWriter
+from lorate.runs import RunDirectory
+from report.synthetic import run_info, write_layers, write_run, write_troubled_run
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from lorate.report import write_report
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }} \x00\ud800"
+VOID = {"meta", "link", "br", "img", "path", "use", "rect", "image"}
+
+
+class Page(HTMLParser):
+    """Elements, their attributes and the text of a page; fails on tags that do not match."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return Page(write_report([write_run(tmp_path_factory.mktemp("runs") / "smol").path]))
+
+
+def test_the_page_tells_what_was_run_and_what_came_out(page):
+    for words in (
+        "fell by 8.1% (2.000 to 1.838)", "No alarms", "SmolLM2-135M-Instruct", "HumanEval solutions", "adaptive-loss",
+        "60 layers, rank 8", "(Σ s‖V‖² + √Loss)", "3 min 12 s", "has_close_elements", "abs(first - second) < threshold",
+        "lorate train --rate adaptive-loss", "5.1.0", "layers.29.self_attn.v_proj", "q_proj",
+    ):  # fmt: skip
+        assert words in page.text, words
+
+
+def test_the_page_is_self_contained(page):
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    without_pictures = re.sub(r"data:image/png;base64,[\w+/=\s]+", "", page.source)
+    outside = set(re.findall(r"(?:https?:)?//[\w.]+", without_pictures)) - {"http://www.w3.org"}
+    assert not outside
+    assert "@import" not in page.source
+
+
+def test_the_page_can_be_used_without_eyes_and_mouse(page):
+    figures = [svg for svg in page.all("svg") if svg.get("role") == "img"]
+    assert len(figures) == 8
+    assert all(len(svg["aria-label"]) > 40 for svg in figures)
+    assert any("Held-out loss: 2.000 at step 0" in svg["aria-label"] for svg in figures)
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+    assert {"class": "skip", "href": "#main"} in page.all("a")
+    identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    for _, attributes in page.elements:
+        assert attributes.get("aria-labelledby", identifiers[0]) in identifiers
+
+
+def test_alarms_stand_in_a_table_with_their_remedy(tmp_path):
+    page = Page(write_report([write_troubled_run(tmp_path / "run", layers=False).path]))
+    assert "25–40 16 times diverging" in page.text
+    assert "Lower --lr, for example to a third" in page.text
+    assert any(
+        attributes.get("role") == "region" and attributes.get("tabindex") == "0" for attributes in page.all("div")
+    )
+    assert any("Alarms at steps 20, 21" in svg.get("aria-label", "") for svg in page.all("svg"))
+
+
+def test_several_runs_stand_side_by_side(tmp_path):
+    runs = [
+        write_run(tmp_path / "a", layers=False),
+        write_run(tmp_path / "b" / "a", "theory", layers=False),
+        write_troubled_run(tmp_path / "c", layers=False),
+    ]
+    output = write_report([run.path for run in runs] + [runs[0].path], tmp_path / "out" / "compare.html")
+    page = Page(output)
+    assert "3 runs compared" in page.text
+    assert "2.000 → 5.310" in page.text
+    assert "b/a (theory)" in page.text
+    assert len([attributes for attributes in page.all("details") if attributes.get("class") == "run"]) == 3
+
+
+def test_hostile_words_are_shown_as_words(tmp_path):
+    info = {
+        key: {"name": HOSTILE, "lr": HOSTILE, "formula": HOSTILE, "kind": HOSTILE} for key in ("model", "data", "rate")
+    } | {key: HOSTILE for key in ("command", "device", "status", "started", "lorate")}
+    run = write_run(tmp_path / "<script>alert(3)<", **info, versions={HOSTILE: HOSTILE}, config={HOSTILE: [HOSTILE]})
+    run.samples.write_text(json.dumps([dict.fromkeys(("prompt", "before", "after"), HOSTILE)]))
+    run.layers.unlink()
+    write_layers(run, 40, np.random.default_rng(0), [f"{HOSTILE}{i}" for i in range(5)])
+    alarm = dict.fromkeys(("kind", "message", "remedy"), HOSTILE)
+    with JsonlWriter(run.metrics) as metrics:
+        metrics.write({"step": 41, "loss": 1.0, "skipped": HOSTILE, "alarms": [alarm]})
+    other = write_run(tmp_path / "other", layers=False)
+    for output in (write_report([run.path]), write_report([run.path, other.path], tmp_path / "both.html")):
+        page = Page(output)
+        assert len(page.all("script")) == 1
+        assert page.all("img") == []
+        assert "49" not in re.findall(r"alert\(2\)>(\d+)", page.text)
+        assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+        assert "<script>alert(1)</script>" in page.text
+
+
+@pytest.mark.parametrize(
+    ("status", "records"), [("running", 0), ("failed", 0), ("interrupted", 0), ("stopped", 0), ("failed", 1)]
+)
+def test_what_is_known_of_an_unfinished_run_is_shown(tmp_path, status, records):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(run_info(status=status, result=None))
+    with JsonlWriter(run.metrics) as metrics:
+        for step in range(1, records + 1):
+            metrics.write({"step": step, "loss": None, "skipped": "not finite", "alarms": None})
+    text = Page(write_report([run.path])).text
+    assert status in text
+    assert "SmolLM2-135M-Instruct" in text
+    assert "Norms of the layers were not recorded" in text
+    assert ("nothing to draw" in text) == (records == 0)
+
+
+def test_a_bare_run_is_a_page(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(
+        {"lorate": "0.1.0", "model": 3, "data": None, "config": [], "rate": "x", "result": "y", "versions": 0}
+    )
+    assert "No step has been recorded." in Page(write_report([run.path])).text
+
+
+def test_damaged_files_are_named(tmp_path):
+    run = write_run(tmp_path / "run", layers=False)
+    run.samples.write_text("{")
+    with run.metrics.open("ab") as file:
+        file.write(b'garbage\n{"step": 41, "lo')
+    text = Page(write_report([run.path])).text
+    assert "metrics.jsonl, line 41: the line is not JSON" in text
+    assert "metrics.jsonl, line 42: the last line is incomplete" in text
+    assert "samples.json cannot be read" in text
+
+
+def test_thinning_out_is_said_in_the_caption(tmp_path):
+    run = write_run(tmp_path / "run", steps=2000, layers=False)
+    text = Page(write_report([run.path])).text
+    assert re.search(r"2,000 records, drawn as [\d,]+: of every 4 the first, the last, the lowest and highest", text)
+
+
+def test_only_a_report_is_replaced(tmp_path):
+    run = write_run(tmp_path / "run", steps=3, layers=False)
+    first = write_report([run.path])
+    assert first == run.report
+    assert write_report([run.path]) == first
+    other = tmp_path / "thesis.html"
+    other.write_text("<html>my thesis</html>")
+    with pytest.raises(LorateError, match="no report of lorate"):
+        write_report([run.path], other)
+    assert other.read_text() == "<html>my thesis</html>"
+    with pytest.raises(LorateError, match="is a directory"):
+        write_report([run.path], tmp_path)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(LorateError, match=r"no run\.json"):
+        write_report([tmp_path])
+    with pytest.raises(LorateError, match="at least one"):
+        write_report([])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page_without_sideways_scrolling(tmp_path, width):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    runs = [write_run(tmp_path / "one").path, write_troubled_run(tmp_path / "two").path]
+    for report in (write_report(runs[:1]), write_report(runs, tmp_path / "both.html")):
+        frame = tmp_path / "frame.html"
+        # The page runs only its own script, so a frame around it measures: a window has a least width of 500.
+        frame.write_text(
+            f'<iframe id="f" src="{report.as_uri()}" style="border:0;width:{width}px;height:900px"></iframe><p id="o">'
+            '<script>onload=()=>{const d=document.getElementById("f").contentDocument;'
+            'document.getElementById("o").textContent="WIDTH "+d.documentElement.scrollWidth+" FIGURES "'
+            '+[...d.querySelectorAll("figure svg")].filter(s=>s.getBoundingClientRect().width>250).length+" COPY "'
+            '+!d.querySelector("button[data-copy]").hidden}</script>'
+        )
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri(),
+        ]  # fmt: skip
+        seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        found = re.search(r">WIDTH (\d+) FIGURES (\d+) COPY (\w+)<", seen)
+        assert found, seen[-500:]
+        assert int(found[1]) <= width
+        assert int(found[2]) >= 6
+        assert found[3] == "true"

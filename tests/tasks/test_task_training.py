@@ -1,0 +1,166 @@
+"""The prepared data under the real trainers."""
+
+import json
+
+import pytest
+import torch
+from transformers import Trainer, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+from lorate.errors import LorateError
+from lorate.tasks import ImageCollator, check_causal_data, load_data, load_model, text_collator, tokenised
+
+
+def gradients(model, train, collator, accumulate, tmp_path, **options):
+    """Gradients of the first step of batch 8, taken in ``accumulate`` parts."""
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / str(accumulate)),
+        per_device_train_batch_size=8 // accumulate,
+        gradient_accumulation_steps=accumulate,
+        max_steps=1,
+        max_grad_norm=0,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        seed=1,
+        **options,
+    )
+    caught = {}
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            caught.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+
+    optimizer = Watched(model.parameters(), lr=0.0)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    Trainer(model, arguments, collator, train_dataset=train, optimizers=(optimizer, schedule)).train()
+    return caught
+
+
+def assert_same_gradients(make, *args, **options):
+    whole, parts = (gradients(make(), *args[:2], k, args[2], **options) for k in (1, 8))
+    assert whole.keys() == parts.keys() and whole
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], rtol=2e-3, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    words = ["good film", "bad book", "a good one", "bad", "film", "one two three", "book a", "good", "bad c", "d e"]
+    rows = [{"text": text, "label": "good" if "good" in text else "other"} for text in words]
+    path = tmp_path / "reviews.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return load_data(str(path), kind="sequence-classification", eval_fraction=0.2)
+
+
+@pytest.mark.parametrize("family", ["bert_dir", "llama_dir"])
+def test_text_classifier_batch_8_equals_8_times_1(request, reviews, tmp_path, family):
+    path = str(request.getfixturevalue(family))
+
+    def make():
+        torch.manual_seed(0)
+        loaded = load_model(path, "sequence-classification", labels=reviews.labels)
+        make.tokenizer = loaded.processor
+        return loaded.model
+
+    make()
+    train = tokenised(reviews.train, make.tokenizer, max_length=8)
+    assert set(train.column_names) >= {"input_ids", "attention_mask", "labels"}
+    assert_same_gradients(make, train, text_collator(make.tokenizer), tmp_path)
+
+
+def test_image_classifier_batch_8_equals_8_times_1(resnet_dir, image_folder, tmp_path):
+    data = load_data(str(image_folder), kind="image-classification", eval_fraction=0.3)
+    loaded = load_model(str(resnet_dir), "image-classification", labels=data.labels)
+
+    def make():
+        torch.manual_seed(0)
+        model = load_model(str(resnet_dir), "image-classification", labels=data.labels).model
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # its batch statistics do depend on the batch size
+                module.train = lambda mode=True, module=module: module
+                module.training = False
+        return model
+
+    assert_same_gradients(make, data.train, ImageCollator(loaded.processor), tmp_path, remove_unused_columns=False)
+
+
+def test_image_collator_takes_every_mode(resnet_dir, image_folder):
+    data = load_data(str(image_folder), kind="image-classification")
+    assert len({row["image"].mode for row in data.train}) == 3
+    processor = load_model(str(resnet_dir), "image-classification", labels=data.labels).processor
+    batch = ImageCollator(processor)(list(data.train))
+    assert batch["pixel_values"].shape == (len(data.train), 3, 32, 32)
+    assert batch["labels"].tolist() == list(data.train["label"])
+
+
+def test_grey_images_for_a_model_with_one_channel(image_folder):
+    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+
+    data = load_data(str(image_folder), kind="image-classification")
+    processor = ConvNextImageProcessorPil(size={"shortest_edge": 32}, image_mean=[0.5], image_std=[0.5])
+    assert ImageCollator(processor, channels=1)(list(data.train))["pixel_values"].shape[1:] == (1, 32, 32)
+
+
+def test_long_texts_are_cut_at_the_lower_limit(reviews, bert_dir):
+    tokenizer = load_model(str(bert_dir), "sequence-classification", labels=reviews.labels).processor
+    assert max(map(len, tokenised(reviews.train, tokenizer, 2)["input_ids"])) == 2
+    tokenizer.model_max_length = 1
+    assert max(map(len, tokenised(reviews.train, tokenizer, 2)["input_ids"])) == 1
+
+
+@pytest.fixture
+def llama(llama_dir):
+    return load_model(str(llama_dir), "causal-lm")
+
+
+RECORDS = {
+    "prompt-completion": [{"prompt": f"one {w}", "completion": " two three"} for w in "abcde"],
+    "messages": [
+        {"messages": [{"role": "user", "content": w}, {"role": "assistant", "content": "good"}]} for w in "abcde"
+    ],
+    "text": [{"text": f"one two {w}"} for w in "abcde"],
+}
+TEMPLATE = "{% for m in messages %}{{ m['role'] + ' : ' + m['content'] + ' </s> ' }}{% endfor %}"
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_sft_trainer_takes_every_kind_of_record(llama, tmp_path, kind):
+    (tmp_path / "d.json").write_text(json.dumps(RECORDS[kind]))
+    data = load_data(str(tmp_path / "d.json"), kind="causal-lm")
+    llama.processor.chat_template = TEMPLATE
+    check_causal_data(data.train, data.record_kind, llama.processor, max_length=16)
+    arguments = SFTConfig(
+        output_dir=str(tmp_path / "out"),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        max_length=16,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(llama.model, arguments, train_dataset=data.train, processing_class=llama.processor)
+    row = trainer.train_dataset[0]
+    targets = [label for label in row["labels"] if label != -100]
+    expected = {"prompt-completion": [13, 14, 2], "messages": row["input_ids"], "text": row["input_ids"]}[kind]
+    assert targets == expected  # only the completion and its end token count where there is a prompt
+    assert torch.isfinite(torch.tensor(trainer.train().training_loss))
+
+
+def test_what_sft_trainer_would_fail_on(llama, tmp_path):
+    def data(kind):
+        (tmp_path / "d.json").write_text(json.dumps(RECORDS[kind]))
+        return load_data(str(tmp_path / "d.json"), kind="causal-lm").train
+
+    with pytest.raises(LorateError, match="no chat template"):
+        check_causal_data(data("messages"), "messages", llama.processor, max_length=16)
+    with pytest.raises(LorateError, match="maximum of 2 tokens"):
+        check_causal_data(data("prompt-completion"), "prompt-completion", llama.processor, max_length=2)
+    check_causal_data(data("prompt-completion"), "prompt-completion", llama.processor, max_length=3)
+    llama.processor.eos_token = None
+    with pytest.raises(LorateError, match="no end token"):
+        check_causal_data(data("text"), "text", llama.processor, max_length=16)

@@ -1,0 +1,165 @@
+import json
+import multiprocessing
+import os
+import sys
+
+import pytest
+
+from lorate.errors import LorateError
+from lorate.runs import RunDirectory, write_atomically
+
+OURS = {"lorate": "0.1.0", "status": "finished"}
+
+
+def test_a_new_run_is_an_empty_directory(tmp_path):
+    run = RunDirectory.create(tmp_path / "deep" / "run")
+    assert run.path.is_dir()
+    assert list(run.path.iterdir()) == []
+    RunDirectory.create(run.path)  # still empty: nothing to lose
+
+
+def test_a_place_that_is_taken_is_refused_and_untouched(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(LorateError, match=r"--resume.*--output.*--force"):
+        RunDirectory.create(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_force_replaces_a_run_but_not_what_its_links_point_to(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "keep.txt").write_text("keep")
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(OURS)
+    run.checkpoints.mkdir()
+    (run.checkpoints / "model.bin").write_text("x")
+    (run.path / "link").symlink_to(outside)
+    (run.checkpoints / "link").symlink_to(outside)
+    RunDirectory.create(run.path, force=True)
+    assert list(run.path.iterdir()) in ([], [run.path / ".lock"])
+    assert (outside / "keep.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", '{"name": "someone else\'s"}'])
+def test_force_deletes_nothing_that_is_no_run_of_ours(tmp_path, content):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(LorateError, match="not deleted"):
+        RunDirectory.create(tmp_path, force=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_or_a_link_is_no_place_for_a_run(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(OURS)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(run.path)
+    for name in ("file", "link"):
+        with pytest.raises(LorateError, match="not a directory"):
+            RunDirectory.create(tmp_path / name, force=True)
+    assert run.read_run() == OURS
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda path: None, "no run directory"),
+        (lambda path: path.mkdir(), "no run.json"),
+        (lambda path: (path.mkdir(), (path / "run.json").write_text("{")), "cannot be read"),
+        (lambda path: (path.mkdir(), (path / "run.json").write_text("{}")), "not written by lorate"),
+    ],
+)
+def test_opening_what_is_no_run_says_why(tmp_path, prepare, words):
+    prepare(tmp_path / "run")
+    with pytest.raises(LorateError, match=words):
+        RunDirectory.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/passwd", "adapter/../../x"])
+def test_no_name_leads_out_of_the_run(tmp_path, name):
+    with pytest.raises(LorateError, match="leads out"):
+        RunDirectory.create(tmp_path / "run").inside(name)
+
+
+def test_no_link_leads_out_of_the_run(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    (run.path / "run.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(LorateError, match="leads out"):
+        run.write_run(OURS)
+    assert not (tmp_path / "elsewhere.json").exists()
+
+
+def test_run_json_is_strict_and_complete(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run({**OURS, "seconds": float("inf")})
+    assert json.loads(run.run.read_text(), parse_constant=pytest.fail)["seconds"] is None
+    assert RunDirectory.open(run.path).read_run() == {**OURS, "seconds": None}
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(OURS)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        run.write_run({**OURS, "status": "failed"})
+    assert run.read_run() == OURS
+    assert [entry.name for entry in run.path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+def test_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_config_survives_the_round_trip(tmp_path):
+    pytest.importorskip("yaml")
+    run = RunDirectory.create(tmp_path / "run")
+    config = {"rate": "theory", "lr": 1e-3, "targets": ["q_proj"], "data": "Prüfung: ja", "force": False, "seed": None}
+    run.write_config(config)
+    assert run.read_config() == config
+
+
+def test_config_takes_plain_values_only_and_says_so(tmp_path):
+    pytest.importorskip("yaml")
+    run = RunDirectory.create(tmp_path / "run")
+    with pytest.raises(LorateError, match="YAML"):
+        run.write_config({"model": object()})
+    with pytest.raises(LorateError, match=r"no config\.yaml"):
+        run.read_config()
+    run.config.write_text("- a\n- b\n")
+    with pytest.raises(LorateError, match="one option a line"):
+        run.read_config()
+
+
+def _hold(path, ready, release):
+    with RunDirectory(path).in_use():
+        ready.set()
+        release.wait(20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is held on Windows")
+def test_a_run_in_use_is_neither_held_twice_nor_deleted(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(OURS)
+    spawn = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    ready, release = spawn.Event(), spawn.Event()
+    holder = spawn.Process(target=_hold, args=(run.path, ready, release))
+    holder.start()
+    try:
+        assert ready.wait(20)
+        with pytest.raises(LorateError, match="in use"), run.in_use():
+            pass
+        with pytest.raises(LorateError, match="in use"):
+            RunDirectory.create(run.path, force=True)
+        assert run.read_run() == OURS
+    finally:
+        release.set()
+        holder.join(20)
+    with run.in_use():
+        pass
