@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import linear_model, mixed_model
+from peft_models import linear_model, mixed_model
 from lorate.adapters import factor_blocks, find_pairs, rest_parameters
 from lorate.errors import LorateError
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lorate
-from conftest import linear_model
+from peft_models import linear_model
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 from lorate.monitor import History, Monitor
@@ -168,6 +168,13 @@ def test_a_rise_beyond_the_noise_is_divergence(seed: int) -> None:
     level = np.concatenate((np.linspace(2, 1, 60), np.linspace(1, 2, 40)))
     alarm = diverging(history(noisy(level, 0.1, 100, seed)))
     assert alarm is not None and "rose to" in alarm.message
+
+
+def test_adapters_that_shoot_up_are_divergence_though_the_loss_is_bounded() -> None:
+    alarm = diverging(history([2.0, 2.1], stacked_norm=[1.0, 40.0]))
+    assert alarm is not None and "norm from 1 to 40" in alarm.message
+    assert diverging(history([2.0, 1.5], stacked_norm=[1.0, 40.0])) is None  # away from the origin, and it helps
+    assert diverging(history([2.0, 2.1], stacked_norm=[1.0, 3.0])) is None
 
 
 def test_stuck_at_the_origin() -> None:

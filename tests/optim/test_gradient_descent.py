@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lorate
-from conftest import linear_model, mixed_model
+from peft_models import linear_model, mixed_model
 from lorate.adapters import find_pairs
 from lorate.errors import LorateError
 

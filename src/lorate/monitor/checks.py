@@ -15,6 +15,8 @@ from lorate.monitor.history import History, Record
 WINDOW = 10
 """Steps over which the loss is averaged before it is compared."""
 
+LOWER_LR = "Lower lr three- to ten-fold, or use a rule that adapts, such as adaptive-loss."
+
 
 def non_finite(record: Record) -> Alarm | None:
     """The step was skipped because a loss, a gradient or the step itself was not finite."""
@@ -28,7 +30,7 @@ def non_finite(record: Record) -> Alarm | None:
 
 
 def diverging(history: History) -> Alarm | None:
-    """The loss left its best level by more than its noise explains, or shot up from the start.
+    """The loss left its best level by more than its noise explains, or loss or adapters shot up at once.
 
     Averages over `WINDOW` steps are compared with the best such average so far. The rise must exceed a fifth of that
     level and five standard errors, the noise of one step being estimated from successive differences.
@@ -37,6 +39,8 @@ def diverging(history: History) -> Alarm | None:
     first = history.first["loss"] if history.first else None
     if first is not None and len(losses) >= 3 and min(losses[-2:]) > 3 * abs(first) and losses[-1] > losses[0]:
         return _diverging(losses[-1], first)
+    if (jump := _adapter_jump(history)) is not None:
+        return jump
     if len(losses) < 2 * WINDOW:
         return None
     averages = np.convolve(losses, np.full(WINDOW, 1 / WINDOW), mode="valid")
@@ -49,11 +53,23 @@ def diverging(history: History) -> Alarm | None:
 
 
 def _diverging(now: float, before: float) -> Alarm:
-    return Alarm(
-        "diverging",
-        f"The loss rose to {now:.3g} from {before:.3g}.",
-        "Lower lr three- to ten-fold, or use a rule that adapts, such as adaptive-loss.",
-    )
+    return Alarm("diverging", f"The loss rose to {now:.3g} from {before:.3g}.", LOWER_LR)
+
+
+def _adapter_jump(history: History) -> Alarm | None:
+    """One step made the adapters five times larger and the loss no smaller.
+
+    The loss alone can hide this: behind a normalisation layer it stays finite whatever the adapters do.
+    """
+    if history.count < 2:
+        return None
+    before, now = history.last(2)
+    if now["stacked_norm"] <= 5 * before["stacked_norm"] or None in (before["loss"], now["loss"]):
+        return None
+    if now["loss"] < before["loss"]:
+        return None
+    message = f"One step took the adapters' norm from {before['stacked_norm']:.3g} to {now['stacked_norm']:.3g}."
+    return Alarm("diverging", message, LOWER_LR)
 
 
 def stalled(history: History) -> Alarm | None:

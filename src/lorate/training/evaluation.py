@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -37,7 +38,6 @@ class Change:
 def paired_change(before: Tensor, after: Tensor) -> Change:
     """Compare the losses of the same examples.
 
-    >>> import torch
     >>> paired_change(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 2.0]))
     Change(before=3.0, after=1.5, standard_error=0.5, examples=2)
     """
@@ -52,7 +52,8 @@ def standard_error(values: Tensor) -> float:
 class Evaluator(TrainerCallback):
     """Evaluate the trainer's held-out data when asked, and every few steps of training.
 
-    Evaluation draws no random numbers, so it does not change the run.
+    The random state is put back afterwards (a data loader draws a seed even when it does not shuffle), so evaluation
+    does not change the run.
 
     Args:
         trainer: its evaluation data and model are used.
@@ -71,7 +72,8 @@ class Evaluator(TrainerCallback):
 
     def evaluate(self, step: int) -> Tensor:
         """Losses of the held-out examples now; their mean is recorded under ``step``."""
-        losses = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
+        with torch.random.fork_rng():
+            losses = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
         mean, error = float(losses.mean()), standard_error(losses)
         self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error})
         self._listen(step, mean, error)

@@ -1,4 +1,4 @@
-"""Tiny models made on the fly, and no network."""
+"""Tiny models and data made on the fly, as fixtures; no network."""
 
 import os
 

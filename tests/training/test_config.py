@@ -1,0 +1,50 @@
+"""Options: every mistake is one sentence."""
+
+from typing import Any
+
+import pytest
+
+from lorate.errors import LorateError
+from lorate.training import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": "best"}, "unknown rate 'best'; known: constant"),
+        ({"rank": 0}, "rank must be 1 or more, got 0"),
+        ({"rank": 2.5}, "rank must be a whole number, got 2.5"),
+        ({"rank": True}, "rank must be a whole number, got True"),
+        ({"alpha": 0}, "alpha must be a finite number above 0, got 0"),
+        ({"alpha": "law"}, "alpha must be a number, got 'law'"),
+        ({"steps": -1}, "steps must be 1 or more"),
+        ({"targets": "q_proj"}, "targets must be a list of names or left out, got 'q_proj'"),
+        ({"targets": []}, "targets must be at least one layer name"),
+        ({"task": "poetry"}, "task must be one of causal-lm, sequence-classification, image-classification"),
+        ({"rate": "constant"}, r"rate 'constant' needs lr \(--lr\)"),
+        ({"rate": "theory"}, "needs the smoothness L"),
+        ({"lr": float("nan")}, "lr must be a finite number above 0"),
+        ({"smoothness": 3.0}, "does not use smoothness"),
+        ({"eval_fraction": 1.0}, "eval_fraction must be between 0 and 1"),
+        ({"on_alarm": "cry"}, "on_alarm must be one of warn, stop, halve, got 'cry'"),
+        ({"dtype": "int4"}, "dtype must be one of float32"),
+        ({"learning_rate": 1.0}, "options.yaml holds an unknown option 'learning_rate'"),
+        ({"batchsize": 1}, r"unknown option 'batchsize'; did you mean batch_size\?"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LorateError, match=message):
+        TrainConfig.from_mapping(options, source="options.yaml")
+
+
+def test_hyphens_and_round_trip() -> None:
+    config = TrainConfig.from_mapping({"batch-size": 2, "rank": 4, "alpha": 4}, source="options.yaml")
+    assert config.batch_size == 2 and config.scaling == 1.0 and config.resolved_lr == 1.0
+    assert TrainConfig.from_mapping(config.to_mapping(), source="again") == config
+
+
+def test_intervals_follow_the_number_of_steps() -> None:
+    assert TrainConfig(steps=40).evaluation_interval == 10
+    assert TrainConfig(steps=3).checkpoint_interval == 1
+    assert TrainConfig(steps=4000).checkpoint_interval == 200
+    assert TrainConfig(steps=40, eval_every=7, save_every=9).evaluation_interval == 7

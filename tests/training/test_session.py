@@ -1,0 +1,214 @@
+"""Whole runs on tiny models: what they leave behind, how they go on, and how they fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lorate.errors import LorateError
+from lorate.jsonl import read_jsonl
+from lorate.training import Listener, TrainConfig, dry_run, resume, train
+from lorate.training.checkpoints import last_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    words = ["good", "bad", "film", "book", "a", "b", "c", "d", "e"]
+    file = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in words for y in words if x != y]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    return file
+
+
+@pytest.fixture
+def options(llama_dir: Path, chats: Path) -> dict[str, Any]:
+    return {
+        "model": str(llama_dir), "data": str(chats), "rank": 2, "alpha": 4.0, "steps": 8, "lr": 20.0, "max_length": 16,
+        "device": "cpu", "samples": 1, "dropout": 0.1,
+    }  # fmt: skip
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [{**record, "seconds": 0} for record in read_jsonl(run / "metrics.jsonl").records]
+
+
+def test_a_run_leaves_everything_behind(options: dict[str, Any], tmp_path: Path) -> None:
+    outcome = train(TrainConfig(**options), tmp_path / "run", command="lorate train --model x")
+    run = outcome.run
+    assert outcome.status == "finished" and outcome.steps == 8
+    assert outcome.change is not None and outcome.change.after < outcome.change.before
+    info = run.read_run()
+    assert info["status"] == "finished" and info["command"] == "lorate train --model x"
+    assert info["result"]["eval_after"] == outcome.change.after and info["rate"]["lr"] == 20.0
+    assert [record["step"] for record in metrics(run.path)] == list(range(1, 9))
+    assert all(record["tokens"] > 0 and record["samples"] for record in metrics(run.path))
+    evaluations = read_jsonl(run.evaluations).records
+    assert [record["step"] for record in evaluations] == [0, 2, 4, 6, 8]
+    assert evaluations[-1]["eval_loss"] == outcome.change.after
+    assert "<svg" in run.report.read_text() and "lorate train --model x" in run.report.read_text()
+    (sample,) = json.loads(run.samples.read_text())
+    assert sample["prompt"].endswith(":")
+    assert "Held-out loss" in (run.adapter / "README.md").read_text()
+    assert TrainConfig.from_mapping(run.read_config(), source="config") == TrainConfig(**options)
+
+
+def test_the_same_seed_gives_the_same_numbers(options: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train(TrainConfig(**options), tmp_path / name)
+    train(TrainConfig(**{**options, "seed": 1}), tmp_path / "three")
+    assert metrics(tmp_path / "one") == metrics(tmp_path / "two")
+    assert metrics(tmp_path / "one") != metrics(tmp_path / "three")
+
+
+class PressCtrlC(Listener):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def step(self, record: Any, total: int) -> None:
+        if record["step"] == self._step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_interrupted_and_resumed_is_the_uninterrupted_run(options: dict[str, Any], tmp_path: Path, at: int) -> None:
+    whole = train(TrainConfig(**options), tmp_path / "whole")
+    broken = train(TrainConfig(**options), tmp_path / "broken", listener=PressCtrlC(at))
+    assert broken.status == "interrupted" and at <= broken.steps < 8
+    assert broken.run.read_run()["status"] == "interrupted"
+    resumed = resume(tmp_path / "broken")
+    assert resumed.status == "finished"
+    assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")
+    assert resumed.change == whole.change
+    assert (broken.run.adapter / "adapter_model.safetensors").read_bytes() == (
+        whole.run.adapter / "adapter_model.safetensors"
+    ).read_bytes()
+    steps = [record["step"] for record in read_jsonl(broken.run.evaluations).records]
+    assert steps == [0, 2, 4, 6, 8]
+
+
+def test_a_damaged_checkpoint_is_passed_over(options: dict[str, Any], tmp_path: Path) -> None:
+    train(TrainConfig(**options), tmp_path / "whole")
+    broken = train(TrainConfig(**options), tmp_path / "broken", listener=PressCtrlC(5)).run
+    newest = last_checkpoint(broken.checkpoints)
+    assert newest is not None and newest.step in (5, 6)
+    (newest.path / "trainer_state.json").write_text('{"global_')
+    older = last_checkpoint(broken.checkpoints)
+    assert older is not None and older.step < newest.step
+    resume(broken.path)
+    assert metrics(broken.path) == metrics(tmp_path / "whole")
+
+
+def test_a_finished_run_goes_on_only_with_more_steps(options: dict[str, Any], tmp_path: Path) -> None:
+    train(TrainConfig(**{**options, "steps": 4}), tmp_path / "run")
+    with pytest.raises(LorateError, match="has finished its 4 steps; give --steps to train on"):
+        resume(tmp_path / "run")
+    assert resume(tmp_path / "run", steps=8).steps == 8
+    train(TrainConfig(**options), tmp_path / "whole")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+def test_the_adapter_loads_without_lorate(options: dict[str, Any], tmp_path: Path) -> None:
+    outcome = train(TrainConfig(**options), tmp_path / "run")
+    config = json.loads((outcome.run.adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == options["model"] and config["lora_alpha"] == 4.0
+    usage = outcome.run.readme.read_text()
+    code = usage.split("```python")[1].split("```")[0]
+    program = (
+        "import sys; sys.modules['lorate'] = None\n" + code
+        + "\nprint(sum(float(p.abs().sum()) for n, p in model.named_parameters() if 'lora_B' in n) > 0)"
+    )  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=outcome.run.path, capture_output=True, text=True
+    )
+    assert result.stdout.strip().endswith("True"), result.stderr
+
+
+def test_nothing_is_overwritten(options: dict[str, Any], tmp_path: Path) -> None:
+    train(TrainConfig(**{**options, "steps": 2}), tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(LorateError, match="never overwritten; continue the run with --resume"):
+        train(TrainConfig(**options), tmp_path / "run")
+    with pytest.raises(LorateError, match=r"targets: no layer of .* is called 'nope'; it has: .*q_proj"):
+        train(TrainConfig(**{**options, "targets": ["nope"]}), tmp_path / "run", force=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    train(TrainConfig(**{**options, "steps": 3}), tmp_path / "run", force=True)
+    assert len(metrics(tmp_path / "run")) == 3
+
+
+def test_mistakes_in_data_and_model_leave_no_directory(options: dict[str, Any], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3}\n')
+    for change, message in [
+        ({"data": str(bad)}, "bad.jsonl.*line 2|line 2.*bad.jsonl"),
+        ({"model": str(tmp_path)}, "no model|config.json"),
+        ({"device": "cuda"}, "this machine has none"),
+    ]:
+        if "device" in change and torch.cuda.is_available():
+            continue
+        with pytest.raises(LorateError, match=message):
+            train(TrainConfig(**{**options, **change}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_counts_and_writes_nothing(options: dict[str, Any], tmp_path: Path) -> None:
+    plan = dry_run(TrainConfig(**options))
+    assert plan.adapted_layers == 4 and plan.trainable == 2 * (2 * 2 * 16 + 2 * (16 + 8))
+    assert plan.samples_per_step == 4 and plan.tokens_per_step == 64 and plan.memory_bytes > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.jsonl"]
+
+
+def test_a_run_that_diverges_can_stop_itself(options: dict[str, Any], tmp_path: Path) -> None:
+    wild = {**options, "rate": "constant", "lr": 1e6, "on_alarm": "stop", "dropout": 0.0, "steps": 60}
+    outcome = train(TrainConfig(**wild), tmp_path / "run")
+    assert outcome.status == "stopped" and outcome.steps < 60
+    kinds = {alarm["kind"] for record in metrics(tmp_path / "run") for alarm in record["alarms"]}
+    assert kinds & {"diverging", "non-finite"}
+    assert all(torch.isfinite(p).all() for p in _adapter(outcome.run.adapter).values())
+
+
+def _adapter(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_a_failed_run_says_so(options: dict[str, Any], tmp_path: Path) -> None:
+    class Faulty(Listener):
+        def step(self, record: Any, total: int) -> None:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(TrainConfig(**options), tmp_path / "run", listener=Faulty())
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["status"] == "failed" and info["error"] == "power cut"
+
+
+def test_text_classifier(bert_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "reviews.csv"
+    rows = [f"{q} {t} {x},{q}" for q in ("good", "bad") for t in ("film", "book") for x in "abcde"]
+    file.write_text("text,label\n" + "\n".join(rows))
+    config = TrainConfig(
+        model=str(bert_dir), data=str(file), task="sequence-classification", rank=2, steps=12, lr=1.0, batch_size=4,
+        rate="normalized", device="cpu", eval_fraction=0.3,
+    )  # fmt: skip
+    outcome = train(config, tmp_path / "run")
+    assert outcome.change is not None and outcome.change.after < outcome.change.before
+    assert outcome.samples[0]["after"] in ("good", "bad") and "[label: " in outcome.samples[0]["prompt"]
+
+
+def test_image_classifier(resnet_dir: Path, image_folder: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        model=str(resnet_dir), data=str(image_folder), task="image-classification", rank=2, steps=4, lr=0.5,
+        batch_size=4, rate="normalized", device="cpu", eval_fraction=0.3,
+    )  # fmt: skip
+    outcome = train(config, tmp_path / "run")
+    assert outcome.status == "finished" and outcome.samples[0]["after"] in ("dark", "light")
+    assert all(record["tokens"] == 0 for record in metrics(outcome.run.path))
