@@ -199,11 +199,12 @@ def _finish(outcome: Any) -> int:
     for sample in outcome.samples[:1]:
         for title, text in (("Prompt", "prompt"), ("Before", "before"), ("After", "after")):
             stdout.print(f"[bold]{title}:[/]\n{escape(sample[text].strip())}\n", soft_wrap=True)
-    config = run.read_config()
+    rate = run.read_run()["rate"]
     stdout.print(
         f"Held-out loss {change.before:.4f} -> {change.after:.4f} ({change.relative:+.1%}; difference "
-        f"{change.after - change.before:+.4f} ± {change.standard_error:.4f} standard error, {change.examples} examples) with "
-        f"rule {config['rate']}, a = {run.read_run()['rate']['lr']:g}, {outcome.steps} steps."
+        f"{change.after - change.before:+.4f} ± {change.standard_error:.4f} standard error, {change.examples} examples)"
+        f" with rule {rate['name']}, a = {rate['lr']:g}, {outcome.steps} steps.",
+        soft_wrap=True,
     )
     stdout.print(f"Run:     {run.path}\nAdapter: {run.adapter}\nReport:  {run.report}", soft_wrap=True)
     if outcome.status == "stopped":
