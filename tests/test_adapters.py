@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from peft_models import linear_model, mixed_model
 from lorate.adapters import factor_blocks, find_pairs, rest_parameters
 from lorate.errors import LorateError
+from peft_models import linear_model, mixed_model
 
 
 def wrap(module: nn.Module, **options: object) -> peft.PeftModel:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import lorate
-from peft_models import linear_model
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 from lorate.monitor import History, Monitor
 from lorate.monitor.checks import diverging, growing, non_finite, stalled, stuck_at_origin
+from peft_models import linear_model
 
 X = torch.randn(12, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 

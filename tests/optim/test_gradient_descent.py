@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import lorate
-from peft_models import linear_model, mixed_model
 from lorate.adapters import find_pairs
 from lorate.errors import LorateError
+from peft_models import linear_model, mixed_model
 
 RULES = [
     ("constant", {"lr": 0.05}),
