@@ -229,3 +229,22 @@ def test_resume_from_a_checkpoint_gives_the_same_numbers(tmp_path: Path) -> None
     ]
     for one, other in zip(*lines, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_the_guilty_gradient_is_named_though_the_trainer_spreads_it(tmp_path: Path) -> None:
+    model = language_model()
+    guilty = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.default.weight"
+    steps = []
+
+    def poison(gradient: torch.Tensor) -> torch.Tensor:
+        steps.append(len(steps) + 1)
+        return gradient * float("inf") if len(steps) == 2 else gradient
+
+    dict(model.named_parameters())[guilty].register_hook(poison)
+    settings = TrainingArguments(**arguments(tmp_path))
+    ours = lorate.for_trainer("normalized", monitor=tmp_path / "monitor")
+    trainer = Trainer(model, settings, train_dataset=texts(), data_collator=pad, **ours)
+    with pytest.warns(UserWarning, match="Step 2 was skipped"):
+        trainer.train()
+    skipped = [record["skipped"] for record in read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records]
+    assert skipped == [None, f"the gradient of {guilty} is not finite (1 of 8 parameters)", None]

@@ -2,12 +2,14 @@
 
 import os
 import warnings
+from dataclasses import replace
 from typing import Any, Self
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lorate.errors import LorateError
+from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_reader import LossReader
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraGradientDescent, create_optimizer
@@ -40,6 +42,7 @@ class LorateCallback(TrainerCallback):
     def __init__(self, monitor: Monitor | None = None) -> None:
         self.monitor = monitor or Monitor()
         self._reader: LossReader | None = None
+        self._watch: GradientWatch | None = None
 
     def first_in(self, trainer: Any) -> Self:
         """Add this callback before all others of a trainer, so that its loggers (wandb, ...) get the values too."""
@@ -74,18 +77,28 @@ class LorateCallback(TrainerCallback):
                     stacklevel=2,
                 )
         self._reader = LossReader(model, own)
+        self._watch = GradientWatch(model)
         scaler = getattr(optimizer, "scaler", None)
         if scaler is not None:
             self._reader.loss_scale = scaler.get_scale
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Record the step; stop the run if the monitor says so."""
-        assert self._reader is not None
+        assert self._reader is not None and self._watch is not None
+        optimizer = self._reader.optimizer
+        self._name_the_guilty(optimizer, self._watch)
         samples, tokens = self._reader.take()
-        for alarm in self.monitor.update(self._reader.optimizer, samples=samples, tokens=tokens):
+        for alarm in self.monitor.update(optimizer, samples=samples, tokens=tokens):
             self.on_alarm(alarm)
         if self.monitor.should_stop:
             control.should_training_stop = True
+
+    @staticmethod
+    def _name_the_guilty(optimizer: LoraGradientDescent, watch: GradientWatch) -> None:
+        if optimizer.last is not None and optimizer.last.skipped is not None:
+            fault = watch.take_fault()
+            optimizer.last = replace(optimizer.last, skipped=fault or optimizer.last.skipped)
+        watch.reset()
 
     def on_alarm(self, alarm: Alarm) -> None:
         """What happens at an alarm: a Python warning; override it to do more."""
@@ -103,10 +116,11 @@ class LorateCallback(TrainerCallback):
         state.log_history[-1].update(values)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Close the monitor's files and take the hook off the model."""
+        """Close the monitor's files and take the hooks off the model."""
         self.monitor.close()
-        if self._reader is not None:
-            self._reader.remove()
+        for hooked in (self._reader, self._watch):
+            if hooked is not None:
+                hooked.remove()
 
 
 def for_trainer(

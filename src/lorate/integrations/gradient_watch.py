@@ -1,0 +1,52 @@
+"""Which gradient went wrong first? Trainers spread one bad value over all gradients before a step."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class GradientWatch:
+    """Notes, as each gradient arrives, whether it is finite.
+
+    Trainers compute the norm of all gradients and multiply each by a factor that it gives, so that one infinite value
+    turns all of them into NaN before the optimizer sees any. Hooks on the parameters see them before that.
+
+    Args:
+        model: its trainable parameters are watched.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._flags: dict[str, Tensor] = {}
+        self._handles = [
+            parameter.register_post_accumulate_grad_hook(self._hook(name))  # type: ignore[no-untyped-call]
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        ]
+
+    def take_fault(self) -> str | None:
+        """Name the parameters whose gradient was not finite since the last call; None if all were.
+
+        Waits for the device, so it is asked only after a step was skipped; `reset` does not wait.
+        """
+        bad = [name for name, flag in self._flags.items() if not bool(flag)]
+        total = len(self._handles)
+        self.reset()
+        return f"the gradient of {bad[0]} is not finite ({len(bad)} of {total} parameters)" if bad else None
+
+    def reset(self) -> None:
+        """Begin a new step."""
+        self._flags.clear()
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, name: str) -> Callable[[Tensor], None]:
+        def note(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                finite = torch.isfinite(parameter.grad.sum())
+                self._flags[name] = finite & self._flags[name] if name in self._flags else finite
+
+        return note
