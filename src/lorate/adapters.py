@@ -59,6 +59,7 @@ def factor_blocks(A: Tensor, B: Tensor, groups: int = 1) -> tuple[Tensor, Tensor
     Returns:
         A as ``[groups, r / groups, n]`` and B as ``[groups, m / groups, r / groups]``.
 
+    >>> import torch
     >>> A, B = factor_blocks(torch.zeros(4, 3, 2, 2), torch.zeros(10, 2, 1, 1), groups=2)
     >>> tuple(A.shape), tuple(B.shape)
     ((2, 2, 12), (2, 5, 2))
