@@ -5,7 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorate.geometry import displacement_gram, squared_norms
+from lorate.geometry import (
+    displacement_gram,
+    inner_products,
+    largest_eigenvalues,
+    squared_norms,
+    squared_spectral_norms,
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -63,3 +69,35 @@ def test_low_precision_is_accumulated_in_float32() -> None:
 
 def test_norms_of_nothing() -> None:
     assert squared_norms([]).shape == (0,)
+    assert inner_products([], []).shape == squared_spectral_norms([]).shape == (0,)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20)),
+    log_size=st.floats(-10, 10),
+    decay=st.floats(0, 3),
+)
+def test_spectral_norms_are_bounded_from_above_and_closely(
+    seed: int, shape: tuple[int, int, int], log_size: float, decay: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    block = torch.randn(*shape, generator=generator, dtype=torch.float64) * 10**log_size
+    block *= torch.arange(1, shape[2] + 1) ** -decay  # from flat to steep spectra
+    truth = torch.linalg.matrix_norm(block, ord=2).square().max().item()
+    for precise, rounding in ((block, 1e-12), (block.float(), 1e-5)):
+        other = torch.zeros_like(precise)
+        bound, nothing = squared_spectral_norms([precise, other]).tolist()
+        assert truth * (1 - rounding) <= bound <= truth * (1 + 1e-3 + rounding)
+        assert nothing == 0.0
+
+
+def test_eigenvalues_of_equal_size_are_the_worst_case() -> None:
+    assert largest_eigenvalues(torch.eye(64, dtype=torch.float64)).item() == pytest.approx(64 ** (1 / 4096), rel=1e-9)
+
+
+def test_inner_products_accumulate_low_precision() -> None:
+    x, y = torch.full((5000,), 0.1, dtype=torch.bfloat16), torch.full((5000,), 0.3, dtype=torch.bfloat16)
+    exact = float((x.double() * y.double()).sum())
+    assert inner_products([x, y], [y, x]).tolist() == pytest.approx([exact, exact], rel=1e-5)

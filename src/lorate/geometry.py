@@ -24,14 +24,81 @@ def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
     Returns:
         float64 values, shape ``[len(tensors)]``, on the tensors' device.
 
-    >>> squared_norms([torch.ones(2, 3), torch.full((4,), 2.0)]).tolist()
-    [6.0, 16.0]
+    >>> squared_norms([torch.ones(2, 2), torch.full((4,), 2.0)]).tolist()
+    [4.0, 16.0]
     """
     if not tensors:
         return torch.zeros(0, dtype=torch.float64)
     precise = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
     norms = torch._foreach_norm(list(tensors), 2, dtype=precise)
     return torch.stack(norms).double().square()
+
+
+def inner_products(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """Inner product of each tensor with its partner, accumulated in float32 at least.
+
+    Args:
+        left: any shapes, all on one device; may be empty.
+        right: tensors of the same shapes.
+
+    Returns:
+        float64 values, shape ``[len(left)]``, on the tensors' device.
+
+    >>> inner_products([torch.ones(2, 3)], [torch.full((2, 3), 2.0)]).tolist()
+    [12.0]
+    """
+    if not left:
+        return torch.zeros(0, dtype=torch.float64)
+    products = torch._foreach_mul([_precise(x) for x in left], [_precise(y) for y in right])
+    return torch.stack([product.sum().double() for product in products])
+
+
+def squared_spectral_norms(blocks: Sequence[Tensor]) -> Tensor:
+    r"""Squared spectral norm of each block matrix, batched over equal shapes, from above.
+
+    Args:
+        blocks: stacks of plain matrices, each ``[groups, a, b]`` (see `lorate.adapters.factor_blocks`).
+
+    Returns:
+        The largest $\|\cdot\|_2^2$ of each stack as `largest_eigenvalues` bounds it, float64, shape ``[len(blocks)]``.
+
+    >>> squared_spectral_norms([torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])]).round(decimals=2)
+    tensor([16.], dtype=torch.float64)
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, block in enumerate(blocks):
+        by_shape[tuple(block.shape)].append(index)
+    result: list[Tensor] = [torch.empty(0)] * len(blocks)
+    for (_, a, b), indices in by_shape.items():
+        stack = _precise(torch.stack([blocks[i] for i in indices]))
+        gram = stack @ stack.mT if a <= b else stack.mT @ stack
+        # no indexing by lists: copying them to a GPU would wait for it
+        for index, value in zip(indices, largest_eigenvalues(gram).amax(dim=-1).unbind(), strict=True):
+            result[index] = value
+    return torch.stack(result) if result else torch.zeros(0, dtype=torch.float64)
+
+
+def largest_eigenvalues(gram: Tensor, squarings: int = 12) -> Tensor:
+    r"""Largest eigenvalue of positive semi-definite matrices, from above and without waiting for the device.
+
+    $$ \lambda_{\max}(M) \le \bigl(\mathrm{tr}\,M^{2^k}\bigr)^{1/2^k} \le r^{1/2^k}\lambda_{\max}(M) $$
+
+    by k squarings, each divided by its trace. An eigenvalue routine would synchronise a GPU with the host.
+
+    Args:
+        gram: symmetric, ``[..., r, r]``.
+        squarings: k; with 12 the bound is at most 0.1% above the eigenvalue for r up to 64.
+
+    Returns:
+        The bound in float64, ``[...]``; 0 for a zero matrix.
+    """
+    logarithm, power = torch.zeros(gram.shape[:-2], dtype=torch.float64, device=gram.device), gram
+    for k in range(squarings + 1):
+        trace = power.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+        logarithm = logarithm + trace.double().log() / 2**k
+        scaled = power / torch.where(trace == 0, 1.0, trace)[..., None, None]
+        power = scaled @ scaled
+    return logarithm.exp()
 
 
 @dataclass(frozen=True)
@@ -78,13 +145,15 @@ def displacement_gram(
     by_shape: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
     for layer, (a, b) in enumerate(zip(A, B, strict=True)):
         by_shape[tuple(a.shape), tuple(b.shape)].append(layer)
-    gram = torch.stack([_precise(A[0]).new_empty(len(A))] * 3)
+    columns: list[Tensor] = [torch.empty(0)] * len(A)
     for layers in by_shape.values():
         rows = torch.stack([torch.cat((A[i], D_A[i]), dim=-2) for i in layers])
-        columns = torch.stack([torch.cat((B[i], D_B[i]), dim=-1) for i in layers])
-        squares = rows.new_tensor([scaling[i] ** 2 for i in layers], dtype=gram.dtype)
-        gram[:, layers] = squares * _contract(_precise(rows), _precise(columns))
-    return DisplacementGram(*gram)
+        both = torch.stack([torch.cat((B[i], D_B[i]), dim=-1) for i in layers])
+        for i, column in zip(layers, _contract(_precise(rows), _precise(both)).unbind(dim=1), strict=True):
+            columns[i] = column
+    # numbers, not a tensor of them: copying one to a GPU would wait for it
+    scaled = torch._foreach_mul(columns, [s**2 for s in scaling])
+    return DisplacementGram(*torch.stack(scaled, dim=1))
 
 
 def _contract(rows: Tensor, columns: Tensor) -> Tensor:

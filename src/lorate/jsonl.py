@@ -1,8 +1,8 @@
 """Files with one JSON object a line: written as it happens, read whatever happened.
 
-:class:`JsonlWriter` appends and flushes, and can cut a file back to the step a run resumes from.
-:func:`read_jsonl` reads a file that may still be written to, or whose writer was killed; :func:`iterate_jsonl`
-does the same without holding the records (:mod:`lorate.report.downsampling` thins them out for drawing).
+`JsonlWriter` appends and flushes, and can cut a file back to the step a run resumes from.
+`read_jsonl` reads a file that may still be written to, or whose writer was killed; `iterate_jsonl`
+does the same without holding the records (`lorate.report.downsampling` thins them out for drawing).
 """
 
 import json
@@ -145,6 +145,6 @@ class JsonlContent:
 
 
 def read_jsonl(path: Path) -> JsonlContent:
-    """Read a whole file; see :func:`iterate_jsonl` for what happens with damaged lines."""
+    """Read a whole file; see `iterate_jsonl` for what happens with damaged lines."""
     problems: list[str] = []
     return JsonlContent(list(iterate_jsonl(path, problems)), problems)

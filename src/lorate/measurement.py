@@ -9,6 +9,38 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Displacement:
+    r"""What a direction D of the factors does to the weights, $\eta P + \eta^2 Q$ for a step $\eta$.
+
+    Attributes:
+        slope: $\langle g, D\rangle$, shape ``[layers]`` like all arrays here.
+        pp: $\|P\|^2$.
+        pq: $\langle P, Q\rangle$.
+        qq: $\|Q\|^2$.
+        gradient_q: $\langle G, Q\rangle$, or 0 where it is left to L.
+        A_sq: $\|D_A\|^2$.
+        B_sq: $\|D_B\|^2$.
+        unit: what one common step of 1 multiplies each layer's D by: 1/s for minus the gradient, so that the scaled
+            factors descend; 1 for the direction of another optimizer.
+        rest_slope: $\langle g, D\rangle$ over the trainable parameters that are no LoRA factor.
+        rest_sq: squared length of D over these; they move by $\eta D$ itself.
+        precision: relative precision of the numbers.
+    """
+
+    slope: Array
+    pp: Array
+    pq: Array
+    qq: Array
+    gradient_q: Array
+    A_sq: Array
+    B_sq: Array
+    unit: Array
+    rest_slope: float = 0.0
+    rest_sq: float = 0.0
+    precision: float = 1e-14
+
+
+@dataclass(frozen=True)
 class Measurement:
     r"""Lengths at the current adapters, on the scale of the training loss.
 
@@ -26,6 +58,11 @@ class Measurement:
         has_rest: whether there are other trainable parameters.
         loss: the training loss of this step, averaged over its micro-batches; None if nobody told.
         weight_grad_sq: $\|G_l\|_F^2$ of the frozen weights, shape ``[layers]``; None unless the rule asks for it.
+        weight_grad_bound: an upper bound of $\|G_l\|_2$ that is at most $\|G_l\|_F$, shape ``[layers]``; None if not
+            measured exactly, or not asked for.
+        A_spectral_sq: $\|A_l\|_2^2$, from above, shape ``[layers]``; None unless the rule asks for it.
+        B_spectral_sq: $\|B_l\|_2^2$ likewise.
+        displacement: what the step's direction does to the weights; None unless the rule asks for it.
     """
 
     scaling: Array
@@ -37,6 +74,10 @@ class Measurement:
     has_rest: bool = False
     loss: float | None = None
     weight_grad_sq: Array | None = None
+    weight_grad_bound: Array | None = None
+    A_spectral_sq: Array | None = None
+    B_spectral_sq: Array | None = None
+    displacement: Displacement | None = None
 
     @property
     def stacked_norm(self) -> float:

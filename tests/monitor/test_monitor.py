@@ -14,7 +14,7 @@ import lorate
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 from lorate.monitor import History, Monitor
-from lorate.monitor.checks import diverging, growing, non_finite, stalled, stuck_at_origin
+from lorate.monitor.checks import diverging, growing, skipped, stalled, stuck_at_origin
 from peft_models import linear_model
 
 X = torch.randn(12, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -97,6 +97,21 @@ def test_alarm_can_stop_or_halve() -> None:
     assert not halved.should_stop and optimizer.last.lr == 0.5
     with pytest.raises(LorateError, match="warn, stop, halve, got 'shout'"):
         Monitor(on_alarm="shout")  # type: ignore[arg-type]
+
+
+def test_skipped_steps_in_a_row_are_one_alarm_but_each_halves_the_rate(tmp_path: Path) -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model, "constant", lr=1.0)
+    with Monitor(on_alarm="halve") as monitor:
+        raised = []
+        for value in (1.0, math.nan, math.nan, math.nan, 1.0, math.nan):
+            optimizer.zero_grad()
+            loss = model(X).square().mean() * value
+            loss.backward()
+            optimizer.step(loss=loss)
+            raised.append([alarm.kind for alarm in monitor.update(optimizer)])
+    assert raised == [[], ["non-finite"], [], [], [], ["non-finite"]]
+    assert optimizer.param_groups[0]["damping"] == 0.5**4
 
 
 def test_update_before_any_step() -> None:
@@ -200,10 +215,12 @@ def test_a_flat_end_is_no_stall() -> None:
     assert stalled(history([1.0] * 100, eta=1e-9)) is not None
 
 
-def test_non_finite() -> None:
-    assert non_finite(record(3)) is None
-    alarm = non_finite(record(3, skipped="the loss is nan"))
-    assert alarm is not None and alarm.kind == "non-finite"
+def test_skipped_steps() -> None:
+    assert skipped(record(3)) is None
+    poisoned = skipped(record(3, skipped="the loss is nan", loss=math.nan))
+    assert poisoned is not None and poisoned.kind == "non-finite"
+    standing = skipped(record(3, skipped="the direction does not descend", grad_norm=1.0))
+    assert standing is not None and standing.kind == "stalled"
 
 
 def test_history_stays_bounded_and_spans_the_run() -> None:

@@ -1,15 +1,18 @@
 """Rules as pure functions of a measurement."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorate.descent import majorizer_change
 from lorate.errors import LorateError
-from lorate.measurement import Measurement
-from lorate.rates import RATES, make_rate
+from lorate.measurement import Displacement, Measurement
+from lorate.rates import RATES, Majorizer, OneFactor, Rate, Sharp, make_rate
+from lorate.rates.majorizer import terms_of_step
 
 positive = st.floats(1e-6, 1e6)
 
@@ -112,7 +115,81 @@ def test_adaptive_loss_wants_a_loss_that_is_not_negative() -> None:
         make_rate("adaptive-loss").step_sizes(measurement(loss=-2.0))
 
 
+def displacement(**changes: object) -> Displacement:
+    values = {name: np.array([1.0, 2.0]) for name in ("pp", "pq", "qq", "gradient_q", "A_sq", "B_sq")}
+    return Displacement(**{"slope": np.array([-1.0, -3.0]), "unit": np.array([0.5, 2.0]), **values, **changes})
+
+
+def test_sharp_formula() -> None:
+    m = measurement(A_spectral_sq=np.array([0.5, 4.0]), B_spectral_sq=np.array([1.0, 0.0]))
+    a = np.array([4 * 3 * 1.5 + 2 * math.sqrt(3), 0.25 * 3 * 4 + 0.5 * 1])
+    sizes = Sharp(3.0).step_sizes(m)
+    np.testing.assert_allclose(sizes.layers, 1 / a)
+    assert sizes.guarantee == pytest.approx(np.sum([8.0, 1.5] / a) / 2)
+    assert sizes.eta * GRAD**2 == pytest.approx(2 * sizes.guarantee)
+    whole = Sharp(3.0, per_layer=False).step_sizes(m)
+    assert whole.eta == pytest.approx(min(2 / a[0], 0.5 / a[1]))
+    np.testing.assert_allclose(whole.layers, whole.eta / m.scaling)
+
+
+def test_sharp_prefers_the_spectral_norm_of_G_and_caps_the_rest() -> None:
+    m = measurement(A_spectral_sq=np.ones(2), B_spectral_sq=np.ones(2), rest_grad_sq=2.0, has_rest=True)
+    closer = measurement(
+        A_spectral_sq=np.ones(2), B_spectral_sq=np.ones(2), rest_grad_sq=2.0, weight_grad_bound=np.full(2, 0.1)
+    )
+    assert (Sharp(3.0).step_sizes(closer).layers > Sharp(3.0).step_sizes(m).layers).all()
+    assert Sharp(4.0).step_sizes(m).rest == 0.25
+    assert Sharp(1e-9, per_layer=False).step_sizes(m).rest < 1.0
+
+
+@pytest.mark.parametrize("rate", [Sharp(2.0), Sharp(2.0, per_layer=False), OneFactor(2.0)])
+def test_layers_without_gradient_do_not_move(rate: Rate) -> None:
+    zero = np.zeros(2)
+    still = measurement(
+        A_sq=zero,
+        B_sq=zero,
+        A_grad_sq=zero,
+        B_grad_sq=zero,
+        weight_grad_sq=zero,
+        A_spectral_sq=zero,
+        B_spectral_sq=zero,
+    )
+    sizes = rate.step_sizes(still)
+    assert sizes.eta == sizes.guarantee == 0.0 and not sizes.layers.any()
+
+
+def test_majorizer_minimises_its_bound() -> None:
+    m = measurement(displacement=displacement(rest_slope=-1.0, rest_sq=2.0))
+    each, whole = Majorizer(2.0), Majorizer(2.0, per_layer=False)
+    assert each.step_sizes(m).guarantee >= whole.step_sizes(m).guarantee > 0
+    assert each.step_sizes(m).rest == pytest.approx(1 / (2.0 * 2.0))
+    sizes = whole.step_sizes(m)
+    np.testing.assert_allclose(sizes.layers, sizes.eta * np.array([0.5, 2.0]))
+    for factor in (0.99, 1.01):
+        terms = terms_of_step(m.displacement, sizes, factor)
+        assert -majorizer_change(1.0, *terms, 2.0) < sizes.guarantee
+
+
+def test_majorizer_counts_what_stands_still() -> None:
+    m = measurement(displacement=displacement(slope=np.array([1.0, -1.0])))
+    sizes = Majorizer(1.0).step_sizes(m)
+    assert sizes.standing == 1 and sizes.layers[0] == 0 < sizes.layers[1]
+
+
+def test_backtracking_needs_no_smoothness() -> None:
+    assert make_rate("backtracking").needs == {"displacement", "closure"}
+    with pytest.raises(LorateError, match="positive finite number"):
+        make_rate("backtracking", -1.0)
+
+
 def test_every_rule_describes_itself() -> None:
     for name, rate in RATES.items():
         assert rate.name == name
         assert rate.formula and rate.guarantee and rate.use_when
+
+
+def test_the_readme_holds_the_same_table() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for rate in RATES.values():
+        row = next(line for line in readme.splitlines() if line.startswith(f"| `{rate.name}` |"))
+        assert rate.formula in row and rate.guarantee in row and rate.use_when in row

@@ -23,6 +23,7 @@ from lorate.training import TrainConfig
         ({"task": "poetry"}, "task must be one of causal-lm, sequence-classification, image-classification"),
         ({"rate": "constant"}, r"rate 'constant' needs lr \(--lr\)"),
         ({"rate": "theory"}, "needs the smoothness L"),
+        ({"rate": "backtracking"}, "tries several steps on the whole data, which the Trainer cannot do"),
         ({"lr": float("nan")}, "lr must be a finite number above 0"),
         ({"smoothness": 3.0}, "does not use smoothness"),
         ({"eval_fraction": 1.0}, "eval_fraction must be between 0 and 1"),

@@ -14,7 +14,7 @@ from lorate.attention.pretraining import PretrainingOrder
 def fresh_sequences(order: PretrainingOrder, beta: float = 1.0) -> float:
     r"""Fine-tuning on sequences that pre-training has not seen.
 
-    .. math:: \Delta_{eff} = \Delta/2 + Q_0 - 2 \beta M + \beta^2 Q
+    $$ \Delta_{eff} = \Delta/2 + Q_0 - 2 \beta M + \beta^2 Q $$
 
     Args:
         order: what pre-training left.
@@ -33,7 +33,7 @@ def reused_sequences(order: PretrainingOrder, beta: float = 1.0, fresh_noise: bo
 
     With a = c V / (1 + c V) the fitted share and n = Q0 + Delta / 2,
 
-    .. math:: (1 - \beta a)^2 n + \beta^2 (1 - a)^2 Q - 2 \beta (1 - a)(1 - \beta a) M,
+    $$ (1 - \beta a)^2 n + \beta^2 (1 - a)^2 Q - 2 \beta (1 - a)(1 - \beta a) M, $$
 
     which is Delta_eff / (1 + c V)^2 at beta = 1. With fresh label noise the first n is Q0, and
     beta^2 a^2 Delta/2 + Delta/2 is added.
@@ -54,7 +54,7 @@ def reused_sequences(order: PretrainingOrder, beta: float = 1.0, fresh_noise: bo
 def active_sequences(order: PretrainingOrder, fraction: float) -> float:
     r"""Fine-tuning on the sequences of a pool whose predicted attention is smallest in Frobenius norm.
 
-    .. math:: \Delta/2 + Q_0 - M^2/Q + (1 - M/Q)^2 Q F_{K+2}(x)/\rho, \qquad F_K(x) = \rho, K = T(T+1)/2,
+    $$ \Delta/2 + Q_0 - M^2/Q + (1 - M/Q)^2 Q F_{K+2}(x)/\rho, \qquad F_K(x) = \rho, K = T(T+1)/2, $$
 
     with F_k the distribution function of chi^2_k. As rho tends to 0 this is the noise of the best
     recalibration, without touching the map; at rho = 1 it is the noise of fresh sequences.

@@ -76,8 +76,8 @@ class Prediction:
 def linear_error(order: PretrainingOrder, tuned: FinetuningOrder, beta: float = 1.0, centred: bool = True) -> float:
     r"""Test error after fine-tuning with linear attention, on noise-free labels of fresh sequences.
 
-    .. math:: \frac{T+1}{T}\big(Q_0 - 2 \beta M + \beta^2 Q + q_0^2 - 2 m^2 + q^2\big) + [\text{not centred}]\,
-              (q - q_0)^2 / T
+    $$ \frac{T+1}{T}\big(Q_0 - 2 \beta M + \beta^2 Q + q_0^2 - 2 m^2 + q^2\big) + [\text{not centred}]\,
+              (q - q_0)^2 / T $$
 
     Add the noise variance for noisy labels.
     """

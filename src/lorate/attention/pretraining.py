@@ -116,8 +116,8 @@ def solve_pretraining(problem: Pretraining) -> PretrainingOrder:
 
     With I_M, I_Q, I_V the integrals of `lorate.attention.spectrum` and alpha_T = alpha T (T+1),
 
-    .. math:: \alpha_T \tau^2 = \Delta/2 + Q_0 - 2 I_M + I_Q, \qquad
-              \lambda = c \Lambda (\alpha_T - I_V) / (2 \sqrt\kappa).
+    $$ \alpha_T \tau^2 = \Delta/2 + Q_0 - 2 I_M + I_Q, \qquad
+              \lambda = c \Lambda (\alpha_T - I_V) / (2 \sqrt\kappa). $$
 
     I_V falls in Lambda, so the second equation has one root Lambda(tau); the first is then solved for tau.
 

@@ -1,6 +1,6 @@
 r"""The single-sequence problem of rank-one fine-tuning, solved exactly.
 
-.. math:: \chi = \arg\min_\chi T^{-2} \|\chi\chi^T - B\|_F^2 + |\chi - \omega|^2 / (2v)
+$$ \chi = \arg\min_\chi T^{-2} \|\chi\chi^T - B\|_F^2 + |\chi - \omega|^2 / (2v) $$
 
 is not convex, but in the eigenbasis of B its global minimum follows from one number r = |chi|^2, as in a
 trust-region step: chi_i = omega_i / k_i with k_i = 1 + c v (r - b_i) and r the root of sum omega_i^2 / k_i^2 = r

@@ -63,15 +63,15 @@ def solve_softmax_pretraining(
 ) -> SoftmaxPretrainingOrder:
     r"""Order parameters of pre-training for a general attention function, exact for D and ``points`` to infinity.
 
-    .. math:: \hat V = \frac{2\alpha}{V}\Big(K - \frac{E\,\mathrm{tr} H^{-1}}{V}\Big), \quad
+    $$ \hat V = \frac{2\alpha}{V}\Big(K - \frac{E\,\mathrm{tr} H^{-1}}{V}\Big), \quad
               \hat M = \frac{2\alpha}{V} E\,\mathrm{tr}\big(H^{-1} P^T 2 J(\hat A) J(A^* + \sqrt\Delta Z) P\big), \quad
-              \hat Q = 2\alpha E|\hat u - \omega|^2 / V^2
+              \hat Q = 2\alpha E|\hat u - \omega|^2 / V^2 $$
 
     with H the second derivative of the small problem, then
 
-    .. math:: b = \hat M / \hat V, \quad \tau = \sqrt{\hat Q} / \hat M, \quad
+    $$ b = \hat M / \hat V, \quad \tau = \sqrt{\hat Q} / \hat M, \quad
               \Lambda = 2 \lambda \sqrt\kappa / \hat V, \quad M = b I_M, \quad Q = b^2 I_Q, \quad
-              V = I_V / \hat V
+              V = I_V / \hat V $$
 
     with the spectral integrals at (tau, Lambda / b).
 

@@ -19,11 +19,11 @@ NODES = 200  # Gauss-Legendre nodes a piece of the support
 
 
 def resolvent(x: Array | float, kappa0: float, tau: float) -> ComplexArray:
-    r"""Resolvent :math:`G(x) = \lim \mathrm{Tr}(x - i0 - \cdot)^{-1} / D` on the real axis.
+    r"""Resolvent $G(x) = \lim \mathrm{Tr}(x - i0 - \cdot)^{-1} / D$ on the real axis.
 
-    It solves, with :math:`a = 1/\sqrt{\kappa_0}`,
+    It solves, with $a = 1/\sqrt{\kappa_0}$,
 
-    .. math:: -a \tau^2 G^3 + (\tau^2 + a x) G^2 + (\sqrt{\kappa_0} - a - x) G + 1 = 0,
+    $$ -a \tau^2 G^3 + (\tau^2 + a x) G^2 + (\sqrt{\kappa_0} - a - x) G + 1 = 0, $$
 
     where the root with the most negative imaginary part is the right one. Outside the support all roots are
     real and the value returned has a zero imaginary part; which of the real roots it is, is not specified.

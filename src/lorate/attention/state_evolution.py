@@ -85,10 +85,10 @@ class FinetuningOrder:
 class StateEvolution(ABC):
     r"""The equations, for averages that a subclass provides.
 
-    .. math:: \hat v = \alpha' (T - E\,\mathrm{tr} K^{-1}) / v, \quad \hat m = \alpha' \cdot \text{alignment}, \quad
-              \hat q = \alpha' E|g|^2, \quad \lambda'_{eff} = \lambda' - \alpha' E\,\mathrm{Tr}\,G
+    $$ \hat v = \alpha' (T - E\,\mathrm{tr} K^{-1}) / v, \quad \hat m = \alpha' \cdot \text{alignment}, \quad
+              \hat q = \alpha' E|g|^2, \quad \lambda'_{eff} = \lambda' - \alpha' E\,\mathrm{Tr}\,G $$
 
-    .. math:: v = 1 / (\hat v + 2 \lambda'_{eff}), \quad m = \hat m q_0 v, \quad q = (\hat m^2 q_0 + \hat q) v^2
+    $$ v = 1 / (\hat v + 2 \lambda'_{eff}), \quad m = \hat m q_0 v, \quad q = (\hat m^2 q_0 + \hat q) v^2 $$
 
     The share of G in the weight decay is there only where the adapter's own mean is subtracted (``centred``), since
     the loss then depends on |w|^2 directly.

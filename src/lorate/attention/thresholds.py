@@ -16,8 +16,8 @@ SMALL = 1e-4  # noise tau below which the unknown part of the map is proportiona
 def collapse_decay(problem: Pretraining) -> float:
     r"""Weight decay from which pre-training learns nothing, Q = M = V = 0 (``problem.lam`` is not used).
 
-    .. math:: \lambda_c = x_+(\tau_0) \frac{2 \alpha (T+1)}{T \sqrt\kappa}, \quad
-              \tau_0^2 = (\Delta/2 + Q_0) / (\alpha T (T+1)),
+    $$ \lambda_c = x_+(\tau_0) \frac{2 \alpha (T+1)}{T \sqrt\kappa}, \quad
+              \tau_0^2 = (\Delta/2 + Q_0) / (\alpha T (T+1)), $$
 
     with x_+ the upper edge of the spectral law.
 
@@ -32,8 +32,8 @@ def collapse_decay(problem: Pretraining) -> float:
 def noiseless_recovery(kappa0: float) -> float:
     r"""Value of alpha T (T+1) above which noise-free labels give the map exactly as the weight decay vanishes.
 
-    .. math:: \min_t k^2 + k t^2 + 2 k (1-k) + (1-k) \int (x-t)_+^2 \, d\mathrm{sc}_{1-k}(x),
-              \quad k = \min(\kappa_0, 1)
+    $$ \min_t k^2 + k t^2 + 2 k (1-k) + (1-k) \int (x-t)_+^2 \, d\mathrm{sc}_{1-k}(x),
+              \quad k = \min(\kappa_0, 1) $$
 
     with sc the semicircle law of variance 1 - k.
 

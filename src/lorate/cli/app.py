@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 import lorate
+from lorate.cli.attention import attention
+from lorate.cli.certify import certify
 from lorate.cli.console import stderr
 from lorate.cli.env import env
 from lorate.cli.report import report
+from lorate.cli.reproduce import reproduce
 from lorate.cli.rules import rules
 from lorate.cli.train import train
 from lorate.errors import LorateError, MissingExtraError
@@ -23,7 +26,10 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(report)
+app.command()(certify)
 app.command()(rules)
+app.command()(reproduce)
+app.add_typer(attention, name="attention")
 app.command()(env)
 
 

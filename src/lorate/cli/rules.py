@@ -5,7 +5,12 @@ from rich.table import Table
 from lorate.cli.console import stdout
 from lorate.rates import RATES, Rate
 
-NEEDS = {"loss": "the loss", "weight-gradient": "‖∇Loss(W)‖ (measured)", "smoothness": "L (--smoothness)"}
+NEEDS = {
+    "loss": "the loss",
+    "weight-gradient": "‖∇Loss(W)‖ (measured)",
+    "smoothness": "L (--smoothness)",
+    "closure": "full batch and a closure (not in a Trainer)",
+}
 
 
 def rules() -> None:

@@ -13,11 +13,15 @@ from torch.utils.hooks import RemovableHandle
 
 from lorate.adapters import LoraPair
 from lorate.errors import LorateError
+from lorate.geometry import squared_spectral_norms
 from lorate.gradient_norm.exact import MatrixSum, RowSum, exact_norms
 from lorate.gradient_norm.layers import EmbeddingView, view_of
+from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.gradient_norm.sketch import SketchSum
 
 Method = Literal["exact", "sketch"]
+SPECTRAL_LIMIT = 256
+"""Largest smaller side of G for which `GradientCapture.spectral_bounds` takes the spectral norm."""
 
 
 class GradientCapture:
@@ -148,6 +152,50 @@ class GradientCapture:
             values = [tap.total.spectral_norm() for tap in filled]  # type: ignore[union-attr]
         return self._gather(filled, values, loss_scale)
 
+    def spectral_bounds(self) -> Tensor:
+        r"""An upper bound of each layer's $\|G\|_2$ without waiting for the device.
+
+        Within a thousandth of it where the smaller side of G is at most `SPECTRAL_LIMIT`; else the Frobenius norm.
+
+        Returns:
+            Shape ``[layers]``, as for `norms`.
+
+        Raises:
+            LorateError: the method is the sketch, which bounds nothing, or as for `norms`.
+        """
+        if self.method != "exact":
+            raise LorateError("a sketch bounds no norm; measure with method='exact'")
+        bounds = list(self.norms().unbind())
+        small = [i for i, tap in enumerate(self._taps) if not tap.total.is_empty and tap.smaller_side <= SPECTRAL_LIMIT]
+        with self._full_precision():
+            spectral = squared_spectral_norms([self._taps[i].whole()[None] for i in small]).sqrt().unbind()
+        for i, bound in zip(small, spectral, strict=True):
+            # a bound that lies above the Frobenius norm would only lose
+            bounds[i] = torch.minimum(bounds[i], bound.to(bounds[i]))
+        return torch.stack(bounds)
+
+    def inner_products(self, D_A: Sequence[Tensor], D_B: Sequence[Tensor]) -> Tensor:
+        r"""$\langle G_l, D_{B,l} D_{A,l}\rangle$ of each layer: exact, or the sketch's unbiased estimate.
+
+        Args:
+            D_A: one displacement of A a layer, in blocks ``[groups, r, d]`` (see `lorate.adapters.factor_blocks`).
+            D_B: displacements of B, ``[groups, p / groups, r]``.
+
+        Returns:
+            Shape ``[layers]``, as for `norms`.
+
+        Raises:
+            LorateError: as for `norms`.
+        """
+        filled = self._filled()
+        by_tap = {id(tap): (a, b) for tap, a, b in zip(self._taps, D_A, D_B, strict=True)}
+        with self._full_precision():
+            values = []
+            for tap in filled:
+                a, b = (x.to(accumulation_dtype(x.dtype)) for x in by_tap[id(tap)])
+                values.append(tap.total.inner_product(a, b))
+        return self._gather(filled, values, 1.0)
+
     @torch.no_grad()
     def average_over_ranks(self, group: dist.ProcessGroup | None = None) -> None:
         """Average G over the ranks, as data-parallel training averages gradients; call it on all, before `norms`.
@@ -202,6 +250,7 @@ class _Tap:
         self.layer: Any = pair.layer
         self.view = view_of(pair)
         self.seed = seed
+        self.smaller_side = min(self.view.out_dim, self.view.in_dim)
         self.attached = False
         # only there to give the kept inputs a place in the graph
         self.anchor = torch.empty(0, requires_grad=True)
@@ -247,6 +296,13 @@ class _Tap:
             if not isinstance(self.total, SketchSum):
                 kept = self.view.input_rows(kept, grad.dtype)
             self.total.add(self.view.output_rows(grad), kept)
+
+    def whole(self) -> Tensor:
+        """G itself, without the rows of tokens that did not occur; the exact method only."""
+        if isinstance(self.total, RowSum):
+            assert self.total.rows is not None
+            return self.total.rows
+        return self.total.matrix(like=self.pair.B.detach())
 
     def _is_bypassed(self) -> bool:
         """Whether this forward pass leaves the adapter out, so that the factors have no part in it."""

@@ -141,6 +141,17 @@ class MatrixSum:
         assert self._matrix is not None
         return spectral(self._matrix)
 
+    def inner_product(self, D_A: Tensor, D_B: Tensor) -> Tensor:
+        r"""$\langle G, D_B D_A\rangle$ for blocks ``[groups, r, d]`` and ``[groups, p / groups, r]``."""
+        factors = self.factors()
+        if factors is None:
+            assert self._matrix is not None
+            blocks = self._matrix.view(len(D_B), -1, self.in_dim)
+            return ((blocks @ D_A.mT) * D_B).sum()
+        dY, X = (rows.to(D_A.dtype) for rows in factors)
+        blocks = dY.view(len(dY), len(D_B), -1).transpose(0, 1)
+        return ((blocks @ D_B) * (X @ D_A.mT)).sum()
+
     def clear(self) -> None:
         """Forget everything."""
         self._factors, self._matrix = [], None
@@ -184,6 +195,11 @@ class RowSum:
         """``||G||_2``."""
         assert self.rows is not None
         return spectral(self.rows)
+
+    def inner_product(self, D_A: Tensor, D_B: Tensor) -> Tensor:
+        r"""$\langle G, D_B D_A\rangle$ for one block each, ``[1, r, tokens]`` and ``[1, dim, r]``."""
+        assert self.rows is not None
+        return ((self.rows @ D_B[0]) * D_A[0][:, self.ids].mT).sum()
 
     def clear(self) -> None:
         """Forget everything."""

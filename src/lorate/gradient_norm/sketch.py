@@ -106,6 +106,12 @@ class SketchSum:
         assert self._sum is not None
         return sketch_norm(self._sum.T)
 
+    def inner_product(self, D_A: Tensor, D_B: Tensor) -> Tensor:
+        r"""Unbiased: $\langle S, D_B D_A Z\rangle / k$ of $\langle G, D_B D_A\rangle$; blocks as in `MatrixSum`."""
+        assert self._sum is not None and self._signs is not None
+        image = D_B @ (D_A @ self._signs.to(D_A.dtype))
+        return (image.reshape(self.out_dim, self.probes) * self._sum.T).sum() / self.probes
+
     def clear(self) -> None:
         """Forget the sum; the signs stay."""
         self._sum = None

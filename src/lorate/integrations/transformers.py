@@ -136,10 +136,11 @@ def for_trainer(
     Returns:
         ``{"optimizer_cls_and_kwargs": ..., "callbacks": [...]}``.
 
-    Example::
+    Examples:
+        With the Trainer::
 
-        args = TrainingArguments("out", max_grad_norm=0, lr_scheduler_type="constant")
-        trainer = Trainer(model, args, train_dataset=data, **lorate.for_trainer(rate="adaptive-loss"))
+            args = TrainingArguments("out", max_grad_norm=0, lr_scheduler_type="constant")
+            trainer = Trainer(model, args, train_dataset=data, **lorate.for_trainer(rate="adaptive-loss"))
     """
     watcher = monitor if isinstance(monitor, Monitor) else Monitor(monitor)
     return {

@@ -18,14 +18,22 @@ WINDOW = 10
 LOWER_LR = "Lower lr three- to ten-fold, or use a rule that adapts, such as adaptive-loss."
 
 
-def non_finite(record: Record) -> Alarm | None:
-    """The step was skipped because a loss, a gradient or the step itself was not finite."""
-    if record["skipped"] is None:
+def skipped(record: Record) -> Alarm | None:
+    """The step was not taken: something was not finite, or there was no step to take."""
+    reason = record["skipped"]
+    if reason is None:
         return None
+    numbers = [record.get(name) for name in ("loss", "grad_norm", "weight_grad_norm")]
+    if "overflow" in reason or not all(math.isfinite(number) for number in numbers if number is not None):
+        return Alarm(
+            "non-finite",
+            f"Step {record['step']} was skipped: {reason}.",
+            "Look at the batch of this step; if it happens often, lower lr, or train in bfloat16 or float32.",
+        )
     return Alarm(
-        "non-finite",
-        f"Step {record['step']} was skipped: {record['skipped']}.",
-        "Look at the batch of this step; if it happens often, lower lr, or train in bfloat16 or float32.",
+        "stalled",
+        f"Step {record['step']} was not taken: {reason}.",
+        "Stop: the run has gone as far as this direction and precision carry it.",
     )
 
 

@@ -4,6 +4,8 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -12,16 +14,18 @@ import torch
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, iterate_jsonl
 from lorate.monitor.alarm import Alarm
-from lorate.monitor.checks import CHECKS, non_finite
+from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
 from lorate.monitor.record import layer_record, step_record
+from lorate.monitor.setting import Setting
 from lorate.optim import LoraGradientDescent, Step
 from lorate.optim.layout import Layer
+from lorate.runs import RunDirectory
 
 OnAlarm = Literal["warn", "stop", "halve"]
 LAYERS_EVERY = 10
 REPEAT_AFTER = 100
-"""An alarm that goes on is raised again after this many steps."""
+"""An alarm that goes on is raised again after this many steps; skipped steps in a row are one such alarm."""
 
 
 class Monitor:
@@ -32,8 +36,10 @@ class Monitor:
 
     Args:
         directory: where to write; made if missing. None keeps nothing on disk.
+        full_batch: every step sees the whole training set: the run can be certified, see `lorate certify`.
+        lower_bound: a number that the loss never goes below, for the certificate; 0 for the usual losses.
         on_alarm: ``"warn"``: only report. ``"stop"``: set `should_stop` at a diverging or non-finite alarm.
-            ``"halve"``: halve the step size at such an alarm, for the rest of the run.
+            ``"halve"``: halve the step size at such an alarm and at every skipped step, for the rest of the run.
         resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts anew.
 
     Attributes:
@@ -43,28 +49,33 @@ class Monitor:
     Raises:
         LorateError: the directory holds records and ``resume_at`` was not given, or ``on_alarm`` is unknown.
 
-    Example, in a plain loop::
+    Examples:
+        In a plain loop::
 
-        with Monitor("runs/one") as monitor:
-            for batch in batches:
-                loss = model(batch).loss
-                loss.backward()
-                optimizer.step(loss=loss)
-                optimizer.zero_grad()
-                for alarm in monitor.update(optimizer, samples=len(batch)):
-                    print(alarm.message, alarm.remedy)
+            with Monitor("runs/one") as monitor:
+                for batch in batches:
+                    loss = model(batch).loss
+                    loss.backward()
+                    optimizer.step(loss=loss)
+                    optimizer.zero_grad()
+                    for alarm in monitor.update(optimizer, samples=len(batch)):
+                        print(alarm.message, alarm.remedy)
     """
 
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
         *,
+        full_batch: bool = False,
+        lower_bound: float = 0.0,
         on_alarm: OnAlarm = "warn",
         resume_at: int | None = None,
     ) -> None:
         if on_alarm not in get_args(OnAlarm):
             raise LorateError(f"on_alarm must be one of {', '.join(get_args(OnAlarm))}, got {on_alarm!r}")
         self.on_alarm = on_alarm
+        self._full_batch, self._lower_bound = full_batch, lower_bound
+        self._directory = None if directory is None else Path(directory)
         self.should_stop = False
         self.record: dict[str, Any] | None = None
         self.samples = 0
@@ -72,12 +83,13 @@ class Monitor:
         self._history = History()
         self._raised: dict[str, int] = {}
         self._step: Step | None = None
+        self._own_run: RunDirectory | None = None
         self._layer_table: list[Layer] = []
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
         self._layers: JsonlWriter | None = None
-        if directory is not None:
-            self._open(Path(directory), resume_at)
+        if self._directory is not None:
+            self._open(self._directory, resume_at)
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -121,13 +133,17 @@ class Monitor:
             self._history.add(record)
         alarms = self._alarms(record)
         record["alarms"] = [asdict(alarm) for alarm in alarms]
+        if self.record is None and self._directory is not None:
+            setting = Setting.of(optimizer, full_batch=self._full_batch, lower_bound=self._lower_bound)
+            setting.write(self._directory)
+            self._describe(optimizer, self._directory)
         self.record = record
         if self._metrics is not None:
             self._metrics.write(record)
         self._step, self._layer_table = optimizer.last, optimizer.layers
         if _layers_are_due(optimizer.last):
             self._write_layers(optimizer.last)
-        if any(alarm.kind in ("diverging", "non-finite") for alarm in alarms):
+        if self._is_harmful(record, alarms):
             self._react(optimizer)
         return alarms
 
@@ -151,6 +167,9 @@ class Monitor:
             if writer is not None:
                 writer.close()
         self._metrics = self._layers = None
+        if self._own_run is not None and self.record is not None:
+            ended = {"status": "finished", "seconds": self.record["seconds"]}
+            self._own_run.write_run({**self._own_run.read_run(), **ended})
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +178,7 @@ class Monitor:
         self.close()
 
     def _alarms(self, record: Mapping[str, Any]) -> list[Alarm]:
-        fault = non_finite(record)
+        fault = skipped(record)
         found = [fault] if fault else [alarm for check in CHECKS if (alarm := check(self._history)) is not None]
         fresh = [alarm for alarm in found[:1] if self._is_due(alarm, record["step"])]
         for alarm in fresh:
@@ -167,15 +186,43 @@ class Monitor:
         return fresh
 
     def _is_due(self, alarm: Alarm, step: int) -> bool:
-        """Every skipped step is told; other alarms only now and then while they go on."""
+        """Whether the alarm is new: not raised before, or long ago, or a step was skipped after one that was not."""
         before = self._raised.get(alarm.kind)
-        return alarm.kind == "non-finite" or before is None or step - before >= REPEAT_AFTER
+        if before is None or step - before >= REPEAT_AFTER:
+            return True
+        return alarm.kind == "non-finite" and self.record is not None and self.record["skipped"] is None
+
+    @staticmethod
+    def _is_harmful(record: Mapping[str, Any], alarms: list[Alarm]) -> bool:
+        fault = skipped(record)
+        return any(alarm is not None and alarm.kind in ("diverging", "non-finite") for alarm in (fault, *alarms))
 
     def _react(self, optimizer: LoraGradientDescent) -> None:
         if self.on_alarm == "stop":
             self.should_stop = True
         elif self.on_alarm == "halve":
             optimizer.dampen(0.5)
+
+    def _describe(self, optimizer: LoraGradientDescent, directory: Path) -> None:
+        """Make the directory a run that ``lorate report`` can draw, unless whoever runs it has done so."""
+        run = RunDirectory(directory)
+        if run.run.exists():
+            return
+        rule, lr = optimizer.rate, optimizer.param_groups[0]["lr"]
+        self._own_run = run
+        run.write_run(
+            {
+                "lorate": version("lorate"),
+                "status": "running",
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "rate": {
+                    "name": rule.name,
+                    "lr": float(lr),
+                    "formula": rule.formula,
+                },
+                "result": None,
+            }
+        )
 
     def _write_layers(self, step: Step) -> None:
         if self._layers is None:

@@ -12,7 +12,9 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
 
     Keys: ``step``, ``loss``, ``eta``, ``lr`` (multiplier), ``stacked_norm`` $\|V\|$, ``a_norm``, ``b_norm``,
     ``grad_norm`` $\|\nabla J\|$, ``scaled_stacked_norm`` and ``scaled_grad_norm`` (each layer weighted with s and 1/s),
-    ``weight_grad_norm`` $\|\nabla_W Loss\|$ or None, ``sum_eta``, ``samples``, ``tokens``, ``seconds``, ``skipped``.
+    ``weight_grad_norm`` $\|\nabla_W Loss\|$ or None, ``sum_eta``, ``samples``, ``tokens``, ``seconds``, ``skipped``,
+    ``guarantee`` (proved decrease of a full-batch step, or None), ``standing`` (layers that stood still),
+    ``smoothness`` (L in force where the rule finds it, or None), ``evaluations`` (of the closure).
 
     Args:
         step: what the optimizer saw and did.
@@ -38,6 +40,10 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
         "tokens": tokens,
         "seconds": round(seconds, 3),
         "skipped": step.skipped,
+        "guarantee": step.guarantee,
+        "standing": step.standing,
+        "smoothness": step.smoothness,
+        "evaluations": step.evaluations,
     }
 
 

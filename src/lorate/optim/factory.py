@@ -7,10 +7,13 @@ from torch import nn
 
 from lorate.adapters import LoraPair, find_pairs, rest_parameters
 from lorate.errors import LorateError
-from lorate.gradient_norm import GradientCapture
+from lorate.gradient_norm import GradientCapture, Method
+from lorate.optim.backtracking import LoraBacktracking
+from lorate.optim.direction import DirectionFactory
 from lorate.optim.gradient_descent import LoraGradientDescent
 from lorate.optim.layout import layers_of, param_groups
-from lorate.rates import Rate, make_rate
+from lorate.optim.majorizer import LoraMajorizer
+from lorate.rates import Backtracking, Majorizer, Rate, make_rate
 
 
 def create_optimizer(
@@ -19,6 +22,8 @@ def create_optimizer(
     *,
     lr: float | None = None,
     smoothness: float | None = None,
+    gradient_norm: Method | None = None,
+    direction: DirectionFactory | None = None,
     groups: Iterable[dict[str, Any]] | None = None,
 ) -> LoraGradientDescent:
     r"""An optimizer for the LoRA adapters of a model, and for all else that is trainable in it.
@@ -27,18 +32,25 @@ def create_optimizer(
         model: a PEFT model (or a module with PEFT's LoRA layers), with one active, trainable adapter.
         rate: the rule: a name (see `lorate.RATES` or ``lorate rules``) or a `Rate`.
         lr: the rule's constant ``a``, 1.0 by default; required for ``constant``. Schedulers multiply it.
-        smoothness: L of the loss, for ``theory``.
+        smoothness: L of the loss, for ``theory``, ``sharp``, ``one-factor`` and ``majorizer``; ``backtracking``
+            needs none (and uses it only if the adapters set no scale).
+        gradient_norm: how rules that need the frozen weights' gradient measure it: ``"exact"``, or by a cheap random
+            ``"sketch"``, which may steer a step but proves nothing. By default ``adaptive`` sketches and ``theory``,
+            ``sharp`` and ``majorizer`` are exact.
+        direction: for ``majorizer`` and ``backtracking``: step along the direction of another torch optimizer. Called
+            with a list of tensors, it builds that optimizer: ``torch.optim.AdamW``, or
+            ``functools.partial(torch.optim.AdamW, weight_decay=0)``.
         groups: param groups with an ``lr`` of their own, as for any torch optimizer; parameters that they leave out
             get ``lr``.
 
     Returns:
-        A `torch.optim.Optimizer`.
+        A `torch.optim.Optimizer`; that of ``backtracking`` needs ``optimizer.step(closure)``.
 
     Raises:
-        LorateError: no LoRA layers, frozen ones, an unknown rule, a missing constant, or a rule whose theory does not
-            hold for a layer of the model.
+        LorateError: no LoRA layers, frozen ones, an unknown rule, a missing constant, an option that the rule does
+            not use, or a rule whose theory does not hold for a layer of the model.
 
-    Example:
+    Examples:
         >>> import peft, torch, lorate
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
         >>> model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["0"]))
@@ -51,19 +63,35 @@ def create_optimizer(
     """
     rule = make_rate(rate, smoothness)
     pairs = find_pairs(model)
-    capture = _weight_gradient(rule, pairs)
-    rest = rest_parameters(model, pairs).values()
-    return LoraGradientDescent(param_groups(pairs, rest, groups), layers_of(pairs), rule, lr, capture)
+    _refuse_dora(rule, pairs)
+    if direction is not None and not isinstance(rule, Majorizer):
+        raise LorateError(f"rate {rule.name!r} is for plain gradients; direction= goes with majorizer or backtracking")
+    hooks = _weight_gradient(rule, pairs, gradient_norm)
+    trained = param_groups(pairs, rest_parameters(model, pairs).values(), groups)
+    layers = layers_of(pairs)
+    if isinstance(rule, Backtracking):
+        optimizer: LoraGradientDescent = LoraBacktracking(trained, layers, rule, lr, direction)
+    elif isinstance(rule, Majorizer):
+        optimizer = LoraMajorizer(trained, layers, rule, lr, hooks, direction)
+    else:
+        optimizer = LoraGradientDescent(trained, layers, rule, lr, hooks)
+    if hooks is not None:
+        hooks.attach()
+    return optimizer
 
 
-def _weight_gradient(rule: Rate, pairs: list[LoraPair]) -> GradientCapture | None:
-    if "weight-gradient" not in rule.needs:
-        return None
-    if dora := [pair.name for pair in pairs if pair.dora]:
+def _refuse_dora(rule: Rate, pairs: list[LoraPair]) -> None:
+    dora = [pair.name for pair in pairs if pair.dora]
+    if dora and rule.needs & {"weight-gradient", "spectral", "displacement"}:
         raise LorateError(
             f"rate {rule.name!r} rests on W = W0 + s B A, which does not hold for DoRA layers ({dora[0]} and "
             f"{len(dora) - 1} more); use 'adaptive-loss', 'normalized' or 'constant', or LoRA without DoRA"
         )
-    capture = GradientCapture(pairs, method="exact")
-    capture.attach()
-    return capture
+
+
+def _weight_gradient(rule: Rate, pairs: list[LoraPair], method: Method | None) -> GradientCapture | None:
+    if "weight-gradient" in rule.needs:
+        return GradientCapture(pairs, method=method or rule.gradient_norm)
+    if method is not None:
+        raise LorateError(f"rate {rule.name!r} does not measure the frozen weights' gradient; leave gradient_norm out")
+    return None

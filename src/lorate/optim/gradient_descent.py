@@ -1,50 +1,20 @@
 """Simultaneous gradient descent on all LoRA factors under a rule for the step size."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lorate.errors import LorateError
-from lorate.measurement import Measurement
+from lorate.measurement import Array, Measurement
 from lorate.optim.layout import Layer, Slot, slots
-from lorate.optim.measure import measure
+from lorate.optim.measure import Measured, measure
+from lorate.optim.step import Step
+from lorate.optim.weight_gradient import WeightGradient
 from lorate.rates import Rate, StepSizes
-
-
-class WeightGradient(Protocol):
-    """Whatever can tell the norms of the frozen weights' gradients of the step that ends now."""
-
-    def norms(self) -> Tensor:
-        """Frobenius norm of G of each layer, shape ``[layers]``."""
-
-    def reset(self) -> None:
-        """Forget the finished step."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What the last call of ``optimizer.step()`` saw and did.
-
-    Attributes:
-        number: steps called so far, skipped ones included; the first is 1.
-        measurement: lengths before the step.
-        eta: step size in force, multiplier included; 0 if skipped.
-        lr: the multiplier: ``lr`` of the first group times its damping.
-        sum_eta: sum of ``eta`` over all steps so far.
-        skipped: why the step was not taken; None if it was.
-    """
-
-    number: int
-    measurement: Measurement
-    eta: float
-    lr: float
-    sum_eta: float
-    skipped: str | None = None
 
 
 class LoraGradientDescent(torch.optim.Optimizer):
@@ -114,24 +84,19 @@ class LoraGradientDescent(torch.optim.Optimizer):
         Raises:
             LorateError: the rule needs something that was not given, or the adapters hold non-finite values.
         """
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if loss is None and self._losses:
-            loss = torch.stack([value.double() for value in self._losses]).sum()
-        self._losses.clear()
-        current = slots(self.param_groups)
-        measured = measure(current, self.layers, loss, self._weight_gradient_norms())
-        if measured.faulty_weights:
-            raise LorateError(f"{measured.fault}; load the last good checkpoint")
-        skipped = measured.fault
-        sizes = StepSizes(0.0, np.zeros(len(self.layers)), 0.0)
-        if skipped is None:
-            sizes = self.rate.step_sizes(measured.measurement)
-            skipped = self._overflow(current, measured.measurement, sizes)
-        if skipped is None:
-            self._move(current, sizes)
-        self._note(measured.measurement, sizes, skipped)
+        try:
+            if closure is not None:
+                loss = self._evaluate(closure)
+            if loss is None and self._losses:
+                loss = torch.stack([value.double() for value in self._losses]).sum()
+            current = slots(self.param_groups)
+            measured = self._checked(self._measure(current, loss))
+            sizes, skipped = self._choose(current, measured)
+            if skipped is None:
+                self._move(current, sizes)
+        finally:
+            self._forget()
+        self._note(measured.measurement, sizes, skipped, evaluations=int(closure is not None))
         return loss
 
     def dampen(self, factor: float = 0.5) -> None:
@@ -160,20 +125,57 @@ class LoraGradientDescent(torch.optim.Optimizer):
         self.__dict__.setdefault("last", None)
         self.__dict__.setdefault("_losses", [])
 
-    def _weight_gradient_norms(self) -> Tensor | None:
-        if "weight-gradient" not in self.rate.needs:
-            return None
+    def _evaluate(self, closure: Callable[[], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            return closure()
+
+    def _forget(self) -> None:
+        """What belonged to the finished step, or to one that failed, is not part of the next."""
+        self._losses.clear()
+        if self.weight_gradient is not None:
+            self.weight_gradient.reset()
+
+    def _measure(self, current: Sequence[Slot], loss: Tensor | float | None) -> Measured:
+        spectral = "spectral" in self.rate.needs
+        gradient: dict[str, Tensor] = {}
+        with full_precision(current):
+            if "weight-gradient" in self.rate.needs:
+                hooks = self._hooks()
+                if spectral and hooks.method == "exact":
+                    gradient["bound"] = hooks.spectral_bounds()
+                gradient["norm"] = hooks.norms()
+            return measure(current, self.layers, loss, gradient, spectral=spectral)
+
+    def _hooks(self) -> WeightGradient:
         if self.weight_gradient is None:
             raise LorateError(
                 f"rate {self.rate.name!r} needs the frozen weights' gradient, which hooks on the model measure; "
                 "build the optimizer with lorate.create_optimizer(model, ...)"
             )
-        norms = self.weight_gradient.norms()
-        self.weight_gradient.reset()
-        return norms
+        return self.weight_gradient
+
+    def _checked(self, measured: Measured) -> Measured:
+        if measured.faulty_weights:
+            raise LorateError(f"{measured.fault}; load the last good checkpoint")
+        return measured
+
+    def _choose(self, current: Sequence[Slot], measured: Measured) -> tuple[StepSizes, str | None]:
+        """The step sizes, and why the step cannot be taken, if so."""
+        if measured.fault is not None:
+            return self._no_step(), measured.fault
+        sizes = self.rate.step_sizes(measured.measurement)
+        return sizes, self._overflow(current, measured.measurement, sizes)
+
+    def _no_step(self) -> StepSizes:
+        return StepSizes(0.0, np.zeros(len(self.layers)), 0.0)
+
+    @property
+    def _multiplier(self) -> float:
+        first = self.param_groups[0]
+        return float(first["lr"]) * float(first["damping"])
 
     def _factor(self, slot: Slot, sizes: StepSizes) -> float:
-        size = sizes.rest if slot.role is None else float(sizes.layers[slot.role[0]])
+        size = sizes.rest if slot.role is None else sizes.of(slot.role[1], slot.role[0])
         lr, damping = float(slot.group["lr"]), float(slot.group["damping"])
         return lr * damping * size
 
@@ -187,27 +189,67 @@ class LoraGradientDescent(torch.optim.Optimizer):
         for (factor, _), (parameters, gradients) in together.items():
             torch._foreach_add_(parameters, gradients, alpha=-factor)
 
+    def _guarantee(self, m: Measurement, sizes: StepSizes) -> float | None:
+        """The proved decrease is concave in a common multiplier, so up to 1 it keeps the multiplier's share."""
+        multipliers = {float(group["lr"]) * float(group["damping"]) for group in self.param_groups}
+        if sizes.guarantee is None or not self._certifies or len(multipliers) > 1 or max(multipliers) > 1:
+            return None
+        return multipliers.pop() * sizes.guarantee
+
+    @property
+    def _certifies(self) -> bool:
+        sketched = self.weight_gradient is not None and self.weight_gradient.method == "sketch"
+        return not sketched and not any(layer.dropout for layer in self.layers)
+
     def _overflow(self, current: Sequence[Slot], m: Measurement, sizes: StepSizes) -> str | None:
         """A finite gradient times a huge rate can still leave the range of the adapters' dtype."""
-        weights = {"A": m.A_sq, "B": m.B_sq}
-        gradients = {"A": m.A_grad_sq, "B": m.B_grad_sq}
+        weights, (directions, rest) = {"A": m.A_sq, "B": m.B_sq}, self._direction_sq(m)
         for slot in current:
             factor = self._factor(slot, sizes)
             if slot.role is None:
-                longest = factor * m.rest_grad_sq**0.5
+                longest = factor * rest**0.5
             else:
                 layer, side = slot.role
-                longest = weights[side][layer] ** 0.5 + factor * gradients[side][layer] ** 0.5
+                longest = weights[side][layer] ** 0.5 + factor * directions[side][layer] ** 0.5
             if not longest < torch.finfo(slot.parameter.dtype).max:
                 return f"the step would overflow {str(slot.parameter.dtype).removeprefix('torch.')}: lower lr"
         return None
 
-    def _note(self, m: Measurement, sizes: StepSizes, skipped: str | None) -> None:
+    def _direction_sq(self, m: Measurement) -> tuple[Mapping[str, Array], float]:
+        """Squared lengths of what the factors multiply: the gradients."""
+        return {"A": m.A_grad_sq, "B": m.B_grad_sq}, m.rest_grad_sq
+
+    def _note(
+        self,
+        m: Measurement,
+        sizes: StepSizes,
+        skipped: str | None,
+        *,
+        evaluations: int = 0,
+        smoothness: float | None = None,
+    ) -> None:
         first = self.param_groups[0]
-        lr = float(first["lr"]) * first["damping"]
+        lr = self._multiplier
         eta = 0.0 if skipped else lr * sizes.eta
+        guarantee = None if skipped else self._guarantee(m, sizes)
         for group in self.param_groups:
             group["steps"] += 1
             group["skipped"] += skipped is not None
             group["sum_eta"] += eta
-        self.last = Step(first["steps"], m, eta, lr, first["sum_eta"], skipped)
+        self.last = Step(
+            first["steps"],
+            m,
+            eta,
+            lr,
+            first["sum_eta"],
+            skipped,
+            guarantee,
+            sizes.standing,
+            smoothness,
+            evaluations,
+        )
+
+
+def full_precision(current: Sequence[Slot]) -> torch.autocast:
+    """The caller may step inside an autocast region, which would round the Gram products."""
+    return torch.autocast(current[0].parameter.device.type, enabled=False)

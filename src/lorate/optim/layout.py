@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lorate.adapters import LoraPair
+from lorate.adapters import LoraPair, factor_blocks
 from lorate.errors import LorateError
 
 Role = tuple[int, str] | None
@@ -24,6 +24,7 @@ class Layer:
     name: str
     scaling: float
     groups: int
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Slot:
 
 def layers_of(pairs: Sequence[LoraPair]) -> list[Layer]:
     """The plain description of each pair, in order."""
-    return [Layer(pair.name, pair.scaling, pair.groups) for pair in pairs]
+    return [Layer(pair.name, pair.scaling, pair.groups, pair.dropout) for pair in pairs]
 
 
 def param_groups(
@@ -83,3 +84,18 @@ def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:
         for group in groups
         for parameter, role in zip(group["params"], group["roles"], strict=True)
     ]
+
+
+def blocks_by_layer(
+    slots: Sequence[Slot], tensors: Sequence[Tensor], layers: Sequence[Layer]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What belongs to A and what belongs to B of each layer, as blocks (see `lorate.adapters.factor_blocks`).
+
+    Args:
+        slots: the optimizer's parameters.
+        tensors: one a slot, of its parameter's shape: the parameter itself, its gradient, a direction.
+        layers: the layers that the slots' roles refer to.
+    """
+    sides = {slot.role: tensor for slot, tensor in zip(slots, tensors, strict=True) if slot.role is not None}
+    pairs = [factor_blocks(sides[i, "A"], sides[i, "B"], layer.groups) for i, layer in enumerate(layers)]
+    return [a for a, _ in pairs], [b for _, b in pairs]

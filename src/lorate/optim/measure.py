@@ -1,15 +1,15 @@
 """Measure adapters and gradients: many norms on the device, one transfer to the host."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lorate.geometry import squared_norms
-from lorate.measurement import Measurement
-from lorate.optim.layout import Layer, Slot
+from lorate.geometry import squared_norms, squared_spectral_norms
+from lorate.measurement import Array, Measurement
+from lorate.optim.layout import Layer, Slot, blocks_by_layer
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,34 @@ class Measured:
         measurement: the lengths, as they are.
         fault: a sentence that names the first thing that is NaN or infinite; None if all is finite.
         faulty_weights: whether the fault sits in the adapters themselves, which no skipped step mends.
+        extras: the further numbers that were asked for, on the host.
     """
 
     measurement: Measurement
     fault: str | None
     faulty_weights: bool = False
+    extras: Mapping[str, Array] = field(default_factory=dict)
+
+
+def to_host(pieces: Mapping[str, Tensor], device: torch.device) -> dict[str, Array]:
+    """Vectors by name as float64 arrays, with one synchronisation of the device.
+
+    >>> to_host({"a": torch.ones(2), "b": torch.zeros(0)}, torch.device("cpu"))
+    {'a': array([1., 1.]), 'b': array([], dtype=float64)}
+    """
+    packed = torch.cat([piece.to(device, torch.float64).reshape(-1) for piece in pieces.values()]).cpu().numpy()
+    ends = np.cumsum([piece.numel() for piece in pieces.values()])[:-1]
+    return dict(zip(pieces, np.split(packed, ends), strict=True))
 
 
 def measure(
     slots: Sequence[Slot],
     layers: Sequence[Layer],
     loss: Tensor | float | None,
-    weight_gradient_norms: Tensor | None,
+    weight_gradient: Mapping[str, Tensor] | None = None,
+    *,
+    spectral: bool = False,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> Measured:
     r"""Lengths of all factors and gradients, with one synchronisation of the device.
 
@@ -39,33 +55,39 @@ def measure(
         slots: the optimizer's parameters; a missing gradient counts as zero.
         layers: the layers that the slots' roles refer to.
         loss: training loss of the step, None if unknown.
-        weight_gradient_norms: $\|G_l\|_F$ of each layer, if the rule asks for them.
+        weight_gradient: ``"norm"``, $\|G_l\|_F$ of each layer, and perhaps ``"bound"``, an upper bound of
+            $\|G_l\|_2$, if the rule asks for them.
+        spectral: measure the spectral norms of the factors as well.
+        extras: further vectors to bring to the host.
 
     Returns:
         The measurement in float64, and the first fault found.
     """
     factors = [slot for slot in slots if slot.role is not None]
     with_gradient = [slot for slot in slots if slot.parameter.grad is not None]
-    device = slots[0].parameter.device
-    pieces = [
-        squared_norms([slot.parameter.detach() for slot in factors]),
-        squared_norms([slot.parameter.grad for slot in with_gradient if slot.parameter.grad is not None]),
-        torch.as_tensor([] if loss is None else loss).detach().reshape(-1),
-        torch.zeros(0) if weight_gradient_norms is None else weight_gradient_norms.double().square(),
-    ]
-    packed = torch.cat([piece.to(device, torch.float64) for piece in pieces]).cpu().numpy()
-    norms, gradients, losses, weight_gradients = np.split(packed, np.cumsum([len(p) for p in pieces])[:-1])
+    count = len(layers)
+    pieces: dict[str, Tensor] = {
+        "factors": squared_norms([slot.parameter.detach() for slot in factors]),
+        "gradients": squared_norms([slot.parameter.grad for slot in with_gradient if slot.parameter.grad is not None]),
+        "loss": torch.as_tensor([] if loss is None else loss).detach(),
+    }
+    if spectral:
+        A, B = blocks_by_layer(slots, [slot.parameter.detach() for slot in slots], layers)
+        pieces["spectral"] = squared_spectral_norms([*A, *B])
+    pieces |= {f"weight {name}": value for name, value in (weight_gradient or {}).items()}
+    host = to_host(pieces | {f"extra {name}": value for name, value in (extras or {}).items()}, _device(slots))
 
-    sides = {key: np.zeros(len(layers)) for key in ("A", "B", "gA", "gB")}
-    for slot, value in zip(factors, norms, strict=True):
+    sides = {key: np.zeros(count) for key in ("A", "B", "gA", "gB")}
+    for slot, value in zip(factors, host["factors"], strict=True):
         assert slot.role is not None
         sides[slot.role[1]][slot.role[0]] = value
     rest = 0.0
-    for slot, value in zip(with_gradient, gradients, strict=True):
+    for slot, value in zip(with_gradient, host["gradients"], strict=True):
         if slot.role is None:
             rest += float(value)
         else:
             sides["g" + slot.role[1]][slot.role[0]] = value
+    norms = host.get("weight norm")
     measurement = Measurement(
         scaling=np.array([layer.scaling for layer in layers]),
         A_sq=sides["A"],
@@ -74,13 +96,21 @@ def measure(
         B_grad_sq=sides["gB"],
         rest_grad_sq=rest,
         has_rest=len(factors) < len(slots),
-        loss=None if loss is None else float(losses[0]),
-        weight_grad_sq=None if weight_gradient_norms is None else weight_gradients,
+        loss=None if loss is None else float(host["loss"][0]),
+        weight_grad_sq=None if norms is None else norms**2,
+        weight_grad_bound=host.get("weight bound"),
+        A_spectral_sq=host["spectral"][:count] if spectral else None,
+        B_spectral_sq=host["spectral"][count:] if spectral else None,
     )
-    if not np.isfinite(norms).all():
+    found = {name.removeprefix("extra "): value for name, value in host.items() if name.startswith("extra ")}
+    if not np.isfinite(host["factors"]).all():
         name = _first_fault(measurement.A_sq + measurement.B_sq, layers)
-        return Measured(measurement, f"the adapter weights of {name} are not finite", faulty_weights=True)
-    return Measured(measurement, _fault(measurement, layers))
+        return Measured(measurement, f"the adapter weights of {name} are not finite", True, found)
+    return Measured(measurement, _fault(measurement, layers), extras=found)
+
+
+def _device(slots: Sequence[Slot]) -> torch.device:
+    return slots[0].parameter.device
 
 
 def _fault(m: Measurement, layers: Sequence[Layer]) -> str | None:
@@ -92,10 +122,14 @@ def _fault(m: Measurement, layers: Sequence[Layer]) -> str | None:
         return f"the gradient of {_first_fault(gradient, layers)} is not finite ({faulty} of {len(layers)} layers)"
     if not np.isfinite(m.rest_grad_sq):
         return "the gradient of a trainable parameter beside LoRA is not finite"
-    if m.weight_grad_sq is not None and not np.isfinite(m.weight_grad_sq).all():
-        return f"the frozen weight's gradient at {_first_fault(m.weight_grad_sq, layers)} is not finite"
+    for values in (m.weight_grad_sq, m.weight_grad_bound):
+        if values is not None and not np.isfinite(values).all():
+            return f"the frozen weight's gradient at {_first_fault(values, layers)} is not finite"
+    for values in (m.A_spectral_sq, m.B_spectral_sq):
+        if values is not None and not np.isfinite(values).all():
+            return f"the spectral norm of an adapter of {_first_fault(values, layers)} is not finite"
     return None
 
 
-def _first_fault(values: np.ndarray, layers: Sequence[Layer]) -> str:
+def _first_fault(values: Array, layers: Sequence[Layer]) -> str:
     return layers[int(np.argmin(np.isfinite(values)))].name

@@ -9,6 +9,7 @@ class Adaptive(Rate):
 
     V are all adapters stacked, each layer weighted by its scaling; $\nabla Loss(W)$ is the gradient of the
     frozen weights (and of the other trainable parameters). Where both vanish the point is stationary and the step 0.
+    By default the norm of $\nabla Loss(W)$ is sketched: nothing is proved about the constant ``a`` anyway.
 
     Source: arXiv 2512.18248, Section 4, "adaptive".
     """
@@ -16,8 +17,9 @@ class Adaptive(Rate):
     name = "adaptive"
     formula = "η = a / (‖V‖² + ‖∇Loss(W)‖)"
     guarantee = "the proved step up to its constant"
-    use_when = "the paper's rule; costs the frozen weights' gradient norm"
+    use_when = "the paper's rule; the frozen weights' gradient norm is sketched"
     needs = frozenset({"weight-gradient"})
+    gradient_norm = "sketch"
 
     def step_sizes(self, measurement: Measurement) -> StepSizes:
         """One step size, divided by each layer's scaling."""

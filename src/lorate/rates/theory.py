@@ -1,11 +1,10 @@
 """The step size for which the paper proves descent, given the smoothness of the loss."""
 
-import math
 from dataclasses import dataclass
 
-from lorate.errors import LorateError
+from lorate.descent import THEORY_FRACTION, theory_step_size
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes, scale_correct
+from lorate.rates.rate import Rate, StepSizes, check_smoothness, scale_correct
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Theory(Rate):
     quarter. With $\max(L, 1)$ the proof holds for every L.
 
     Trainable parameters beside LoRA enter the loss directly; for them a quarter of the linear decrease needs
-    $\eta \le 1.5 / \bar L$, which joins the minimum when there are any.
+    $\eta \le 1.5 / L$, which joins the minimum when there are any.
 
     Attributes:
         smoothness: L, the Lipschitz constant of the loss' gradient in all trained weights together; > 0.
@@ -28,7 +27,7 @@ class Theory(Rate):
     Raises:
         LorateError: L is missing, not finite or not positive.
 
-    Source: arXiv 2512.18248, Lemma 3.4; the case L < 1: docs, "The paper's step".
+    Source: arXiv 2512.18248, Lemma 3.4; the case L < 1: docs/mathematics/paper.md, Theorem 2.
 
     >>> from lorate.measurement import Measurement
     >>> import numpy as np
@@ -43,20 +42,20 @@ class Theory(Rate):
     name = "theory"
     formula = "η = a·min{ 1/(4√2·max(L,1)·(‖V‖² + ‖∇Loss(W)‖)), 1 }"
     guarantee = "each full-batch step descends by (η/4)‖∇J‖², if L is right and a ≤ 1"
-    use_when = "to see the proof at work: small problems with known L; slow"
+    use_when = "to see the paper's proof at work: small problems with known L; slow"
     needs = frozenset({"weight-gradient", "smoothness"})
 
     def __post_init__(self) -> None:
-        if self.smoothness is None:
-            raise LorateError("rate 'theory' needs the smoothness L of the loss: give smoothness=... (--smoothness)")
-        if not (math.isfinite(self.smoothness) and self.smoothness > 0):
-            raise LorateError(f"smoothness must be a positive finite number, got {self.smoothness}")
+        check_smoothness(self.name, self.smoothness)
 
     def step_sizes(self, measurement: Measurement) -> StepSizes:
         """The lemma's step, the same for every layer up to its scaling."""
         assert self.smoothness is not None and measurement.weight_gradient_norm is not None
-        bar_L = max(self.smoothness, 1.0)
-        region = measurement.scaled_stacked_norm**2 + measurement.weight_gradient_norm
-        cap = 1.5 / bar_L if measurement.has_rest else 1.0
-        eta = min(1 / (4 * math.sqrt(2) * bar_L * region) if region > 0 else 1.0, cap, 1.0)
-        return scale_correct(eta, measurement.scaling)
+        eta = theory_step_size(
+            measurement.scaled_stacked_norm**2,
+            measurement.weight_gradient_norm,
+            self.smoothness,
+            other_parameters=measurement.has_rest,
+        )
+        decrease = THEORY_FRACTION * float(eta) * measurement.scaled_gradient_norm**2
+        return scale_correct(float(eta), measurement.scaling, decrease)

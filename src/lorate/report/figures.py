@@ -1,6 +1,6 @@
 """Curves against steps: loss, step size, norms, gradient. Each function returns a matplotlib Figure.
 
-All take a sequence of tracks (:func:`lorate.report.track.track`); one track is drawn in its rule's colour, several
+All take a sequence of tracks (`lorate.report.track.track`); one track is drawn in its rule's colour, several
 ones are overlaid with a legend. Alarms are marked by triangles at the top, skipped steps by crosses at the bottom.
 """
 

@@ -94,7 +94,7 @@ def layer_figure(norms: LayerNorms, key: str) -> "Figure":
     """A heat map: layers downwards, steps to the right; gradients on a logarithmic colour scale.
 
     Args:
-        norms: from :func:`layer_norms`.
+        norms: from `layer_norms`.
         key: ``a_norm``, ``b_norm``, ``stacked_norm`` or ``grad_norm``.
     """
     from matplotlib.colors import LogNorm, Normalize

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import lorate
 from lorate.errors import LorateError
 from lorate.extras import require
+from lorate.monitor.certificate import Certificate, certify
+from lorate.monitor.setting import Setting
 from lorate.report import captions, figures, palette
 from lorate.report.heatmap import layer_figure
 from lorate.report.load import RunData, load_runs
@@ -136,6 +138,7 @@ def _view(run: RunData, place: int, line: Any, safe: Any) -> dict[str, Any]:
         "formula": str(run.part("rate").get("formula") or ""),
         "layers": _layer_drawings(run, f"r{place}", safe),
         "layer_names": list(run.layers.names),
+        "certificate": _certificate(run.path),
         "alarms": run.tally.alarms,
         "unlisted_alarms": run.tally.unlisted,
         "samples": run.samples,
@@ -145,6 +148,15 @@ def _view(run: RunData, place: int, line: Any, safe: Any) -> dict[str, Any]:
         + [(str(key), str(value)) for key, value in run.part("versions").items() if key != "lorate"],
         "problems": run.problems,
     }
+
+
+def _certificate(path: Path) -> Certificate | None:
+    """What is proved about a full-batch run; None where nothing can be."""
+    try:
+        found = certify(path) if Setting.read(path).full_batch else None
+    except LorateError:
+        return None
+    return found if found is not None and found.reason is None else None
 
 
 def _option(value: Any) -> str:

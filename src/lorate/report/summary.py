@@ -129,7 +129,7 @@ def _words(kind: Any) -> str | None:
 
 
 def _counted(amount: Any, what: str) -> str | None:
-    return None if number(amount) is None else f"{whole(amount)} {what}"
+    return None if not number(amount) else f"{whole(amount)} {what}"
 
 
 def _parameters(model: Mapping[str, Any]) -> str:
@@ -145,7 +145,7 @@ def _adapters(run: RunData, config: Mapping[str, Any]) -> str:
     layers = len(run.layers.names)
     targets = config.get("targets")
     return _joined(
-        f"{layers:,} layers" if layers else None,
+        f"{layers:,} layer{'s' if layers > 1 else ''}" if layers else None,
         f"rank {config['rank']}" if config.get("rank") is not None else None,
         f"alpha {config['alpha']}" if config.get("alpha") is not None else None,
         f"targets {' '.join(map(str, targets)) if isinstance(targets, list) else targets}" if targets else None,

@@ -20,7 +20,7 @@ class Track:
     Attributes:
         label: name in the legend.
         rule: name of the rule, which gives the colour.
-        series: the step records; see :func:`track`.
+        series: the step records; see `track`.
         evaluations: records with ``step``, ``eval_loss`` and ``eval_loss_se``.
     """
 
@@ -103,7 +103,7 @@ def track(
         label: name in the legend.
         rule: name of the rule.
         records: step records in order, any number; long series are thinned out (see
-            :mod:`lorate.report.downsampling`).
+            `lorate.report.downsampling`).
         evaluations: held-out losses.
         buckets: how finely a long series is drawn.
     """

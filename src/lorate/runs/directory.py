@@ -17,7 +17,7 @@ from lorate.runs.strict_json import encode
 class RunDirectory:
     """The files of one training run, by name.
 
-    ``RunDirectory(path)`` only names the place; :meth:`create` makes a new run, :meth:`open` opens one that is
+    ``RunDirectory(path)`` only names the place; `create` makes a new run, `open` opens one that is
     there. Every path handed out lies inside the directory, symbolic links resolved.
 
     Args:
@@ -51,10 +51,10 @@ class RunDirectory:
 
     @classmethod
     def check_free(cls, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Say now what :meth:`create` would refuse later, and change nothing.
+        """Say now what `create` would refuse later, and change nothing.
 
         Raises:
-            LorateError: as for :meth:`create`.
+            LorateError: as for `create`.
         """
         run = cls(path)
         if run.path.is_symlink() or (run.path.exists() and not run.path.is_dir()):

@@ -14,7 +14,7 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
     ``max_length``, and silently drops a prompt that leaves no room for its completion.
 
     Args:
-        dataset: a part of :class:`lorate.tasks.data.LoadedData`.
+        dataset: a part of `lorate.tasks.data.LoadedData`.
         record_kind: of its records.
         tokenizer: of the model.
         max_length: tokens a record is cut to.

@@ -19,7 +19,7 @@ def tokenised(dataset: Any, tokenizer: Any, max_length: int) -> Any:
         max_length: longer texts are cut here, or at the tokenizer's own limit where that is lower.
 
     Returns:
-        A new data set, not yet padded: see :func:`text_collator`.
+        A new data set, not yet padded: see `text_collator`.
     """
     limit = min(max_length, tokenizer.model_max_length)
 

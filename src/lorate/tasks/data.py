@@ -26,7 +26,7 @@ class LoadedData:
     Attributes:
         train: a ``datasets.Dataset`` with the columns of ``record_kind`` (``label`` is a ``ClassLabel``).
         eval: the held-out part, of the same form.
-        name: for humans and run files; accepted again by :func:`load_data`.
+        name: for humans and run files; accepted again by `load_data`.
         record_kind: the one kind of all records.
         labels: names of the classes in the order of their numbers, sorted; None without classes.
         left_out: training records dropped because they also stand in the evaluation data.
@@ -43,7 +43,7 @@ class LoadedData:
 def load_data(
     spec: str | None, *, eval_spec: str | None = None, kind: TaskKind, eval_fraction: float = 0.1, seed: int = 0
 ) -> LoadedData:
-    """Read, check, shuffle and divide data; see :func:`lorate.tasks.split.split_records` for the rule.
+    """Read, check, shuffle and divide data; see `lorate.tasks.split.split_records` for the rule.
 
     Args:
         spec: hub id, local ``.jsonl``/``.json``/``.csv``/``.txt``/``.text`` file, folder of text files,

@@ -16,12 +16,12 @@ def example_losses(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) ->
 
     A language model's example (labels of shape ``[batch, tokens]``) has the mean over its target tokens,
 
-    .. math:: \ell_i = -\frac{1}{|T_i|} \sum_{t \in T_i} \log p(x_{i,t} \mid x_{i,<t}),
-              \qquad T_i = \{t \ge 1 : \mathrm{label}_{i,t} \ne -100\},
+    $$ \ell_i = -\frac{1}{|T_i|} \sum_{t \in T_i} \log p(x_{i,t} \mid x_{i,<t}),
+              \qquad T_i = \{t \ge 1 : \mathrm{label}_{i,t} \ne -100\}, $$
 
     a classifier's example (labels of shape ``[batch]``) its one loss. Losses of one example before and
     after training form a pair; the standard error of the mean difference d is
-    :math:`\mathrm{sd}(d)/\sqrt{n}`. Every example weighs the same here, whereas a loss over pooled tokens
+    $\mathrm{sd}(d)/\sqrt{n}$. Every example weighs the same here, whereas a loss over pooled tokens
     weighs long examples more: the two means differ.
 
     Only one batch is held at a time, and logits are promoted to float32 one example at a time. The training

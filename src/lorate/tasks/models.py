@@ -25,7 +25,7 @@ class LoadedModel:
     Attributes:
         model: the transformers model, on its device.
         processor: tokenizer, or image processor.
-        name: for humans and run files; accepted again by :func:`load_model` (a GGUF file: its file name).
+        name: for humans and run files; accepted again by `load_model` (a GGUF file: its file name).
         base_reference: what belongs into ``base_model_name_or_path`` of ``adapter_config.json``; already set
             as the model's own name, so that PEFT writes it by itself.
         load_snippet: Python lines that load this base model without lorate.

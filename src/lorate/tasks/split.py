@@ -34,7 +34,7 @@ def split_records(source: RecordSet, eval_fraction: float, seed: int) -> tuple[l
 def pair_records(train: RecordSet, evaluation: RecordSet, seed: int) -> tuple[list[Record], list[Record]]:
     """Use two sources as the two parts; what stands in both is left out of the training part.
 
-    Both parts are shuffled by the rule of :func:`split_records`.
+    Both parts are shuffled by the rule of `split_records`.
 
     Raises:
         LorateError: two kinds of record, a label that the training data lacks, or no training record left.

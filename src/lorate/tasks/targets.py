@@ -32,7 +32,7 @@ def suggested_targets(model: nn.Module, heads: list[str]) -> list[str]:
 
     Args:
         model: a transformers model.
-        heads: what :func:`head_modules` found; never adapted.
+        heads: what `head_modules` found; never adapted.
     """
     known = require("peft.utils.constants", extra="hf").TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     output = getattr(model, "get_output_embeddings", lambda: None)()

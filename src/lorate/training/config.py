@@ -31,7 +31,7 @@ class TrainConfig:
         dropout: ``lora_dropout``.
         rate: the rule for the step size.
         lr: the rule's constant; None takes the rule's default.
-        smoothness: L, for rate ``theory``.
+        smoothness: L, for the rates that need it.
         batch_size: samples of a micro-batch.
         accumulate: micro-batches of a step.
         steps: optimizer steps.
@@ -92,7 +92,13 @@ class TrainConfig:
         _check("dropout", 0 <= self.dropout < 1, "from 0 to below 1", self)
         _check("eval_fraction", 0 < self.eval_fraction < 1, "between 0 and 1", self)
         _check("targets", self.targets is None or len(self.targets) > 0, "at least one layer name", self)
-        if make_rate(self.rate, self.smoothness).default_lr is None and self.lr is None:
+        rule = make_rate(self.rate, self.smoothness)
+        if "closure" in rule.needs:
+            raise LorateError(
+                f"rate {self.rate!r} tries several steps on the whole data, which the Trainer cannot do; use another "
+                "rate, or lorate.create_optimizer and optimizer.step(closure) in a loop of your own."
+            )
+        if rule.default_lr is None and self.lr is None:
             raise LorateError(f"rate {self.rate!r} needs lr (--lr): it has no constant that is right by default.")
         _check("lr", self.lr is None or 0 < self.lr < math.inf, "a finite number above 0", self)
 

@@ -184,7 +184,10 @@ class _Session:
         config = self.config
         try:
             with ExitStack() as stack:
-                monitor = stack.enter_context(Monitor(run.path, on_alarm=config.on_alarm, resume_at=step))
+                full = _is_full_batch(config, len(prepared.data.train))
+                monitor = stack.enter_context(
+                    Monitor(run.path, full_batch=full, on_alarm=config.on_alarm, resume_at=step)
+                )
                 evaluations = stack.enter_context(JsonlWriter(run.evaluations))
                 evaluations.truncate_after(step if checkpoint else -1)
                 callback = _ListeningCallback(monitor, self.listener, config.steps)
@@ -276,6 +279,11 @@ class _Session:
             "plan": asdict(plan),
             "result": None,
         }
+
+
+def _is_full_batch(config: TrainConfig, records: int) -> bool:
+    """Whether every step sees every record once, so that the run can be certified."""
+    return config.batch_size * config.accumulate == records or (config.batch_size >= records and config.accumulate == 1)
 
 
 def _versions() -> dict[str, str]:

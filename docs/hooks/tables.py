@@ -1,0 +1,43 @@
+"""Tables that are made from the code, so that they cannot fall behind it.
+
+``<!-- options: train -->`` becomes the options of a command, ``<!-- rules -->`` the rules for the step size.
+"""
+
+import html
+import re
+from typing import Any
+
+import typer
+
+from lorate.cli.app import app
+from lorate.cli.rules import NEEDS
+from lorate.rates import RATES
+
+OPTIONS = re.compile(r"<!-- options: (\w+) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in the tables of a page."""
+    return OPTIONS.sub(lambda match: _options(match[1]), markdown).replace("<!-- rules -->", _rules())
+
+
+def _options(command: str) -> str:
+    rows = ["| option | default | what it does |", "|---|---|---|"]
+    for option in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]
+        name = ", ".join(option.opts) if option.param_type_name == "option" else option.name.upper()
+        default = "" if option.default in (None, False) or option.required else f"`{option.default}`"
+        rows.append(f"| `{name}` | {default} | {_cell(option.help)} |")
+    return "\n".join(rows)
+
+
+def _rules() -> str:
+    rows = ["| rule | formula | must know | proved | use |", "|---|---|---|---|---|"]
+    for rule in RATES.values():
+        needs = ", ".join(NEEDS[need] for need in NEEDS if need in rule.needs) or "–"
+        cells = (f"`{rule.name}`", rule.formula, needs, rule.guarantee, rule.use_when)
+        rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

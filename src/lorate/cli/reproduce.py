@@ -1,0 +1,66 @@
+"""``lorate reproduce``: run an experiment and decide its claims."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lorate.cli.console import stderr, stdout
+from lorate.experiments import EXPERIMENTS, Claim, Options
+
+STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(EXPERIMENTS)}.")],
+    quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/NAME and options."),
+    ] = None,
+) -> None:
+    """Run an experiment, draw its figures and decide its claims.
+
+    Leaves a directory with figures (SVG and PNG), claims.json, all numbers as results.jsonl and report.html.
+    After Ctrl-C the same command goes on where it stopped: finished runs are not repeated.
+
+    Examples: `lorate reproduce attention --quick`, `lorate reproduce attention --jobs 4 -o runs/attention`
+    """
+    from lorate.experiments.runner import reproduce as start
+
+    options = Options(quick=quick, seed=seed)
+    place = output or Path("runs") / f"{name}{'-quick' if quick else ''}{f'-seed{seed}' if seed else ''}"
+    command = f"lorate reproduce {name}{' --quick' if quick else ''}{f' --seed {seed}' if seed else ''}"
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[last]}", markup=True),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ) as bar:
+        task = bar.add_task(name if name in EXPERIMENTS else "", total=None, last="")
+
+        def progress(done: int, total: int, last: str) -> None:
+            bar.update(task, completed=done, total=total, last=last)
+            if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
+                stderr.print(f"{name}: {done} of {total} runs done")
+
+        outcome = start(name, place, options, jobs=jobs, command=command, progress=progress)
+    stdout.print(_table(outcome.claims))
+    stdout.print(f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {outcome.folder.report}", soft_wrap=True)
+
+
+def _table(claims: Sequence[Claim]) -> Table:
+    table = Table("verdict", "claim", "what decides it", show_lines=True)
+    for claim in claims:
+        table.add_row(f"[{STYLES[claim.verdict]}]{claim.verdict}[/]", escape(claim.claim), escape(claim.value))
+    return table

@@ -1,0 +1,186 @@
+"""Run an experiment: what is finished stays, the rest goes to several processes, and the report comes last."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lorate
+from lorate.errors import LorateError
+from lorate.experiments import load_experiment
+from lorate.experiments.experiment import Claim, Drawing, Experiment, Options, Results, Run
+from lorate.experiments.folder import ExperimentFolder
+from lorate.experiments.page import write_page
+from lorate.extras import require
+from lorate.report import save_figure
+from lorate.runs import write_atomically
+from lorate.runs.strict_json import encode
+
+PACKAGES = ("torch", "numpy", "scipy", "joblib", "matplotlib", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A finished experiment.
+
+    Attributes:
+        claims: with their verdicts.
+        folder: where everything lies.
+        repeated: runs done this time; the others were finished already.
+        seconds: time of this call.
+    """
+
+    claims: Sequence[Claim]
+    folder: ExperimentFolder
+    repeated: int
+    seconds: float
+
+
+def reproduce(
+    name: str,
+    output: Path,
+    options: Options | None = None,
+    *,
+    jobs: int | None = None,
+    command: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Reproduced:
+    """Run an experiment, or what is missing of it, and write figures, claims and the report.
+
+    Args:
+        name: of the experiment, see `lorate.experiments.EXPERIMENTS`.
+        output: directory; made, or gone on with if it holds the same experiment with the same options.
+        options: the full experiment with seed 0 if not given.
+        jobs: processes; one a core if not given. More than one needs joblib.
+        command: the command line, for the report.
+        progress: called with the runs done, their number, and the name of the last one.
+
+    Raises:
+        LorateError: no such experiment, or ``output`` holds something else.
+        MissingExtraError: joblib, matplotlib or jinja2 is not installed.
+    """
+    options = options or Options()
+    experiment = load_experiment(name)
+    jobs = (os.cpu_count() or 1) if jobs is None else jobs
+    if jobs < 1:
+        raise LorateError(f"jobs must be at least 1, got {jobs}.")
+    for module in ("matplotlib", "jinja2"):
+        require(module, extra="report")
+    config = {"experiment": name, **asdict(options)}
+    folder = ExperimentFolder.make_or_resume(output, config)
+    if command is None:
+        command = f"lorate reproduce {name}{' --quick' if options.quick else ''} --seed {options.seed}"
+    with folder.in_use():
+        return _reproduce(experiment, folder, options, jobs, config, command, progress)
+
+
+def _reproduce(
+    experiment: Experiment,
+    folder: ExperimentFolder,
+    options: Options,
+    jobs: int,
+    config: Mapping[str, Any],
+    command: str,
+    progress: Callable[[int, int, str], None] | None,
+) -> Reproduced:
+    began = time.monotonic()
+    info: dict[str, Any] = {
+        "lorate": lorate.__version__,
+        "command": command,
+        "status": "running",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "seconds": 0.0,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": "cpu",
+        "config": dict(config),
+        "result": None,
+    }
+    folder.write_run(info)
+    try:
+        records, repeated = _results(experiment.runs(options), folder, jobs, progress)
+        results = {name: record["result"] for name, record in records.items()}
+        drawings, claims = _conclude(experiment, folder, results, options)
+        write_atomically(folder.results, "".join(encode(record) + "\n" for record in records.values()))
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        folder.write_run(info | {"status": status, "seconds": time.monotonic() - began})
+        raise
+    info |= {
+        "status": "finished",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": sum(record["seconds"] for record in records.values()),
+        "result": {"runs": len(records), **_tally(claims)},
+    }
+    folder.write_run(info)
+    write_page(folder.report, experiment, drawings, claims, info)
+    return Reproduced(claims, folder, repeated, time.monotonic() - began)
+
+
+def _results(
+    runs: Sequence[Run],
+    folder: ExperimentFolder,
+    jobs: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """The record of every run, in order, and how many had to be done."""
+    records: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        record = folder.finished(run)
+        if record is not None:
+            records[run.name] = record
+    missing = [run for run in runs if run.name not in records]
+    if progress is not None:
+        progress(len(records), len(runs), "")
+    for place, result, seconds in _executed(missing, jobs):
+        run = missing[place]
+        records[run.name] = folder.save(run, result, seconds)
+        if progress is not None:
+            progress(len(records), len(runs), run.name)
+    return {run.name: records[run.name] for run in runs}, len(missing)
+
+
+def _executed(runs: Sequence[Run], jobs: int) -> Iterator[tuple[int, Mapping[str, Any], float]]:
+    """Place, result and seconds of each run, as they finish."""
+    if jobs == 1 or len(runs) < 2:
+        yield from (_execute(place, run) for place, run in enumerate(runs))
+        return
+    joblib = require("joblib", extra="experiments")
+    parallel = joblib.Parallel(n_jobs=min(jobs, len(runs)), return_as="generator_unordered", batch_size=1)
+    yield from parallel(joblib.delayed(_execute)(place, run) for place, run in enumerate(runs))
+
+
+def _execute(place: int, run: Run) -> tuple[int, Mapping[str, Any], float]:
+    began = time.monotonic()
+    return place, run.function(**run.arguments), time.monotonic() - began
+
+
+def _conclude(
+    experiment: Experiment, folder: ExperimentFolder, results: Results, options: Options
+) -> tuple[Sequence[Drawing], Sequence[Claim]]:
+    claims = experiment.claims(results, options)
+    write_atomically(folder.claims, encode([asdict(claim) for claim in claims], indent=2) + "\n")
+    drawings = experiment.drawings(results, options)
+    for drawing in drawings:
+        save_figure(drawing.figure, folder.inside(f"figures/{drawing.name}"))
+    return drawings, claims
+
+
+def _tally(claims: Sequence[Claim]) -> dict[str, int]:
+    verdicts = [claim.verdict for claim in claims]
+    return {verdict: verdicts.count(verdict) for verdict in ("holds", "does not hold", "not testable here")}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,97 @@
+"""The best step of the quartic upper bound of the loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorate.descent import majorizer_change, majorizer_step_size
+from lorate.measurement import Array, Displacement, Measurement
+from lorate.rates.rate import Rate, StepSizes, check_smoothness
+
+Terms = tuple[Array, Array, Array, Array, Array]
+
+
+@dataclass(frozen=True)
+class Majorizer(Rate):
+    r"""Minimises an upper bound of the loss along any direction D (full batch, right L).
+
+    $$ \varphi(\eta) = \eta\langle g, D\rangle + \eta^2\langle G, Q\rangle
+         + \tfrac L2\left(\eta^2\|P\|^2 + 2\eta^3\langle P, Q\rangle + \eta^4\|Q\|^2\right) $$
+
+    Each layer takes the step that makes its own quartic smallest, and the other trainable parameters theirs; with
+    ``per_layer=False`` all take the step that makes the sum smallest. What is proved is $-\varphi$ at the steps taken,
+    whatever the multiplier. $\langle G, Q\rangle$ is exact by default; from a sketch it steers and nothing is proved.
+    A layer with $\langle g, D\rangle \ge 0$ stands still in the first case.
+
+    Attributes:
+        smoothness: L, jointly in all trained weights; > 0.
+        per_layer: one step size a layer, or one for all.
+
+    Raises:
+        LorateError: L is missing, not finite or not positive.
+
+    Source: docs/mathematics/majorizer.md, Theorem 1.
+    """
+
+    smoothness: float | None = None
+    per_layer: bool = True
+
+    name = "majorizer"
+    formula = "η_l = a·argmin η⟨g,D⟩ + η²⟨G,Q⟩ + (L/2)‖ηP + η²Q‖² for each layer"
+    guarantee = "each full-batch step descends by minus this minimum, at least as much as sharp and theory"
+    use_when = "known L and the fastest proved step, also along the direction of another optimizer"
+    needs = frozenset({"weight-gradient", "smoothness", "displacement"})
+
+    def __post_init__(self) -> None:
+        check_smoothness(self.name, self.smoothness)
+
+    def step_sizes(self, measurement: Measurement) -> StepSizes:
+        """Step sizes along the direction that was measured; all zero if it does not descend or moves no weight."""
+        assert self.smoothness is not None and measurement.displacement is not None
+        d = measurement.displacement
+        terms = quartic_terms(d)
+        slope, _, pp, _, qq = terms
+        whole = terms if self.per_layer else _summed(terms)
+        common = majorizer_step_size(*whole, self.smoothness, precision=d.precision)
+        common = np.broadcast_to(np.where(np.isfinite(common), common, 0.0), slope.shape)
+        # the mean that keeps the linear decrease, as for the other rules
+        falling = np.maximum(-slope, 0.0)
+        total = falling.sum() if self.per_layer else 0.0
+        eta = float(common @ falling / total) if total > 0 else float(common.max())
+        standing = int(np.sum((slope >= 0) & (pp + qq > 0))) if self.per_layer else 0
+        change = float(majorizer_change(common, *terms, self.smoothness).sum())
+        return StepSizes(eta, common[:-1] * d.unit, float(common[-1]), -change, standing)
+
+
+def quartic_terms(d: Displacement) -> Terms:
+    r"""Slope, $\langle G, Q\rangle$, $\|P\|^2$, $\langle P, Q\rangle$, $\|Q\|^2$ for a common step of 1.
+
+    Returns:
+        Five arrays ``[layers + 1]``; the last entry is that of the other trainable parameters.
+    """
+    u = d.unit
+    # rounding may leave a squared length just below zero
+    pp, qq = np.maximum(d.pp, 0.0), np.maximum(d.qq, 0.0)
+    return (
+        np.append(d.slope * u, d.rest_slope),
+        np.append(d.gradient_q * u**2, 0.0),
+        np.append(pp * u**2, d.rest_sq),
+        np.append(d.pq * u**3, 0.0),
+        np.append(qq * u**4, 0.0),
+    )
+
+
+def terms_of_step(d: Displacement, sizes: StepSizes, multiplier: float) -> Terms:
+    """The five terms of the whole displacement that ``multiplier`` times these steps make.
+
+    Returns:
+        Scalars: what `lorate.descent.majorizer_change` and `lorate.descent.required_smoothness` need for a step of 1.
+    """
+    steps = multiplier * np.append(sizes.layers / d.unit, sizes.rest)
+    slope, gradient_q, pp, pq, qq = quartic_terms(d)
+    return _summed((slope * steps, gradient_q * steps**2, pp * steps**2, pq * steps**3, qq * steps**4))
+
+
+def _summed(terms: Terms) -> Terms:
+    slope, gradient_q, pp, pq, qq = (np.asarray(term.sum()) for term in terms)
+    return slope, gradient_q, pp, pq, qq

@@ -1,0 +1,90 @@
+"""The attention experiment: its plan, and claims that can come out either way."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorate.experiments import Options, load_experiment
+from lorate.experiments.attention import claims, settings
+from lorate.experiments.attention.bridge_claims import bridge_claims
+from lorate.experiments.attention.figures import success
+from lorate.experiments.attention.measured import Point
+from lorate.experiments.runner import reproduce
+from lorate.runs.strict_json import encode
+
+TINY = replace(
+    settings.QUICK, dimension=16, seeds=3, active_seeds=3, line=3, points=2**8, softmax_points=2**7, descents=2,
+    steps=20, free_steps=40, random_dimension=10, random_starts=2, random_steps=20,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_plan_is_plain_and_without_repetition(quick: bool) -> None:
+    runs = load_experiment("attention").runs(Options(quick=quick, seed=2))
+    names = [run.name for run in runs]
+    assert len(set(names)) == len(names)
+    assert all(name.isascii() and "/" not in name and " " not in name for name in names)
+    assert all(json.loads(encode(run.arguments)) for run in runs)
+    seeds = [run.arguments["seeds"] for run in runs if "seeds" in run.arguments]
+    assert all(min(given) == 2000 for given in seeds)
+
+
+@pytest.mark.slow
+def test_a_tiny_one_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "QUICK", TINY)
+    outcome = reproduce("attention", tmp_path / "run", Options(quick=True), jobs=1)
+    assert {claim.verdict for claim in outcome.claims} <= {"holds", "does not hold", "not testable here"}
+    figures = {file.name for file in (tmp_path / "run" / "figures").iterdir()}
+    assert len(figures) == 16 and "mismatch.svg" in figures and "rules.png" in figures
+    assert all(file.stat().st_size > 3000 for file in (tmp_path / "run" / "figures").iterdir())
+
+
+def test_a_claim_of_agreement_can_fail() -> None:
+    near = Point(at=1.0, mean=1.02, error=0.01, theory=1.0)
+    far = Point(at=2.0, mean=1.5, error=0.01, theory=1.0)
+    assert claims._close("", [near], 0.05, True).verdict == "holds"
+    failed = claims._close("", [near, far], 0.05, True)
+    assert failed.verdict == "does not hold" and failed.value.startswith("1 of 2 points")
+
+
+def test_a_difference_within_its_error_is_not_testable() -> None:
+    assert [claims._sign(mean, 0.1) for mean in (0.5, -0.5, 0.15)] == [True, False, None]
+
+
+def test_success_counts_arrivals() -> None:
+    results: dict[str, Any] = {
+        "random-alpha-1-seed-0": {"random gap": [0.0, 1e-4, 0.2]},
+        "random-alpha-1-seed-1": {"random gap": [0.5]},
+        "random-alpha-1.5-seed-0": {"random gap": [0.0]},
+    }
+    assert success(results, 1.0, "random") == (0.5, 0.25)
+
+
+def test_claims_of_the_bridge_can_fail() -> None:
+    def results(gap: float, error: float, random_gap: float, free: float) -> dict[str, Any]:
+        rows = [
+            {"start": start, "rule": rule, "losses": [2.0, 1 + gap], "error": error + 0.001 * seed, "overlap": 0.98}
+            for start in ("spectral", "informed")
+            for rule in settings.RULES
+            for seed in (0,)
+        ]
+        one = {"best": {"loss": 1.0}, "rows": rows}
+        other = {"best": {"loss": 1.0}, "rows": [{**row, "error": row["error"] + 0.001} for row in rows]}
+        gaps = {"random gap": [random_gap], "spectral gap": [0.0], "informed gap": [0.0]}
+        pair = {"tied": {"loss": 1.0, "error": 1.0}, "free": {"loss": free, "error": 2 - free}}
+        return {
+            "rules-seed-0": one,
+            "rules-seed-1": other,
+            "bridge-theory": {"E_finetuned": 0.66, "overlap": 0.988},
+            "free-seed-0": {**pair, "eigenvalues": [free - 1, 0.9]},
+            **{f"random-alpha-{alpha:g}-seed-0": gaps for alpha in settings.QUICK.random_alphas},
+        }
+
+    quick = Options(quick=True)
+    good = [claim.verdict for claim in bridge_claims(results(1e-3, 0.66, 0.0, 0.8), quick)]
+    bad = [claim.verdict for claim in bridge_claims(results(0.5, 1.66, 0.3, 1.0), quick)]
+    assert good == ["holds"] * 5 + ["does not hold", "holds"]  # from a random start all arrive at little data too
+    assert bad == ["does not hold"] * 5 + ["holds", "does not hold"]

@@ -1,0 +1,130 @@
+"""Certificates of real full-batch runs, and of runs that were tampered with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import lorate
+from lorate.cli.app import run as command
+from lorate.errors import LorateError
+from lorate.monitor.certificate import certify
+from lorate.smoothness import logistic_smoothness
+
+X = torch.tensor(load_digits().data[:300] / 16)
+Y = torch.tensor(load_digits().target[:300])
+L = float(logistic_smoothness(X.numpy()))
+
+
+def logistic_run(directory: Path, rate: str, steps: int = 40, full_batch: bool = True, **options: Any) -> Path:
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(64, 10, bias=False)).double()
+    nn.init.zeros_(base[0].weight)
+    model = peft.get_peft_model(
+        base, peft.LoraConfig(r=4, lora_alpha=4, target_modules=["0"], lora_dropout=options.pop("dropout", 0.0)),
+        autocast_adapter_dtype=False,
+    )  # fmt: skip
+    optimizer = lorate.create_optimizer(model, rate, **options)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(X), Y)
+        loss.backward()
+        return loss
+
+    with lorate.Monitor(directory, full_batch=full_batch) as monitor:
+        for _ in range(steps):
+            optimizer.step(closure)
+            monitor.update(optimizer)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("rate", "options", "lines"),
+    [
+        ("theory", {"smoothness": L}, 6),
+        ("sharp", {"smoothness": L}, 3),
+        ("one-factor", {"smoothness": L}, 3),
+        ("majorizer", {"smoothness": L}, 3),
+        ("backtracking", {}, 3),
+        ("adaptive-loss", {}, 1),
+    ],
+)
+def test_a_run_under_a_rule_holds_what_is_proved(rate: str, options: Any, lines: int, tmp_path: Path) -> None:
+    certificate = certify(logistic_run(tmp_path, rate, **options))
+    assert certificate.reason is None and certificate.exit_code == 0
+    assert [line.verdict for line in certificate.lines] == ["holds"] * lines
+    assert "‖V‖²" in certificate.regime
+    assert ("no" in str(certificate.not_proved)) and certificate.assumptions
+
+
+def test_a_rate_that_makes_the_loss_rise_is_violated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logistic_run(tmp_path, "constant", lr=200.0)
+    assert command(["certify", str(tmp_path)]) == 1
+    assert "violated" in capsys.readouterr().out
+
+
+def test_a_wrong_smoothness_is_found_out(tmp_path: Path) -> None:
+    certificate = certify(logistic_run(tmp_path, "sharp", smoothness=L / 1000))
+    assert certificate.exit_code == 1
+    assert {line.claim: line.verdict for line in certificate.lines}[
+        "Each step fell by at least what the rule guarantees."
+    ] == "violated"
+
+
+def test_tampered_records_are_found_out(tmp_path: Path) -> None:
+    logistic_run(tmp_path, "theory", smoothness=L)
+    file = tmp_path / "metrics.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    records[20]["loss"] *= 1.001
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert certify(tmp_path).exit_code == 1
+
+
+def test_sums_of_steps_are_checked_against_the_rate_theorem(tmp_path: Path) -> None:
+    logistic_run(tmp_path, "theory", smoothness=L)
+    file = tmp_path / "metrics.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for record in records:
+        record["sum_eta"] /= 100
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert any("Ω(√T)" in line.claim and line.verdict == "violated" for line in certify(tmp_path).lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"full_batch": False}, "mini-batches"),
+        ({"steps": 1}, "at least 2 steps"),
+        ({"dropout": 0.1}, "dropout"),
+    ],
+)
+def test_what_cannot_be_certified(
+    options: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logistic_run(tmp_path, "normalized", **options)
+    assert command(["certify", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().out
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(LorateError, match=r"holds no metrics.jsonl"):
+        certify(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(LorateError, match=r"holds no setting.json"):
+        certify(tmp_path)
+
+
+def test_the_report_of_a_plain_loop_holds_the_certificate(tmp_path: Path) -> None:
+    logistic_run(tmp_path / "run", "sharp", smoothness=L)
+    assert command(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Each step fell by at least what the rule guarantees." in page and "Regime: adapters" in page
+    logistic_run(tmp_path / "noisy", "sharp", full_batch=False, smoothness=L)
+    assert command(["report", str(tmp_path / "noisy")]) == 0
+    assert "Certificate" not in (tmp_path / "noisy" / "report.html").read_text()
