@@ -35,7 +35,7 @@ def decide(results: Results, options: Options) -> list[Claim]:
         _dimension(results, options),
         _one_number(results, options),
         *_recalibration(results, options),
-        *_active(results),
+        *_active(results, error_room(size(options).dimension)),
         *_mismatch(results, options),
         _stable(results, options),
         *bridge_claims(results, options),
@@ -150,12 +150,19 @@ def _recalibration(results: Results, options: Options) -> list[Claim]:
     ]
 
 
-def _active(results: Results) -> list[Claim]:
+def _active(results: Results, room: float) -> list[Claim]:
     rows = results["active"]["rows"]
     chosen = {row["fraction"]: row for row in rows}
     strict, everything, recalibrated = chosen[min(key for key in chosen if key)], chosen[1.0], chosen[None]
     gain, gain_error = _difference(everything["noise"], strict["noise"])
     theory_gain = everything["theory"]["noise"] - strict["theory"]["noise"]
+    gains = [
+        Point(
+            key, *_difference(everything["noise"], row["noise"]), everything["theory"]["noise"] - row["theory"]["noise"]
+        )
+        for key, row in chosen.items()
+        if key not in (None, 1.0)
+    ]
     better, better_error = _difference(strict["overlap"], everything["overlap"])
     above, above_error = _difference(strict["error"], recalibrated["error"])
     rest, rest_error = _difference(strict["noise"], recalibrated["noise"])
@@ -166,6 +173,7 @@ def _active(results: Results) -> list[Claim]:
             f"lowered by {gain:.3f} ± {gain_error:.3f} at ρ = {strict['fraction']:g}; theory {theory_gain:.3f}",
             _sign(gain, gain_error),
         ),
+        _close("Theory gives the gain in effective noise at every share that is chosen.", gains, room, True),
         Claim.decide(
             "Strict selection comes close to the effective noise of the best recalibration, without touching the map.",
             f"{rest:+.3f} ± {rest_error:.3f} above it at ρ = {strict['fraction']:g}, theory {theory_rest:+.3f}; "
