@@ -4,20 +4,14 @@ Run: OMP_NUM_THREADS=1 python benchmarks/attention.py
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import scipy
 import torch
+from _record import record
 
-import lorate
 from lorate.attention import (
     Finetuning,
     Pretraining,
@@ -30,7 +24,6 @@ from lorate.attention import (
 from lorate.attention.simulation import draw_instance, finetune_adapter, gaussian_data, pretrain_map
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/attention.py"
-RESULT = Path(__file__).parent / "results" / "attention.json"
 PRETRAINING = [
     (0.1, 0.01, 3, 1, 1),
     (0.1, 0.1, 3, 1, 1),
@@ -83,35 +76,10 @@ def measure() -> dict[str, float]:
     return {name: round(value, 4) for name, value in summary.items()}
 
 
-def write(path: Path, content: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".json")
-    with os.fdopen(handle, "w") as stream:
-        json.dump(content, stream, indent=2)
-        stream.write("\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT)
-    out = parser.parse_args().out
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
-    content = {
-        "command": COMMAND,
-        "versions": {
-            "lorate": lorate.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "torch": torch.__version__,
-        },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "summary": measure(),
-    }
-    write(out, content)
-    print(json.dumps(content["summary"], indent=2))
+    record("attention", COMMAND, measure())
 
 
 if __name__ == "__main__":

@@ -7,22 +7,17 @@ Run: OMP_NUM_THREADS=1 python benchmarks/steps.py
 """
 
 import argparse
-import json
-import os
-import platform
-from pathlib import Path
 
-import numpy as np
 import peft
 import torch
+from _record import record
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import lorate
-from lorate.runs.atomic import write_atomically
 from lorate.smoothness import logistic_smoothness
 
-RESULT = Path(__file__).parent / "results" / "steps.json"
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/steps.py"
 RANKS = (4, 20)
 SEEDS = range(5)
 THEORY_STEPS = 2000
@@ -116,31 +111,13 @@ def summary(rows: list[dict[str, float | str]], L: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT)
-    out: Path = parser.parse_args().out
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     X, y = digits()
     L = logistic_smoothness(X.numpy())
     print(f"L = {L:.6f} (closed form); theory uses max(L, 1)")
     rows = measure(X, y, L)
-    content = {
-        "command": "OMP_NUM_THREADS=1 python benchmarks/steps.py",
-        "versions": {
-            "lorate": lorate.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "peft": peft.__version__,
-            "torch": torch.__version__,
-        },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "protocol": __doc__,
-        "summary": summary(rows, L),
-        "runs": rows,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, json.dumps(content, indent=2) + "\n")
-    print(json.dumps(content["summary"], indent=2))
+    record("steps", COMMAND, summary(rows, L), protocol=__doc__, runs=rows)
 
 
 if __name__ == "__main__":

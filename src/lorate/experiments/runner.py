@@ -1,12 +1,9 @@
 """Run an experiment: what is finished stays, the rest goes to several processes, and the report comes last."""
 
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from lorate.experiments.page import write_page
 from lorate.extras import require
 from lorate.report import save_figure
 from lorate.runs import write_atomically
+from lorate.runs.facts import now, versions
 from lorate.runs.strict_json import encode
 
 PACKAGES = ("torch", "numpy", "scipy", "joblib", "matplotlib", "transformers", "peft")
@@ -93,10 +91,10 @@ def _reproduce(
         "lorate": lorate.__version__,
         "command": command,
         "status": "running",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "finished": None,
         "seconds": 0.0,
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": versions(PACKAGES),
         "device": "cpu",
         "config": dict(config),
         "result": None,
@@ -113,7 +111,7 @@ def _reproduce(
         raise
     info |= {
         "status": "finished",
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": now(),
         "seconds": sum(record["seconds"] for record in records.values()),
         "result": {"runs": len(records), **_tally(claims)},
     }
@@ -174,13 +172,3 @@ def _conclude(
 def _tally(claims: Sequence[Claim]) -> dict[str, int]:
     verdicts = [claim.verdict for claim in claims]
     return {verdict: verdicts.count(verdict) for verdict in ("holds", "does not hold", "not testable here")}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

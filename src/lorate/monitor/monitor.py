@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -21,6 +20,7 @@ from lorate.monitor.setting import Setting
 from lorate.optim import LoraGradientDescent, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
+from lorate.runs.facts import now
 
 OnAlarm = Literal["warn", "stop", "halve"]
 LAYERS_EVERY = 10
@@ -214,7 +214,7 @@ class Monitor:
             {
                 "lorate": version("lorate"),
                 "status": "running",
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "started": now(),
                 "rate": {
                     "name": rule.name,
                     "lr": float(lr),

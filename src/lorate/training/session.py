@@ -1,13 +1,11 @@
 """A fine-tuning run from options to a finished run directory."""
 
 import json
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +19,7 @@ from lorate.monitor import Alarm, Monitor
 from lorate.rates import RATES
 from lorate.report import write_report
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.facts import now, versions
 from lorate.training.checkpoints import Checkpoint, last_checkpoint
 from lorate.training.config import TrainConfig
 from lorate.training.evaluation import Change, Evaluator, paired_change
@@ -212,7 +211,7 @@ class _Session:
                 return self._finish(run, prepared, trainer, status, change, samples)
         except BaseException as error:
             status_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": _now()})
+            run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
             raise
 
     def _before(
@@ -253,7 +252,7 @@ class _Session:
             "eval_examples": change.examples,
         }
         total = round(info.get("seconds", 0.0) + seconds, 1)
-        run.write_run({**info, "status": status, "finished": _now(), "seconds": total, "result": result})
+        run.write_run({**info, "status": status, "finished": now(), "seconds": total, "result": result})
         write_report([run.path], run.report)
         return Outcome(status, trainer.state.global_step, change, samples, run, seconds)
 
@@ -262,10 +261,10 @@ class _Session:
         return {
             "lorate": version("lorate"),
             "command": self.command,
-            "started": _now(),
+            "started": now(),
             "finished": None,
             "seconds": 0.0,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": versions(PACKAGES),
             "device": prepared.device,
             "config": self.config.to_mapping(),
             "model": {
@@ -284,20 +283,6 @@ class _Session:
 def _is_full_batch(config: TrainConfig, records: int) -> bool:
     """Whether every step sees every record once, so that the run can be certified."""
     return config.batch_size * config.accumulate == records or (config.batch_size >= records and config.accumulate == 1)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write_json(path: Path, value: Any) -> None:
