@@ -35,7 +35,7 @@ def direct_norm(dY: Tensor, X: Tensor) -> Tensor:
     Returns:
         A scalar; float64 for float64 inputs, float32 otherwise.
 
-    Source: design note on the gradient norm, row "direct".
+    Source: the definition of G.
     """
     return frobenius(_matrix(dY, X))
 
@@ -53,7 +53,7 @@ def gram_norm(dY: Tensor, X: Tensor) -> Tensor:
     Returns:
         A scalar; float64 for float64 inputs, float32 otherwise.
 
-    Source: design note on the gradient norm, row "Gram".
+    Source: the square of ``dY^T X`` written out as an inner product of Gram matrices.
     """
     return _gram_squares(dY, X)[0].clamp(min=0).sqrt()
 

@@ -57,7 +57,7 @@ def sketch_norm(S: Tensor) -> Tensor:
     Returns:
         A scalar.
 
-    Source: design note on the gradient norm, row "sketch" (Girard 1989 and Hutchinson 1990 for the trace of G^T G).
+    Source: Girard 1989 and Hutchinson 1990, for the trace of G^T G.
 
     >>> sketch_norm(torch.tensor([[3.0, 3.0], [4.0, 4.0]]))
     tensor(5.)
