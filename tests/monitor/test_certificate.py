@@ -13,7 +13,8 @@ from torch import nn
 import lorate
 from lorate.cli.app import run as command
 from lorate.errors import LorateError
-from lorate.monitor.certificate import certify
+from lorate.monitor.certificate import Certificate, certify, certify_records
+from lorate.monitor.setting import Setting
 from lorate.smoothness import logistic_smoothness
 
 X = torch.tensor(load_digits().data[:300] / 16)
@@ -128,3 +129,31 @@ def test_the_report_of_a_plain_loop_holds_the_certificate(tmp_path: Path) -> Non
     logistic_run(tmp_path / "noisy", "sharp", full_batch=False, smoothness=L)
     assert command(["report", str(tmp_path / "noisy")]) == 0
     assert "Certificate" not in (tmp_path / "noisy" / "report.html").read_text()
+
+
+def synthetic(guarantee: float) -> Certificate:
+    """Eleven steps whose loss falls by 0.01 each, with unit gradients and the given guarantee."""
+    setting = Setting(
+        rate="majorizer", full_batch=True, lower_bound=0.0, smoothness=1.0, per_layer=True, dropout=False,
+        gradient_norm="exact", has_rest=False, precision=1e-15,
+    )  # fmt: skip
+    records = [
+        {
+            "step": i + 1, "loss": 1 - 0.01 * i, "skipped": None, "guarantee": guarantee, "scaled_grad_norm": 1.0,
+            "scaled_stacked_norm": 1.0, "sum_eta": 0.1 * (i + 1), "lr": 1.0,
+        }
+        for i in range(11)
+    ]  # fmt: skip
+    return certify_records(setting, records)
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "verdicts"),
+    [
+        (0.009, ["holds", "holds", "holds"]),
+        (0.011, ["holds", "violated", "holds"]),  # the loss fell, but by less than guaranteed
+        (0.2, ["holds", "violated", "violated"]),  # ten such steps would have used up twice the loss
+    ],
+)
+def test_each_inequality_is_decided_on_its_own(guarantee: float, verdicts: list[str]) -> None:
+    assert [line.verdict for line in synthetic(guarantee).lines] == verdicts
