@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorate.optim import LoraGradientDescent
+from lorate.optim import LoraAuto, LoraGradientDescent, Replay
 
 
 class LossReader:
@@ -19,7 +19,8 @@ class LossReader:
 
     $$ J = \sum_{\text{micro-batches}} \langle x, \partial J / \partial x \rangle . $$
 
-    Also counts what was trained on.
+    Also counts what was trained on, and tells rule ``auto`` how to evaluate the last micro-batch again: the model's
+    forward is repeated and what it returns goes through the same linear function.
 
     Attributes:
         loss_scale: tells the float16 loss scale in force; 1 without one.
@@ -33,6 +34,7 @@ class LossReader:
         self.optimizer = optimizer
         self.loss_scale: Callable[[], float] = lambda: 1.0
         self._samples = 0
+        self._micro_batches = 0
         self._tokens: list[Tensor | int] = []
         hook = torch.compiler.disable(self._forward_hook)  # type: ignore[no-untyped-call]
         self._handle = model.register_forward_hook(hook, with_kwargs=True)
@@ -40,7 +42,7 @@ class LossReader:
     def take(self) -> tuple[int, int]:
         """Samples, and tokens without padding, since the last call."""
         samples, tokens = self._samples, sum(int(count) for count in self._tokens)
-        self._samples = 0
+        self._samples = self._micro_batches = 0
         self._tokens.clear()
         return samples, tokens
 
@@ -55,16 +57,29 @@ class LossReader:
         for name in ("loss", "log_probs"):  # the gradient reaches the one that is trained on
             value = returned(output, name)
             if value is not None and value.requires_grad:
-                self._read_at_backward(value)
+                self._read_at_backward(value, name)
 
-    def _read_at_backward(self, value: Tensor) -> None:
+    def _read_at_backward(self, value: Tensor, name: str) -> None:
         kept = value.detach()
 
         def record(gradient: Tensor) -> None:
-            share = (kept.double() * gradient.detach().double()).sum()
-            self.optimizer.record_loss(share / self.loss_scale())
+            weights = gradient.detach().double() / self.loss_scale()
+            share = (kept.double() * weights).sum()
+            self.optimizer.record_loss(share)
+            self._micro_batches += 1
+            if isinstance(self.optimizer, LoraAuto):
+                self._offer_replay(self.optimizer, name, weights, share)
 
         value.register_hook(record)  # type: ignore[no-untyped-call]
+
+    def _offer_replay(self, optimizer: LoraAuto, name: str, weights: Tensor, share: Tensor) -> None:
+        def again() -> Tensor:
+            assert optimizer.forward is not None
+            value = returned(optimizer.forward.again(), name)
+            assert value is not None
+            return (value.double() * weights).sum()
+
+        optimizer.replay = Replay(again, part=share if self._micro_batches > 1 else None)
 
     def _count(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The first tensor is the batch; text has an attention mask, or else every position counts."""

@@ -12,7 +12,7 @@ from lorate.errors import LorateError
 from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_reader import LossReader
 from lorate.monitor import Alarm, Monitor
-from lorate.optim import LoraGradientDescent, create_optimizer
+from lorate.optim import LoraAuto, LoraGradientDescent, create_optimizer
 
 
 class OptimizerFactory:
@@ -82,14 +82,25 @@ class LorateCallback(TrainerCallback):
         if scaler is not None:
             self._reader.loss_scale = scaler.get_scale
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Train on from the last adapters."""
+        assert self._reader is not None
+        if isinstance(self._reader.optimizer, LoraAuto):
+            self._reader.optimizer.use_last()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Record the step; stop the run if the monitor says so."""
+        """Record the step; stop the run if the monitor says so.
+
+        Between the steps of rule ``auto`` the averaged adapters are in the model: they are what is evaluated and saved.
+        """
         assert self._reader is not None and self._watch is not None
         optimizer = self._reader.optimizer
         self._name_the_guilty(optimizer, self._watch)
         samples, tokens = self._reader.take()
         for alarm in self.monitor.update(optimizer, samples=samples, tokens=tokens):
             self.on_alarm(alarm)
+        if isinstance(optimizer, LoraAuto):
+            optimizer.use_average()
         if self.monitor.should_stop:
             control.should_training_stop = True
 
@@ -118,13 +129,15 @@ class LorateCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the monitor's files and take the hooks off the model."""
         self.monitor.close()
+        if self._reader is not None and isinstance(self._reader.optimizer, LoraAuto):
+            self._reader.optimizer.finish()
         for hooked in (self._reader, self._watch):
             if hooked is not None:
                 hooked.remove()
 
 
 def for_trainer(
-    rate: str = "adaptive-loss", *, monitor: Monitor | str | os.PathLike[str] | None = None, **options: Any
+    rate: str = "auto", *, monitor: Monitor | str | os.PathLike[str] | None = None, **options: Any
 ) -> dict[str, Any]:
     """Arguments that make a transformers Trainer, or TRL's SFTTrainer, train with a rule of lorate.
 
@@ -140,7 +153,7 @@ def for_trainer(
         With the Trainer::
 
             args = TrainingArguments("out", max_grad_norm=0, lr_scheduler_type="constant")
-            trainer = Trainer(model, args, train_dataset=data, **lorate.for_trainer(rate="adaptive-loss"))
+            trainer = Trainer(model, args, train_dataset=data, **lorate.for_trainer())
     """
     watcher = monitor if isinstance(monitor, Monitor) else Monitor(monitor)
     return {

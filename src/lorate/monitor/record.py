@@ -14,7 +14,9 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
     ``grad_norm`` $\|\nabla J\|$, ``scaled_stacked_norm`` and ``scaled_grad_norm`` (each layer weighted with s and 1/s),
     ``weight_grad_norm`` $\|\nabla_W Loss\|$ or None, ``sum_eta``, ``samples``, ``tokens``, ``seconds``, ``skipped``,
     ``guarantee`` (proved decrease of a full-batch step, or None), ``standing`` (layers that stood still),
-    ``smoothness`` (L in force where the rule finds it, or None), ``evaluations`` (of the closure).
+    ``smoothness`` (L in force where the rule finds it, or None), ``evaluations`` (of the closure),
+    ``signal_fraction`` (of rule ``auto``: slope on unseen batches over promised slope) and ``probe`` (L as one probe
+    saw it), else None.
 
     Args:
         step: what the optimizer saw and did.
@@ -44,6 +46,8 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
         "standing": step.standing,
         "smoothness": step.smoothness,
         "evaluations": step.evaluations,
+        "signal_fraction": step.signal_fraction,
+        "probe": step.probe,
     }
 
 

@@ -8,17 +8,18 @@ from torch import nn
 from lorate.adapters import LoraPair, find_pairs, rest_parameters
 from lorate.errors import LorateError
 from lorate.gradient_norm import GradientCapture, Method
+from lorate.optim.auto import LoraAuto
 from lorate.optim.backtracking import LoraBacktracking
 from lorate.optim.direction import DirectionFactory
 from lorate.optim.gradient_descent import LoraGradientDescent
 from lorate.optim.layout import layers_of, param_groups
 from lorate.optim.majorizer import LoraMajorizer
-from lorate.rates import Backtracking, Majorizer, Rate, make_rate
+from lorate.rates import Auto, Backtracking, Majorizer, Rate, make_rate
 
 
 def create_optimizer(
     model: nn.Module,
-    rate: str | Rate = "adaptive-loss",
+    rate: str | Rate = "auto",
     *,
     lr: float | None = None,
     smoothness: float | None = None,
@@ -37,8 +38,8 @@ def create_optimizer(
         gradient_norm: how rules that need the frozen weights' gradient measure it: ``"exact"``, or by a cheap random
             ``"sketch"``, which may steer a step but proves nothing. By default ``adaptive`` sketches and ``theory``,
             ``sharp`` and ``majorizer`` are exact.
-        direction: for ``majorizer`` and ``backtracking``: step along the direction of another torch optimizer. Called
-            with a list of tensors, it builds that optimizer: ``torch.optim.AdamW``, or
+        direction: for ``auto``, ``majorizer`` and ``backtracking``: step along the direction of another torch
+            optimizer. Called with a list of tensors, it builds that optimizer: ``torch.optim.AdamW``, or
             ``functools.partial(torch.optim.AdamW, weight_decay=0)``.
         groups: param groups with an ``lr`` of their own, as for any torch optimizer; parameters that they leave out
             get ``lr``.
@@ -64,11 +65,17 @@ def create_optimizer(
     rule = make_rate(rate, smoothness)
     pairs = find_pairs(model)
     _refuse_dora(rule, pairs)
-    if direction is not None and not isinstance(rule, Majorizer):
-        raise LorateError(f"rate {rule.name!r} is for plain gradients; direction= goes with majorizer or backtracking")
+    if direction is not None and not isinstance(rule, Majorizer | Auto):
+        raise LorateError(
+            f"rate {rule.name!r} is for plain gradients; direction= goes with auto, majorizer or backtracking"
+        )
     hooks = _weight_gradient(rule, pairs, gradient_norm)
     trained = param_groups(pairs, rest_parameters(model, pairs).values(), groups)
     layers = layers_of(pairs)
+    if isinstance(rule, Auto):
+        auto = LoraAuto(trained, layers, rule, lr, direction)
+        auto.watch(model, pairs[0].layer)
+        return auto
     if isinstance(rule, Backtracking):
         optimizer: LoraGradientDescent = LoraBacktracking(trained, layers, rule, lr, direction)
     elif isinstance(rule, Majorizer):

@@ -1,28 +1,26 @@
 """Steps along any direction, as long as the quartic bound of the loss says."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lorate.descent import majorizer_change
-from lorate.errors import LorateError
 from lorate.measurement import Array, Measurement
-from lorate.optim.direction import DirectionFactory, OptimizerDirection
+from lorate.optim.directed import LoraDirected
+from lorate.optim.direction import DirectionFactory
 from lorate.optim.displacement import displacement_numbers, displacement_of
-from lorate.optim.gradient_descent import LoraGradientDescent, full_precision
-from lorate.optim.layout import Layer, Slot, slots
+from lorate.optim.gradient_descent import full_precision
+from lorate.optim.layout import Layer, Slot
 from lorate.optim.measure import Measured, measure, to_host
 from lorate.optim.weight_gradient import WeightGradient
 from lorate.rates import Majorizer, StepSizes
 from lorate.rates.majorizer import terms_of_step
 
 
-class LoraMajorizer(LoraGradientDescent):
+class LoraMajorizer(LoraDirected):
     r"""Moves all factors along a direction D by the step that makes the quartic bound of the loss smallest.
 
     $$ A_l \leftarrow A_l + lr\,\eta_l\,D_{A,l}, \qquad B_l \leftarrow B_l + lr\,\eta_l\,D_{B,l} $$
@@ -54,39 +52,13 @@ class LoraMajorizer(LoraGradientDescent):
         weight_gradient: WeightGradient | None = None,
         direction: DirectionFactory | None = None,
     ) -> None:
-        super().__init__(groups, layers, rate, lr, weight_gradient)
-        self.direction = None if direction is None else OptimizerDirection(direction, slots(self.param_groups))
-        self._directions: list[Tensor] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """Counters and multipliers, and the state of the direction's optimizer."""
-        state: dict[str, Any] = super().state_dict()
-        return state if self.direction is None else state | {"direction": self.direction.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them.
-
-        Raises:
-            LorateError: the state belongs to other adapters, or was saved with another kind of direction.
-        """
-        if ("direction" in state_dict) != (self.direction is not None):
-            raise LorateError("the optimizer state was saved with another direction=: build the optimizer alike")
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "direction"})
-        if self.direction is not None:
-            self.direction.load_state_dict(state_dict["direction"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"direction": self.direction}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.__dict__.setdefault("_directions", [])
+        super().__init__(groups, layers, rate, lr, weight_gradient, direction)
 
     def _measure(self, current: Sequence[Slot], loss: Tensor | float | None) -> Measured:
         hooks = self._hooks() if "weight-gradient" in self.rate.needs else None
         with full_precision(current):
             if self.direction is None:
-                self._directions = self._stretched(current, _downhill(current))
+                self._directions = self._downhill(current)
                 numbers = displacement_numbers(current, self._directions, self.layers, hooks)
                 measured = measure(current, self.layers, loss, extras=numbers)
             else:
@@ -94,7 +66,7 @@ class LoraMajorizer(LoraGradientDescent):
                 measured = measure(current, self.layers, loss)
                 if measured.fault is not None:
                     return measured
-                self._directions = self._stretched(current, self.direction(current))
+                self._directions = self._downhill(current)
                 numbers = displacement_numbers(current, self._directions, self.layers, hooks)
                 measured = replace(measured, extras=to_host(numbers, current[0].parameter.device))
         if measured.fault is None and not all(np.isfinite(values).all() for values in measured.extras.values()):
@@ -106,32 +78,6 @@ class LoraMajorizer(LoraGradientDescent):
     def _choose(self, current: Sequence[Slot], measured: Measured) -> tuple[StepSizes, str | None]:
         sizes, skipped = super()._choose(current, measured)
         return sizes, skipped or no_descent(measured.measurement, sizes)
-
-    def _stretched(self, current: Sequence[Slot], directions: list[Tensor]) -> list[Tensor]:
-        """The direction, with the multipliers of the groups relative to each other as part of it."""
-        reference = self._multiplier
-        ratios = [_multiplier(slot.group) / reference if reference > 0 else 1.0 for slot in current]
-        if all(ratio == 1 for ratio in ratios):
-            return directions
-        return list(torch._foreach_mul(directions, ratios))
-
-    @property
-    def _multiplier(self) -> float:
-        """That of the first group that moves at all."""
-        return next((value for group in self.param_groups if (value := _multiplier(group)) > 0), 0.0)
-
-    def _factor(self, slot: Slot, sizes: StepSizes) -> float:
-        return self._multiplier * (sizes.rest if slot.role is None else sizes.of(slot.role[1], slot.role[0]))
-
-    def _move(self, current: Sequence[Slot], sizes: StepSizes) -> None:
-        together: dict[tuple[float, torch.dtype], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-        for slot, direction in zip(current, self._directions, strict=True):
-            parameters, directions = together[self._factor(slot, sizes), slot.parameter.dtype]
-            parameters.append(slot.parameter)
-            directions.append(direction)
-        for (factor, _), (parameters, directions) in together.items():
-            if factor > 0:
-                torch._foreach_add_(parameters, directions, alpha=factor)
 
     def _forget(self) -> None:
         super()._forget()
@@ -152,15 +98,6 @@ class LoraMajorizer(LoraGradientDescent):
     def _smoothness(self) -> float:
         assert self.rate.smoothness is not None
         return self.rate.smoothness
-
-
-def _multiplier(group: Mapping[str, Any]) -> float:
-    return float(group["lr"]) * float(group["damping"])
-
-
-def _downhill(current: Sequence[Slot]) -> list[Tensor]:
-    """Minus the gradient; exact in any dtype."""
-    return [torch.zeros_like(s.parameter) if s.parameter.grad is None else -s.parameter.grad for s in current]
 
 
 def no_descent(m: Measurement, sizes: StepSizes) -> str | None:

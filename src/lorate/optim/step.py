@@ -20,8 +20,10 @@ class Step:
             evaluation (full batch) and the rule's L is right; None if the rule proves nothing, the frozen weights'
             gradient is only sketched, a layer has dropout, or the multiplier is above 1 or not the same for all.
         standing: layers that stood still because their own direction does not descend.
-        smoothness: the L in force, of rule ``backtracking``; None for the others.
+        smoothness: the L in force, of rules ``backtracking`` and ``auto``; None for the others.
         evaluations: evaluations of the closure in this step.
+        signal_fraction: slope on unseen batches over the slope that the step's own batch promised, of rule ``auto``.
+        probe: L as a single probe of rule ``auto`` saw it in this step.
     """
 
     number: int
@@ -34,3 +36,5 @@ class Step:
     standing: int = 0
     smoothness: float | None = None
     evaluations: int = 0
+    signal_fraction: float | None = None
+    probe: float | None = None

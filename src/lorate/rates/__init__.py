@@ -5,6 +5,7 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.rates.adaptive import Adaptive
 from lorate.rates.adaptive_loss import AdaptiveLoss
+from lorate.rates.auto import Auto
 from lorate.rates.backtracking import Backtracking
 from lorate.rates.constant import Constant
 from lorate.rates.majorizer import Majorizer
@@ -16,7 +17,7 @@ from lorate.rates.theory import Theory
 
 RATES: dict[str, type[Rate]] = {
     rate.name: rate
-    for rate in (Constant, Theory, Adaptive, AdaptiveLoss, Normalized, Sharp, OneFactor, Majorizer, Backtracking)
+    for rate in (Auto, Constant, Theory, Adaptive, AdaptiveLoss, Normalized, Sharp, OneFactor, Majorizer, Backtracking)
 }
 
 
@@ -51,6 +52,7 @@ __all__ = [
     "RATES",
     "Adaptive",
     "AdaptiveLoss",
+    "Auto",
     "Backtracking",
     "Constant",
     "Majorizer",
