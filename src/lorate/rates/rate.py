@@ -53,6 +53,7 @@ class Rate(ABC):
         gradient_norm: how the frozen weights' gradient is measured by default, where it is needed: ``"exact"``, or
             by a ``"sketch"``, which may steer a step but proves nothing.
         allows_clipping: whether the rule still does what it says when gradients were clipped before the step.
+        averages: whether a run ends with an average of the adapters over its steps, not with the last ones.
         default_lr: the constant ``a`` if the user gives none; None where the user must choose.
     """
 
@@ -63,6 +64,7 @@ class Rate(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     gradient_norm: ClassVar[Literal["exact", "sketch"]] = "exact"
     allows_clipping: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
     default_lr: ClassVar[float | None] = 1.0
 
     @abstractmethod

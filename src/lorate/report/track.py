@@ -9,7 +9,18 @@ from lorate.report.words import number
 
 Record = Mapping[str, Any]
 
-QUANTITIES = ("loss", "eta", "stacked_norm", "a_norm", "b_norm", "grad_norm", "weight_grad_norm")
+QUANTITIES = (
+    "loss",
+    "eta",
+    "stacked_norm",
+    "a_norm",
+    "b_norm",
+    "grad_norm",
+    "weight_grad_norm",
+    "signal_fraction",
+    "smoothness",
+    "probe",
+)
 """The entries of a step record that are drawn."""
 
 

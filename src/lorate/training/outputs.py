@@ -2,6 +2,7 @@
 
 import shutil
 
+from lorate.rates import RATES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
 from lorate.training.config import TrainConfig
@@ -42,6 +43,8 @@ def card_section(config: TrainConfig, prepared: Prepared, change: Change | None)
         f"- Step size: rule `{config.rate}` with constant {config.resolved_lr:g}, {config.steps} steps of "
         f"{config.batch_size * config.accumulate} samples, seed {config.seed}",
     ]
+    if RATES[config.rate].averages:
+        lines.append("- The adapter is an average over the run's steps, not the last one")
     if change is not None:
         lines.append(
             f"- Held-out loss: {change.before:.4f} before, {change.after:.4f} after ({change.relative:+.1%}, standard "

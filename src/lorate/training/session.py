@@ -276,6 +276,8 @@ class _Session:
             "data": {"name": prepared.data.name, "train": plan.train_examples, "eval": plan.eval_examples},
             "rate": {"name": rule.name, "lr": self.config.resolved_lr, "formula": rule.formula},
             "plan": asdict(plan),
+            # which adapters are evaluated and saved
+            "adapters": "averaged over the run" if rule.averages else "of the last step",
             "result": None,
         }
 

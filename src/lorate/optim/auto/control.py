@@ -5,10 +5,12 @@ a parabola. The slope at its end, on a batch that D was not made from, is free a
 $q = \langle g_{t+1}, \delta\rangle$. Its curvature is $C = L\|\Delta W\|^2$, with L from sparse probes. So the
 lowest point of the line lies at $x^* = 1 - q / C$ times the step that was taken, and the step size follows it slowly,
 
-$$ \log\eta \leftarrow \log\eta + \kappa_t\,\mathrm{clip}(lr\,x^* - 1, -1, 1), \qquad
-   \kappa_t = \mathrm{clip}(5/t, 1/20, 1). $$
+$$ \log\eta \leftarrow \log\eta + \kappa_t\,\mathrm{clip}\left(\frac{C\,(lr\,x^* - 1)}{\max(C, R)}, -1, 1\right),
+   \qquad \kappa_t = \mathrm{clip}(5/t, 1/20, 1), $$
 
-In balance the mean end slope is zero whatever L is: a wrong L changes how fast $\eta$ follows, not where it settles.
+where R is the root mean square of the recent end slopes: where noise exceeds the curvature, single batches count for
+less. In balance the mean end slope is zero whatever L is: a wrong L changes how fast $\eta$ follows, not where it
+settles.
 Source: docs/auto.md.
 """
 
@@ -32,8 +34,8 @@ PROBE_AT_LEAST_EVERY = 10
 MEMORY = 0.9
 """Decay of the running means, a probe (curvature) or a step (slopes)."""
 
-OVERSHOOT = 3.0
-"""An end slope of so many times the usual start slope halves the step size at once."""
+OVERSHOOT = 5.0
+"""An end slope of so many times R halves the step size at once."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class Control:
     Attributes:
         eta: the step size $\eta$, before the multiplier ``lr``.
         steps: displacements seen so far.
+        smoothness: L, the ratio of the next two where the first was last positive; None before that.
         second_differences: running mean of the probes' second differences of the loss.
         squared_lengths: running mean of $\|\Delta W\|^2$ at these probes.
         start_slopes: running mean of the slope at the start of a displacement, on an unseen batch.
         promised_slopes: of the same on the batch it was made from.
-        start_squares: of the squares of the start slopes.
+        end_squares: of the squares of the slopes at the end.
         weight: of these three means.
         last_probe: number of the displacement that was probed last.
         probes: evaluations that counted.
@@ -57,11 +60,12 @@ class Control:
 
     eta: float
     steps: int = 0
+    smoothness: float | None = None
     second_differences: float = 0.0
     squared_lengths: float = 0.0
     start_slopes: float = 0.0
     promised_slopes: float = 0.0
-    start_squares: float = 0.0
+    end_squares: float = 0.0
     weight: float = 0.0
     last_probe: int = 0
     probes: int = 0
@@ -72,13 +76,6 @@ class Control:
     def first(cls, direction_rms: float) -> Self:
         """Before the first step, from the root mean square of its direction."""
         return cls(FIRST_LENGTH / direction_rms if direction_rms > 0 else FIRST_LENGTH)
-
-    @property
-    def smoothness(self) -> float | None:
-        """L in force; None as long as the probes saw no positive curvature."""
-        if self.second_differences <= 0 or self.squared_lengths <= 0:
-            return None
-        return self.second_differences / self.squared_lengths
 
     @property
     def signal_fraction(self) -> float | None:
@@ -112,10 +109,15 @@ class Control:
         """
         if second_difference is None:
             return replace(self, last_probe=self.steps, discarded=self.discarded + 1)
+        differences = _mean(self.second_differences, second_difference)
+        lengths = _mean(self.squared_lengths, squared_length)
+        # single probes may see a line that bends down; the last L that did not is the better guess then
+        known = differences / lengths if differences > 0 and lengths > 0 else self.smoothness
         return replace(
             self,
-            second_differences=_mean(self.second_differences, second_difference),
-            squared_lengths=_mean(self.squared_lengths, squared_length),
+            smoothness=known,
+            second_differences=differences,
+            squared_lengths=lengths,
             last_probe=self.steps,
             probes=self.probes + 1,
         )
@@ -134,27 +136,33 @@ class Control:
         curvature = self.smoothness * squared_length
         if not curvature > 0:
             return self
-        start = end_slope - curvature
-        usual = math.sqrt(self.start_squares / self.weight) if self.weight > 0 else math.inf
+        usual = math.sqrt(self.end_squares / self.weight) if self.weight > 0 else math.inf
+        end_squares, weight = _mean(self.end_squares, end_slope**2), _mean(self.weight, 1.0)
         if end_slope > OVERSHOOT * usual:
             change, overshoots = -math.log(2), self.overshoots + 1
         else:
-            change = self.gain * float(np.clip(multiplier * (1 - end_slope / curvature) - 1, -1, 1))
-            overshoots = self.overshoots
+            missing = multiplier * (curvature - end_slope) - curvature
+            scale = max(curvature, math.sqrt(end_squares / weight))
+            change, overshoots = self.gain * float(np.clip(missing / scale, -1, 1)), self.overshoots
         return replace(
             self,
             eta=self.eta * math.exp(change),
-            start_slopes=_mean(self.start_slopes, start),
+            start_slopes=_mean(self.start_slopes, end_slope - curvature),
             promised_slopes=_mean(self.promised_slopes, promised),
-            start_squares=_mean(self.start_squares, start**2),
-            weight=_mean(self.weight, 1.0),
+            end_squares=end_squares,
+            weight=weight,
             overshoots=overshoots,
         )
 
     def taken_back(self) -> Self:
         """After a step that ended where the loss is not finite: go on with quarter steps, and learn L anew."""
         return replace(
-            self, eta=self.eta / 4, second_differences=0.0, squared_lengths=0.0, overshoots=self.overshoots + 1
+            self,
+            eta=self.eta / 4,
+            smoothness=None,
+            second_differences=0.0,
+            squared_lengths=0.0,
+            overshoots=self.overshoots + 1,
         )
 
 
