@@ -44,7 +44,7 @@ with tempfile.TemporaryDirectory() as folder:
         folder, max_steps=60, per_device_train_batch_size=12, max_grad_norm=0, lr_scheduler_type="constant",
         logging_steps=10, disable_tqdm=True, use_cpu=True, bf16=False, report_to="none",
     )  # fmt: skip
-    rule = lorate.for_trainer(rate="adaptive-loss", lr=100.0)
+    rule = lorate.for_trainer()
     trainer = SFTTrainer(model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer, **rule)
     before = trainer.evaluate()["eval_loss"]
     trainer.train()

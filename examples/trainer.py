@@ -45,7 +45,7 @@ with tempfile.TemporaryDirectory() as folder:
         arguments,
         train_dataset=data["train"],
         eval_dataset=data["test"],
-        **lorate.for_trainer(rate="adaptive-loss", lr=30.0, monitor=f"{folder}/records"),
+        **lorate.for_trainer(monitor=f"{folder}/records"),
     )
     before = trainer.evaluate()["eval_loss"]
     trainer.train()  # each log line holds eta, stacked_norm and grad_norm

@@ -137,4 +137,5 @@ def test_reproduce(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
 
 def test_reproduce_knows_its_experiments(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["reproduce", "nothing"]) == 2
-    assert "There is no experiment 'nothing'; there are: attention" in " ".join(capsys.readouterr().err.split())
+    error = " ".join(capsys.readouterr().err.split())
+    assert "There is no experiment 'nothing'; there are:" in error and "attention" in error

@@ -76,6 +76,7 @@ def test_what_is_evaluated_and_saved_is_the_average(tmp_path: Path):
     optimizer = trainer.optimizer.optimizer
     final = adapters(model)
     assert torch.equal(weights.evaluated[-1], final)
+    assert not model._forward_pre_hooks
     optimizer.use_last()
     assert not torch.equal(adapters(model), final)
     from safetensors.torch import load_file

@@ -96,7 +96,7 @@ def test_step_in_weights_does_not_depend_on_the_split_of_s(c: float, name: str) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sharpest",), "unknown rate 'sharpest'; known: constant, theory"),
+        (("sharpest",), "unknown rate 'sharpest'; known: auto, constant, theory"),
         (("theory",), "needs the smoothness L"),
         (("theory", 0.0), "positive finite number, got 0.0"),
         (("theory", math.nan), "got nan"),

@@ -11,12 +11,13 @@ from lorate.training import TrainConfig
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": "best"}, "unknown rate 'best'; known: constant"),
+        ({"rate": "best"}, "unknown rate 'best'; known: auto, constant"),
         ({"rank": 0}, "rank must be 1 or more, got 0"),
         ({"rank": 2.5}, "rank must be a whole number, got 2.5"),
         ({"rank": True}, "rank must be a whole number, got True"),
         ({"alpha": 0}, "alpha must be a finite number above 0, got 0"),
-        ({"alpha": "law"}, "alpha must be a number, got 'law'"),
+        ({"alpha": "laws"}, "alpha must be a number, got 'laws'"),
+        ({"alpha": "law", "rank": 0}, "rank r must be a whole number of at least 1, got 0"),
         ({"steps": -1}, "steps must be 1 or more"),
         ({"targets": "q_proj"}, "targets must be a list of names or left out, got 'q_proj'"),
         ({"targets": []}, "targets must be at least one layer name"),
@@ -42,6 +43,11 @@ def test_hyphens_and_round_trip() -> None:
     config = TrainConfig.from_mapping({"batch-size": 2, "rank": 4, "alpha": 4}, source="options.yaml")
     assert config.batch_size == 2 and config.scaling == 1.0 and config.resolved_lr == 1.0
     assert TrainConfig.from_mapping(config.to_mapping(), source="again") == config
+
+
+def test_alpha_by_the_law_is_an_ordinary_number_from_then_on() -> None:
+    assert TrainConfig.from_mapping({"alpha": "law", "rank": 16}, source="x").to_mapping()["alpha"] == 1024.0
+    assert TrainConfig.from_mapping({"alpha": "law"}, source="x").scaling == pytest.approx(256 / 8**0.5)
 
 
 def test_intervals_follow_the_number_of_steps() -> None:

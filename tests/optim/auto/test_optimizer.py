@@ -379,8 +379,10 @@ def test_a_step_into_infinity_is_taken_back():
     torch.testing.assert_close(adapters(model), before, rtol=1e-9, atol=1e-12)
     assert optimizer.control.eta == eta / 4
     assert optimizer.control.smoothness is None
-    train(model, optimizer, batches(3))
+    seen = optimizer.control.steps
+    train(model, optimizer, batches(1))
     assert optimizer.last.skipped is None
+    assert optimizer.control.steps == seen  # there is no displacement to look back at
 
 
 def test_other_parameters_and_groups_of_their_own():
@@ -407,6 +409,26 @@ def test_other_parameters_and_groups_of_their_own():
     for _ in range(40):
         last = optimizer.step(closure)
     assert float(last.detach()) < 0.5 * first
+
+
+def test_parameters_beside_lora_count_in_the_length_of_a_displacement():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)).double()
+    config = peft.LoraConfig(r=2, target_modules=["0"], modules_to_save=["2"])
+    model = peft.get_peft_model(network, config, autocast_adapter_dtype=False)
+    optimizer = lorate.create_optimizer(model)
+    (pair,) = find_pairs(model)
+    head = [p for name, p in model.named_parameters() if "modules_to_save" in name]
+
+    def trained():
+        return [(pair.scaling * pair.B @ pair.A).detach().clone(), *(p.detach().clone() for p in head)]
+
+    for batch in batches(3):
+        before = trained()
+        optimizer.step(closure_for(optimizer, model, batch))
+    moved = sum(float((a - b).square().sum()) for a, b in zip(trained(), before, strict=True))
+    _, squared_length = optimizer._moved.slope_and_length(optimizer._moved.numbers.numpy())
+    assert squared_length == pytest.approx(moved, rel=1e-6)
 
 
 def test_schedules_multiply_and_warm_up_may_start_at_zero():
