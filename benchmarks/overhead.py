@@ -2,14 +2,19 @@
 
 Two models: SmolLM2-135M (LoRA on q and v) and a stack of two 4096-wide linear layers. In each round every method takes
 one step, in random order, so that a noisy machine disturbs all alike; the ratio of a round is the method's time over
-SGD's in that round. Reported are the median ratio and its quartiles. Memory is the peak resident size of a child
-process that runs one method alone.
+SGD's in that round. Reported are the median ratio and its quartiles.
+
+Memory is the peak resident size of a child process that runs one method alone on the stack, over that of one that runs
+SGD: median of several rounds, with all sizes beside it. glibc is told to give freed blocks back at once. By default it
+keeps some of them, which ones depends on the timing of threads, and the same method's peak then differs by 6% from
+process to process.
 
 Run: python benchmarks/overhead.py
 """
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -162,16 +167,32 @@ def sketch_error(seeds: int = 20) -> float:
     return statistics.median(errors)
 
 
-def peak_memory(method: str) -> float:
-    """Peak resident size, in MB, of a process that takes three steps on the wide stack; median of three processes."""
-    command = [sys.executable, __file__, "--memory-of", method]
-    sizes = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
-    return statistics.median(float(size) for size in sizes)
+def peak_memory(rounds: int) -> dict[str, list[float]]:
+    """Peak resident size, in MB, of processes that take three steps on the wide stack; one a round and method."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    found: dict[str, list[float]] = {method: [] for method in METHODS}
+    for number in range(rounds):
+        for method in METHODS:
+            command = [sys.executable, __file__, "--memory-of", method]
+            child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            found[method].append(float(child.stdout))
+        print(f"memory: round {number + 1} of {rounds}", file=sys.stderr)
+    return found
+
+
+def memory_ratios(sizes: dict[str, list[float]]) -> dict[str, float]:
+    """Median over the rounds of each method's size over SGD's."""
+    return {
+        f"memory_{method}": statistics.median(own / sgd for own, sgd in zip(sizes[method], sizes["sgd"], strict=True))
+        for method in METHODS
+        if method != "sgd"
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--rounds", type=int, default=21, help="interleaved steps of each method")
+    parser.add_argument("--memory-rounds", type=int, default=5, help="child processes of each method")
     parser.add_argument("--memory-of", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
@@ -184,7 +205,7 @@ def main() -> None:
         return
     detail = {name: ratios(name, options.rounds) for name in MODELS}
     worst = {m: max(detail[name][m]["median"] for name in MODELS) for m in detail["wide"]}
-    memory = {method: peak_memory(method) for method in METHODS}
+    memory = peak_memory(options.memory_rounds)
     summary = {
         "overhead_constant": worst["constant"],
         "overhead_adaptive_loss": worst["adaptive_loss"],
@@ -195,7 +216,7 @@ def main() -> None:
         "exact_over_autograd": worst["exact_over_autograd"],
         "overhead_geometry": worst["sgd_geometry"],
         "sketch_relative_error": sketch_error(),
-        **{f"memory_{method}": memory[method] / memory["sgd"] for method in METHODS if method != "sgd"},
+        **memory_ratios(memory),
     }
     rounded = {name: round(value, 4) for name, value in summary.items()}
     record("overhead", COMMAND, rounded, rounds=options.rounds, ratios=json.loads(json.dumps(detail)), memory_mb=memory)

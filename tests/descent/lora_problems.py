@@ -3,7 +3,8 @@
 Arrays are ``[problems, layers, ...]``. A loss is a function of the joint displacement ``x`` of the weights from where
 they are, shape ``[problems, d]``; it returns its change, the sum of the absolute values of the terms the change was
 added up from (the measure of what rounding may do), and its gradient. Changes, not values: nothing is lost by
-subtracting two large losses or two large weights, so the allowance for rounding can be small.
+subtracting two large losses or two large weights, so the allowance for rounding can be small. With each loss comes how
+far it can fall at most.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Problems:
     scaling: Array  # [problems, layers]
     smoothness: Array  # [problems]
     loss: LossFunction
+    gap: Array  # [problems]; infinite if the loss is unbounded, or not known to be bounded
 
     def displacement(self, D_A: Array, D_B: Array) -> Array:
         """How the weights move with the factors, layer by layer."""
@@ -105,12 +107,12 @@ def draw(seed: int, kind: str, count: int = 1000, *, unit_scaling: bool = False)
     sign = rng.choice([-1.0, 1.0], (count, 1))
     gradient = np.where((aligned & np.any(start != 0, axis=1))[:, None], sign * start, gradient)
     gradient *= (target / np.maximum(np.linalg.norm(gradient, axis=1), 1e-300))[:, None]
-    loss = LOSSES[kind](rng, gradient, smoothness)
-    return Problems(A, B, scaling, smoothness, loss)
+    loss, gap = LOSSES[kind](rng, gradient, smoothness)
+    return Problems(A, B, scaling, smoothness, loss, gap)
 
 
 def _quadratic(gradient: Array, hessian: Array) -> LossFunction:
-    """<gradient, x> + x H x / 2 (unbounded below for some H: the lemmas are local)."""
+    """<gradient, x> + x H x / 2."""
 
     def loss(x: Array) -> tuple[Array, Array, Array]:
         curved = np.einsum("pij,pj->pi", hessian, x)
@@ -120,22 +122,31 @@ def _quadratic(gradient: Array, hessian: Array) -> LossFunction:
     return loss
 
 
-def _with_spectrum(rng: np.random.Generator, gradient: Array, eigenvalues: Array) -> LossFunction:
-    basis = np.linalg.qr(rng.standard_normal((*gradient.shape, gradient.shape[1])))[0]
-    return _quadratic(gradient, (basis * eigenvalues[:, None, :]) @ basis.swapaxes(1, 2))
+def _with_spectrum(gradient: Array, basis: Array, eigenvalues: Array) -> tuple[LossFunction, Array]:
+    """The quadratic with these eigenvectors; unbounded below for some spectra: the lemmas are local."""
+    along = np.einsum("pik,pi->pk", basis, gradient)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.sum(np.where(eigenvalues > 0, along**2 / (2 * eigenvalues), np.inf), axis=1)
+    return _quadratic(gradient, (basis * eigenvalues[:, None, :]) @ basis.swapaxes(1, 2)), gap
 
 
-def _convex(rng: np.random.Generator, gradient: Array, smoothness: Array) -> LossFunction:
-    return _with_spectrum(rng, gradient, smoothness[:, None] * rng.random(gradient.shape))
+def _random_basis(rng: np.random.Generator, gradient: Array) -> Array:
+    return np.linalg.qr(rng.standard_normal((*gradient.shape, gradient.shape[1])))[0]
 
 
-def _indefinite(rng: np.random.Generator, gradient: Array, smoothness: Array) -> LossFunction:
-    return _with_spectrum(rng, gradient, smoothness[:, None] * rng.choice([-1.0, 1.0, 0.0], gradient.shape))
+def _convex(rng: np.random.Generator, gradient: Array, smoothness: Array) -> tuple[LossFunction, Array]:
+    return _with_spectrum(gradient, _random_basis(rng, gradient), smoothness[:, None] * rng.random(gradient.shape))
 
 
-def _worst(rng: np.random.Generator, gradient: Array, smoothness: Array) -> LossFunction:
+def _indefinite(rng: np.random.Generator, gradient: Array, smoothness: Array) -> tuple[LossFunction, Array]:
+    eigenvalues = smoothness[:, None] * rng.choice([-1.0, 1.0, 0.0], gradient.shape)
+    return _with_spectrum(gradient, _random_basis(rng, gradient), eigenvalues)
+
+
+def _worst(rng: np.random.Generator, gradient: Array, smoothness: Array) -> tuple[LossFunction, Array]:
     """Curvature L in every direction: smoothness holds with equality."""
-    return _quadratic(gradient, smoothness[:, None, None] * np.eye(gradient.shape[1]))
+    basis = np.broadcast_to(np.eye(gradient.shape[1]), (*gradient.shape, gradient.shape[1]))
+    return _with_spectrum(gradient, basis, np.broadcast_to(smoothness[:, None], gradient.shape))
 
 
 def _waves(rng: np.random.Generator, gradient: Array, smoothness: Array, curvature: float) -> tuple[Array, Array]:
@@ -148,7 +159,7 @@ def _waves(rng: np.random.Generator, gradient: Array, smoothness: Array, curvatu
     return omega, amplitude * (smoothness / bound)[:, None]
 
 
-def _cosines(rng: np.random.Generator, gradient: Array, smoothness: Array) -> LossFunction:
+def _cosines(rng: np.random.Generator, gradient: Array, smoothness: Array) -> tuple[LossFunction, Array]:
     """sum of a_k cos(omega_k x + phase_k)."""
     omega, amplitude = _waves(rng, gradient, smoothness, 1.0)
     phase = rng.uniform(0, 2 * np.pi, amplitude.shape)
@@ -160,10 +171,10 @@ def _cosines(rng: np.random.Generator, gradient: Array, smoothness: Array) -> Lo
         slope = np.einsum("pk,pkd->pd", -amplitude * np.sin(phase + angle), omega)
         return change.sum(1), np.sum(np.abs(amplitude) * reach, axis=1), slope
 
-    return loss
+    return loss, np.sum(np.abs(amplitude) + amplitude * np.cos(phase), axis=1)
 
 
-def _logistic(rng: np.random.Generator, gradient: Array, smoothness: Array) -> LossFunction:
+def _logistic(rng: np.random.Generator, gradient: Array, smoothness: Array) -> tuple[LossFunction, Array]:
     """sum of a_k log(1 + exp(omega_k x)), amplitudes of both signs: convex and concave parts."""
     omega, amplitude = _waves(rng, gradient, smoothness, 0.25)
 
@@ -174,7 +185,7 @@ def _logistic(rng: np.random.Generator, gradient: Array, smoothness: Array) -> L
         slope = np.einsum("pk,pkd->pd", amplitude * np.exp(-np.logaddexp(0, -z)), omega)
         return np.sum(amplitude * change, axis=1), np.sum(np.abs(amplitude) * reach, axis=1), slope
 
-    return loss
+    return loss, np.full(len(gradient), np.inf)
 
 
 LOSSES = {

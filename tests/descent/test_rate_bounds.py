@@ -1,7 +1,10 @@
 import math
+from collections import defaultdict
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lorate.descent import (
     SHARP_FRACTION,
@@ -19,6 +22,8 @@ from lorate.descent import (
     theory_step_size,
 )
 from lorate.errors import LorateError
+
+from .lora_problems import SEEDS, Array, Problems, column, draw, spectral, squares
 
 
 class Descent:
@@ -105,6 +110,56 @@ def test_theorems_hold_along_runs(rule: str, L: float, loss: str) -> None:
             assert np.all(best[:, problem] <= bounded_rate_bound(gap, norms[:, problem].max(), L, T) * slack)
             # the steps of the paper's general case: 1/eta_t <= alpha + beta t
             assert np.all(1 / eta[:, problem] <= (guarantee.alpha + guarantee.beta * (T - 1)) * slack)
+
+
+def adversarial_descent(p: Problems, rule: str, steps: int) -> dict[str, Array]:
+    """One step size for all layers, in the scaled factors; all numbers at the start of each step, [steps, problems]."""
+    s, D_A, D_B = column(p.scaling), 0 * p.A, 0 * p.B
+    found = defaultdict(list)
+    for _ in range(steps):
+        A, B, move = p.A + D_A, p.B + D_B, p.displacement(D_A, D_B)
+        G = p.loss(move.reshape(len(A), -1))[2].reshape(move.shape)
+        g_A, g_B = s * B.swapaxes(-1, -2) @ G, s * G @ A.swapaxes(-1, -2)
+        norm_sq = np.sum(p.scaling * (squares(A) + squares(B)), axis=1)
+        G_norm = np.sqrt(squares(G).sum(1))
+        if rule == "theory":
+            eta = theory_step_size(norm_sq, G_norm, p.smoothness)
+        else:
+            eta = (p.scaling * sharp_step_size(spectral(A), spectral(B), spectral(G), p.L, p.scaling)).min(axis=1)
+            eta = np.where(np.isfinite(eta), eta, 1.0)  # nothing moves
+        grad_sq = np.sum((squares(g_A) + squares(g_B)) / p.scaling, axis=1)
+        for name, value in (("norm", np.sqrt(norm_sq)), ("G", G_norm), ("eta", eta), ("grad_sq", grad_sq)):
+            found[name].append(value)
+        step = column(eta[:, None] / p.scaling)
+        D_A, D_B = D_A - step * g_A, D_B - step * g_B
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@settings(max_examples=24, deadline=None)
+@given(seed=SEEDS, kind=st.sampled_from(["convex", "worst", "cosines"]), rule=st.sampled_from(["theory", "sharp"]))
+def test_theorems_hold_from_the_first_steps_on_whatever_the_sizes(seed: int, kind: str, rule: str) -> None:
+    """Several layers, any scaling, non-convex: where the constants decide, not the order of the rate."""
+    p, steps = draw(seed, kind), 12
+    run = adversarial_descent(p, rule, steps)
+    norm, eta, gap, slack = run["norm"], run["eta"], p.gap, 1 + 1e-9
+    make, kappa = {"theory": (theory_guarantee, THEORY_FRACTION), "sharp": (sharp_guarantee, SHARP_FRACTION)}[rule]
+    each = [make(*map(float, values)) for values in zip(gap, norm[0], p.smoothness, strict=True)]
+    guarantee = StepGuarantee(*(np.array([getattr(g, name) for g in each]) for name in ("alpha", "beta")), kappa, gap)
+    best, total = np.minimum.accumulate(run["grad_sq"]), np.cumsum(eta, axis=0)
+    T = np.arange(1, steps + 1)[:, None]
+    assert np.all(best <= gradient_bound(gap, total, kappa) * slack)
+    assert np.all(norm <= stacked_norm_bound(gap, norm[0], total - eta, kappa) * slack)
+    assert np.all(run["G"] <= np.sqrt(2 * p.smoothness * gap) * slack)
+    assert np.all(1 / eta <= (guarantee.alpha + guarantee.beta * (total - eta)) * slack)
+    assert np.all(total >= sum_eta_bound(guarantee, T) / slack)
+    assert np.all(best <= rate_bound(guarantee, T) * slack)
+    if rule == "theory":
+        known = list(zip(gap, norm[0], norm.max(axis=0), p.smoothness, strict=True))
+        assert np.all(1 / eta <= (guarantee.alpha + guarantee.beta * (T - 1)) * slack)
+        paper = np.array([paper_log_bound(g, first, L, T[:, 0]) for g, first, _, L in known]).T
+        bounded = np.array([bounded_rate_bound(g, largest, L, T[:, 0]) for g, _, largest, L in known]).T
+        assert np.all(best <= paper * slack)
+        assert np.all(best <= bounded * slack)
 
 
 def test_orders_of_the_rates() -> None:

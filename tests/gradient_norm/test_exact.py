@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from lorate.adapters import factor_blocks, find_pairs
@@ -15,6 +16,7 @@ from lorate.gradient_norm import (
     gram_norm,
     spectral_norm,
 )
+from lorate.gradient_norm.exact import gram_squares
 
 from .models import CASES, adapt, floating, loss_of, norms_of, thaw
 
@@ -50,6 +52,39 @@ def test_cancelling_rows_do_not_lose_the_norm() -> None:
     truth = (dY.double().T @ X.double()).norm().item()
     assert abs(gram_norm(dY, X).item() / truth - 1) > 1e-3
     assert exact_norm(dY, X).item() == pytest.approx(truth, rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [127, 128, 129, 300, 512, 517])
+def test_gram_matrices_in_parts(rows: int) -> None:
+    torch.manual_seed(0)
+    dY, X = torch.randn(rows, 7, dtype=torch.float64), torch.randn(rows, 5, dtype=torch.float64)
+    square, own = gram_squares(dY, X)
+    torch.testing.assert_close(square, (dY.T @ X).square().sum(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(own, (dY.square().sum(1) * X.square().sum(1)).sum(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("settle_by_hand", [False, True])
+def test_a_layer_whose_rows_cancel_is_in_doubt_until_it_is_settled(
+    settle_by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorate.gradient_norm.capture.SPECTRAL_LIMIT", 5)  # bounds are Frobenius norms then
+    torch.manual_seed(0)
+    model = adapt(nn.ModuleDict({"cancels": nn.Linear(40, 50), "adds": nn.Linear(40, 50)}), ["cancels", "adds"])
+    layers = model.base_model.model
+    pairs, x, v = find_pairs(model), torch.randn(1, 40).expand(2, 40), torch.randn(50)
+    weights = thaw(pairs)
+    with GradientCapture(pairs, method="exact") as capture:
+        y = layers["cancels"](x)
+        ((y[0] - (1 - 1e-4) * y[1]) @ v + layers["adds"](x).sum()).backward()
+    numbers = capture.numbers()
+    assert numbers["doubt"].tolist() == [True, False]
+    assert abs(numbers["norm"][0] / norms_of(weights)[0] - 1) > 0.01
+    if settle_by_hand:
+        capture.settle([True, False])
+        assert capture.numbers()["doubt"].tolist() == [False, False]
+    else:
+        torch.testing.assert_close(capture.spectral_bounds(), norms_of(weights), rtol=1e-3, atol=0)
+    torch.testing.assert_close(capture.norms(), norms_of(weights), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

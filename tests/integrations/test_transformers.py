@@ -248,3 +248,37 @@ def test_the_guilty_gradient_is_named_though_the_trainer_spreads_it(tmp_path: Pa
         trainer.train()
     skipped = [record["skipped"] for record in read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records]
     assert skipped == [None, f"the gradient of {guilty} is not finite (1 of 8 parameters)", None]
+
+
+@pytest.mark.parametrize("rate", ["adaptive", "adaptive-loss"])
+def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(rate: str, tmp_path: Path) -> None:
+    """Float16 itself needs a GPU; its loss scale does not."""
+    found = {}
+    for name, scaler in (
+        ("plain", None),
+        ("scaled", torch.amp.GradScaler("cpu", init_scale=3000.0, growth_interval=2)),
+    ):
+        monitor = lorate.Monitor(tmp_path / name / "monitor")
+        settings = TrainingArguments(**arguments(tmp_path / name))
+        trainer = Trainer(
+            language_model(), settings, train_dataset=texts(), data_collator=pad,
+            **lorate.for_trainer(rate, monitor=monitor),
+        )  # fmt: skip
+        trainer.accelerator.scaler = scaler
+        trainer.train()
+        found[name] = read_jsonl(tmp_path / name / "monitor" / "metrics.jsonl").records
+    assert len(found["scaled"]) == 3
+    for one, other in zip(found["plain"], found["scaled"], strict=True):
+        for key in ("loss", "eta", "grad_norm", "weight_grad_norm"):
+            assert one[key] == (None if other[key] is None else pytest.approx(other[key], rel=1e-4)), key
+
+    settings = TrainingArguments(**arguments(tmp_path / "overflow"))
+    ours = lorate.for_trainer(rate, monitor=tmp_path / "overflow" / "monitor")
+    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-100)
+    with pytest.warns(UserWarning, match="Step 1 was skipped"):
+        trainer.train()
+    records = read_jsonl(tmp_path / "overflow" / "monitor" / "metrics.jsonl").records
+    assert [record["step"] for record in records] == [1, 2, 3]
+    assert [record["skipped"] is None for record in records] == [False, True, True]
+    assert [record["samples"] for record in records] == [8, 16, 24]

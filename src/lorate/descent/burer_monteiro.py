@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from lorate.descent.checks import FloatArray, finite, positive_smoothness
+from lorate.descent.checks import FloatArray, Floats, finite, inverse, positive_smoothness
 from lorate.descent.majorizer import majorizer_step_size
 from lorate.descent.paper import theory_step_size
 from lorate.errors import LorateError
@@ -39,51 +39,65 @@ class SymmetricRun:
     grad_norms: FloatArray
 
 
-def symmetric_step_size(factor: FloatArray, gradient: FloatArray, smoothness: float, rule: SymmetricRule) -> float:
+def symmetric_step_size(
+    factor: FloatArray, gradient: FloatArray, smoothness: Floats, rule: SymmetricRule
+) -> FloatArray:
     r"""Step size of one rule for the direction $-2SV$.
 
     Args:
-        factor: V, shape ``[n, r]``.
-        gradient: S, the symmetric gradient of f at VVᵀ, shape ``[n, n]``.
-        smoothness: L > 0, of f on symmetric matrices in the Frobenius norm.
+        factor: V, shape ``[n, r]``, or a batch of them, ``[..., n, r]``.
+        gradient: S, the symmetric gradient of f at VVᵀ, shape ``[..., n, n]``.
+        smoothness: L > 0, of f on symmetric matrices in the Frobenius norm, shape ``[...]``.
         rule: ``"theory"`` (the paper's, decrease at least a quarter), ``"sharp"`` (1/a, at least half) or
             ``"majorizer"`` (the best step of the quartic bound, never less than the other two).
 
     Returns:
-        The step size; 0 at a stationary point.
+        The step sizes, shape ``[...]``; 0 at a stationary point.
 
     Raises:
         LorateError: L is not positive, or the rule is unknown.
     """
-    constant = float(positive_smoothness(smoothness))
+    constant = positive_smoothness(smoothness)
     direction = -2 * gradient @ factor
-    if not np.any(direction):
-        return 0.0
     match rule:
         case "theory":
-            return float(theory_step_size(np.sum(factor**2), np.linalg.norm(gradient), constant))
+            size = theory_step_size(_squares(factor), np.sqrt(_squares(gradient)), constant)
         case "sharp":
-            curvature = 4 * constant * np.linalg.norm(factor, 2) ** 2 + 2 * np.linalg.norm(gradient, 2)
-            return float(1 / curvature)
+            size = inverse(4 * constant * _spectral(factor) ** 2 + 2 * _spectral(gradient))
         case "majorizer":
-            return float(majorizer_step_size(*symmetric_gram(factor, gradient, direction), constant))
-    raise LorateError(f'Unknown rule {rule!r}: choose "theory", "sharp" or "majorizer".')
+            size = majorizer_step_size(*symmetric_gram(factor, gradient, direction), constant)
+        case _:
+            raise LorateError(f'Unknown rule {rule!r}: choose "theory", "sharp" or "majorizer".')
+    return np.where(np.any(direction, axis=(-2, -1)), size, 0.0)
 
 
 def symmetric_gram(
     factor: FloatArray, gradient: FloatArray, direction: FloatArray
-) -> tuple[float, float, float, float, float]:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     r"""Slope, $\langle S, Q\rangle$, $\|P\|^2$, $\langle P, Q\rangle$ and $\|Q\|^2$ of a direction D of V.
 
     $V + \eta D$ moves $VV^T$ by $\eta P + \eta^2 Q$ with $P = DV^T + VD^T$ and $Q = DD^T$, so these are the arguments
     of `lorate.descent.majorizer_coefficients`, in its order. Only r×r Gram matrices are formed.
+
+    Args:
+        factor: V, shape ``[..., n, r]``.
+        gradient: S, shape ``[..., n, n]``.
+        direction: D, shape ``[..., n, r]``.
+
+    Returns:
+        Five arrays, shape ``[...]``.
     """
-    inner, cross, outer = factor.T @ factor, direction.T @ factor, direction.T @ direction
+    inner = factor.swapaxes(-1, -2) @ factor
+    cross, outer = (direction.swapaxes(-1, -2) @ x for x in (factor, direction))
     moved = gradient @ direction
-    slope = 2 * float(np.sum(moved * factor))
-    second = float(np.sum(moved * direction))
-    pp = 2 * float(np.sum(inner * outer) + np.sum(cross * cross.T))
-    return slope, second, max(pp, 0.0), 2 * float(np.sum(outer * cross)), float(np.sum(outer**2))
+    pp = 2 * (_sum(inner * outer) + _sum(cross * cross.swapaxes(-1, -2)))
+    return (
+        2 * _sum(moved * factor),
+        _sum(moved * direction),
+        np.maximum(pp, 0),
+        2 * _sum(outer * cross),
+        _squares(outer),
+    )
 
 
 def minimise_symmetric(
@@ -121,10 +135,22 @@ def minimise_symmetric(
     for _ in range(steps):
         slope = gradient(current @ current.T)
         slope = (slope + slope.T) / 2
-        size = symmetric_step_size(current, slope, smoothness, rule)
+        size = float(symmetric_step_size(current, slope, smoothness, rule))
         direction = -2 * slope @ current
         current = current + size * direction
         values.append(value(current @ current.T))
         sizes.append(size)
         norms.append(float(np.linalg.norm(direction)))
     return SymmetricRun(current, np.array(values), np.array(sizes), np.array(norms))
+
+
+def _sum(matrices: FloatArray) -> FloatArray:
+    return np.asarray(np.sum(matrices, axis=(-2, -1)), dtype=np.float64)
+
+
+def _squares(matrices: FloatArray) -> FloatArray:
+    return _sum(matrices**2)
+
+
+def _spectral(matrices: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.norm(matrices, 2, axis=(-2, -1)), dtype=np.float64)

@@ -1,25 +1,22 @@
-"""Hooks on LoRA layers that see each layer's input and output gradient, and add up what ``||G||`` needs."""
+"""Measure ``||G||`` of every adapted layer during ordinary training steps."""
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal, Self
+from typing import Self
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch._compile import _disable_dynamo
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from lorate.adapters import LoraPair
 from lorate.errors import LorateError
 from lorate.geometry import squared_spectral_norms
-from lorate.gradient_norm.exact import MatrixSum, RowSum, exact_norms
-from lorate.gradient_norm.layers import EmbeddingView, view_of
+from lorate.gradient_norm import ranks
 from lorate.gradient_norm.norms import accumulation_dtype
-from lorate.gradient_norm.sketch import SketchSum
+from lorate.gradient_norm.sums import quick_norms
+from lorate.gradient_norm.tap import Method, Tap
 
-Method = Literal["exact", "sketch"]
 SPECTRAL_LIMIT = 256
 """Largest smaller side of G for which `GradientCapture.spectral_bounds` takes the spectral norm."""
 
@@ -35,6 +32,10 @@ class GradientCapture:
     With ``"exact"`` the inputs and output gradients, or G where that is smaller, stay in memory until `reset`. With
     ``"sketch"`` a matrix ``[p, probes]`` a layer does; the estimate's square has a relative standard deviation of at
     most ``sqrt(2 / probes)``.
+
+    Attributes:
+        loss_scale: what the loss was multiplied by before the backward passes (float16 training); a number, or a
+            tensor with one, which is then not waited for.
 
     >>> import peft
     >>> from lorate.adapters import find_pairs
@@ -67,7 +68,8 @@ class GradientCapture:
         self.method: Method = method
         self.probes = probes
         self.seed = _checked_seed(seed)
-        self._taps = [_Tap(pair, method, probes, self.seed) for pair in pairs]
+        self.loss_scale: float | Tensor = 1.0
+        self._taps = [Tap(pair, method, probes, self.seed) for pair in pairs]
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> Self:
@@ -111,11 +113,8 @@ class GradientCapture:
             tap.seed = self.seed
             tap.total.clear()
 
-    def norms(self, loss_scale: float = 1.0) -> Tensor:
+    def norms(self) -> Tensor:
         """Frobenius norm of each layer's G: exact, or the sketch's estimate.
-
-        Args:
-            loss_scale: what the loss was multiplied by before the backward pass (fp16 training).
 
         Returns:
             Shape ``[layers]``, in the order of the pairs, on the layers' device (the first one's, if they differ);
@@ -123,21 +122,12 @@ class GradientCapture:
             the gradient is.
 
         Raises:
-            LorateError: no backward pass was seen since the last reset, or the scale is not positive and finite.
+            LorateError: no backward pass was seen since the last reset, or `loss_scale` is not positive and finite.
         """
-        filled = self._filled()
-        with self._full_precision():
-            if self.method == "exact":
-                values = exact_norms([tap.total for tap in filled])  # type: ignore[misc]
-            else:
-                values = [tap.total.norm() for tap in filled]  # type: ignore[union-attr]
-        return self._gather(filled, values, loss_scale)
+        return self._settled()["norm"]
 
-    def spectral_norms(self, loss_scale: float = 1.0) -> Tensor:
+    def spectral_norms(self) -> Tensor:
         """Largest singular value of each layer's G; costs a singular value decomposition a layer.
-
-        Args:
-            loss_scale: what the loss was multiplied by before the backward pass (fp16 training).
 
         Returns:
             Shape ``[layers]``, as for `norms`.
@@ -149,11 +139,10 @@ class GradientCapture:
             raise LorateError("a sketch does not know the spectral norm; measure with method='exact'")
         filled = self._filled()
         with self._full_precision():
-            values = [tap.total.spectral_norm() for tap in filled]  # type: ignore[union-attr]
-        return self._gather(filled, values, loss_scale)
+            return self._gather(filled, [tap.total.spectral_norm() for tap in filled])  # type: ignore[union-attr]
 
     def spectral_bounds(self) -> Tensor:
-        r"""An upper bound of each layer's $\|G\|_2$ without waiting for the device.
+        r"""An upper bound of each layer's $\|G\|_2$ that takes no singular value decomposition.
 
         Within a thousandth of it where the smaller side of G is at most `SPECTRAL_LIMIT`; else the Frobenius norm.
 
@@ -163,16 +152,61 @@ class GradientCapture:
         Raises:
             LorateError: the method is the sketch, which bounds nothing, or as for `norms`.
         """
-        if self.method != "exact":
+        return self._settled(bounds=True)["bound"]
+
+    def numbers(self, *, bounds: bool = False) -> dict[str, Tensor]:
+        """What one step asks for, without waiting for the device.
+
+        Args:
+            bounds: bound the spectral norms as well.
+
+        Returns:
+            Vectors ``[layers]``: ``"norm"`` as `norms` tells it; ``"bound"`` as `spectral_bounds` does, if asked for;
+            and ``"doubt"`` if a norm came from Gram matrices. Where that is true rounding spoiled the layer's numbers:
+            call `settle` and ask again.
+
+        Raises:
+            LorateError: as for `norms`, and for `spectral_bounds` if ``bounds``.
+        """
+        if bounds and self.method != "exact":
             raise LorateError("a sketch bounds no norm; measure with method='exact'")
-        bounds = list(self.norms().unbind())
-        small = [i for i, tap in enumerate(self._taps) if not tap.total.is_empty and tap.smaller_side <= SPECTRAL_LIMIT]
+        filled = self._filled()
         with self._full_precision():
-            spectral = squared_spectral_norms([self._taps[i].whole()[None] for i in small]).sqrt().unbind()
-        for i, bound in zip(small, spectral, strict=True):
+            if self.method == "sketch":
+                return {"norm": self._gather(filled, [tap.total.norm() for tap in filled])}  # type: ignore[union-attr]
+            small = [tap for tap in filled if bounds and tap.smaller_side <= SPECTRAL_LIMIT]
+            # before the norms, which then come from these matrices too
+            spectral = squared_spectral_norms([tap.whole()[None] for tap in small]).sqrt().unbind()
+            norms, doubts = quick_norms([tap.total for tap in filled])  # type: ignore[misc]
+        found = {"norm": self._gather(filled, norms)}
+        if doubts is not None:
+            found["doubt"] = self._spread(filled, doubts)
+        if bounds:
+            below = dict(zip(map(id, small), spectral, strict=True))
             # a bound that lies above the Frobenius norm would only lose
-            bounds[i] = torch.minimum(bounds[i], bound.to(bounds[i]))
-        return torch.stack(bounds)
+            least = [
+                torch.minimum(norm, below[id(tap)].to(norm)) if id(tap) in below else norm
+                for tap, norm in zip(filled, norms, strict=True)
+            ]
+            found["bound"] = self._gather(filled, least)
+        return found
+
+    def settle(self, doubt: Sequence[bool]) -> None:
+        """Form G itself for the layers whose norm is in doubt.
+
+        Args:
+            doubt: the values of ``numbers()["doubt"]``.
+        """
+        for tap, doubtful in zip(self._taps, doubt, strict=True):
+            if doubtful:
+                tap.whole()
+
+    def _settled(self, *, bounds: bool = False) -> dict[str, Tensor]:
+        found = self.numbers(bounds=bounds)
+        if "doubt" not in found or not any(doubt := found["doubt"].tolist()):
+            return found
+        self.settle(doubt)
+        return self.numbers(bounds=bounds)
 
     def inner_products(self, D_A: Sequence[Tensor], D_B: Sequence[Tensor]) -> Tensor:
         r"""$\langle G_l, D_{B,l} D_{A,l}\rangle$ of each layer: exact, or the sketch's unbiased estimate.
@@ -194,9 +228,8 @@ class GradientCapture:
             for tap in filled:
                 a, b = (x.to(accumulation_dtype(x.dtype)) for x in by_tap[id(tap)])
                 values.append(tap.total.inner_product(a, b))
-        return self._gather(filled, values, 1.0)
+        return self._gather(filled, values)
 
-    @torch.no_grad()
     def average_over_ranks(self, group: dist.ProcessGroup | None = None) -> None:
         """Average G over the ranks, as data-parallel training averages gradients; call it on all, before `norms`.
 
@@ -208,24 +241,15 @@ class GradientCapture:
         Raises:
             LorateError: torch.distributed was not started.
         """
-        if not dist.is_initialized():
-            raise LorateError("expected torch.distributed to be initialised before averaging over ranks")
-        world = dist.get_world_size(group)
-        totals = [tap.total.matrix(like=tap.pair.B) for tap in self._taps]
-        # one message for all the small sketches; the exact matrices are large enough to go one by one
-        batches = [totals] if self.method == "sketch" else [[total] for total in totals]
-        for batch in batches:
-            message = torch.cat([total.flatten().to(batch[0]) for total in batch])
-            dist.all_reduce(message, group=group)
-            pieces = message.div_(world).split([total.numel() for total in batch])  # type: ignore[no-untyped-call]
-            for total, piece in zip(batch, pieces, strict=True):
-                total.copy_(piece.view_as(total))
+        sums = [tap.total.matrix(like=tap.pair.B.detach()) for tap in self._taps]
+        # small sketches travel together; the exact matrices are large enough to go one by one
+        ranks.average_over_ranks(sums, at_once=self.method == "sketch", group=group)
 
     def _full_precision(self) -> torch.autocast:
         """The caller may be inside an autocast region, which would round the Gram products."""
         return torch.autocast(self._taps[0].pair.B.device.type, enabled=False)
 
-    def _filled(self) -> list["_Tap"]:
+    def _filled(self) -> list["Tap"]:
         filled = [tap for tap in self._taps if not tap.total.is_empty]
         if not filled:
             raise LorateError(
@@ -234,101 +258,19 @@ class GradientCapture:
             )
         return filled
 
-    def _gather(self, filled: list["_Tap"], values: list[Tensor], loss_scale: float) -> Tensor:
-        if not (loss_scale > 0 and math.isfinite(loss_scale)):
-            raise LorateError(f"the loss scale must be positive and finite, not {loss_scale}")
+    def _gather(self, filled: list[Tap], values: Sequence[Tensor]) -> Tensor:
+        """The values on the scale of the loss that is trained on."""
+        scale = self.loss_scale
+        if not (isinstance(scale, Tensor) or (scale > 0 and math.isfinite(scale))):
+            raise LorateError(f"the loss scale must be positive and finite, not {scale}")
+        found = self._spread(filled, values)
+        return found / (scale.to(found.device) if isinstance(scale, Tensor) else scale)
+
+    def _spread(self, filled: list[Tap], values: Sequence[Tensor]) -> Tensor:
+        """One value a layer, zero for those that took no part."""
         by_tap = dict(zip(map(id, filled), values, strict=True))
         zero = torch.zeros_like(values[0])
-        return torch.stack([by_tap.get(id(tap), zero).to(zero) for tap in self._taps]) / loss_scale
-
-
-class _Tap:
-    """The forward hook of one layer; an object rather than a closure, so that models with hooks copy and pickle."""
-
-    def __init__(self, pair: LoraPair, method: Method, probes: int, seed: int) -> None:
-        self.pair = pair
-        self.layer: Any = pair.layer
-        self.view = view_of(pair)
-        self.seed = seed
-        self.smaller_side = min(self.view.out_dim, self.view.in_dim)
-        self.attached = False
-        # only there to give the kept inputs a place in the graph
-        self.anchor = torch.empty(0, requires_grad=True)
-        dims = self.view.out_dim, self.view.in_dim
-        self.total: MatrixSum | RowSum | SketchSum
-        if method == "sketch":
-            self.total = SketchSum(*dims, probes, pair.name)
-        else:
-            self.total = RowSum(*dims) if isinstance(self.view, EmbeddingView) else MatrixSum(*dims)
-
-    @_disable_dynamo  # torch.compiler.disable, without its second of import
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        # gradient checkpointing runs a first forward without grad: the second one is hooked instead
-        if not (torch.is_grad_enabled() and output.requires_grad) or self._is_bypassed():
-            return
-        if kwargs.get("adapter_names") is not None:
-            raise LorateError(
-                f"{self.pair.name}: the gradient norm is not known for batches that mix adapters; "
-                "leave adapter_names out"
-            )
-        x: Tensor = (args[0] if args else kwargs["x"]).detach()
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            if isinstance(self.total, SketchSum):
-                kept = self.view.project(x, self.total.signs(self.seed, like=output), output.dtype)
-            else:
-                kept = x
-        node = _Keep.apply(self.anchor, kept).grad_fn  # type: ignore[no-untyped-call]
-        output.register_hook(partial(self._on_gradient, [node], self.seed))  # type: ignore[no-untyped-call]
-
-    def _on_gradient(self, box: list[Any], seed: int, grad: Tensor) -> None:
-        if not self.attached:
-            return
-        (kept,) = box[0].saved_tensors
-        if not _graph_is_retained():
-            box.clear()  # the loss may live on, and with it this hook: the inputs need not
-        if seed != self.seed:
-            raise LorateError(
-                f"{self.pair.name}: the sketch's seed changed between a forward and its backward pass; "
-                "call reset(seed) after the backward pass"
-            )
-        with torch.no_grad():
-            grad = grad.detach()
-            if not isinstance(self.total, SketchSum):
-                kept = self.view.input_rows(kept, grad.dtype)
-            self.total.add(self.view.output_rows(grad), kept)
-
-    def whole(self) -> Tensor:
-        """G itself, without the rows of tokens that did not occur; the exact method only."""
-        if isinstance(self.total, RowSum):
-            assert self.total.rows is not None
-            return self.total.rows
-        return self.total.matrix(like=self.pair.B.detach())
-
-    def _is_bypassed(self) -> bool:
-        """Whether this forward pass leaves the adapter out, so that the factors have no part in it."""
-        return self.layer.disable_adapters or self.layer.merged or self.pair.adapter not in self.layer.active_adapters
-
-
-class _Keep(torch.autograd.Function):
-    """Keeps a tensor for the backward pass as autograd keeps its own, without being part of the loss's graph.
-
-    So gradient checkpointing drops and recomputes it, offloading moves it, and a change in place is noticed.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, kept: Tensor) -> Tensor:
-        ctx.save_for_backward(kept)
-        return anchor.new_empty(0)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
-        return None, None
-
-
-def _graph_is_retained() -> bool:
-    """Whether the running backward pass keeps its graph, so that a second one may follow."""
-    keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return keeps_graph is None or bool(keeps_graph())  # not public: without it the inputs live as long as the loss
+        return torch.stack([by_tap.get(id(tap), zero).to(zero) for tap in self._taps])
 
 
 def _checked_seed(seed: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lorate.errors import LorateError
 from lorate.measurement import Array, Measurement
+from lorate.optim import loss_scale
 from lorate.optim.layout import Layer, Slot, slots
 from lorate.optim.measure import Measured, measure
 from lorate.optim.step import Step
@@ -28,6 +29,10 @@ class LoraGradientDescent(torch.optim.Optimizer):
     A step whose loss or gradient is not finite is skipped, counted (``skipped`` in the param groups) and explained
     (``optimizer.last.skipped``); the weights stay as they are.
 
+    With a `torch.amp.GradScaler` (float16), ``scaler.step(optimizer, loss=loss)`` is all: the scale is divided out of
+    what the rule reads, and a step that the scaler would leave out is skipped as above. Pass the loss itself, not
+    what was scaled.
+
     Args:
         groups: param groups from `lorate.optim.layout.param_groups`.
         layers: description of each LoRA layer.
@@ -40,6 +45,8 @@ class LoraGradientDescent(torch.optim.Optimizer):
 
     Source: arXiv 2512.18248, Algorithm of Section 2 (simultaneous update), with the scaling s of each layer.
     """
+
+    _step_supports_amp_scaling = True  # a GradScaler then hands over its scale, in place of dividing it out
 
     def __init__(
         self,
@@ -67,6 +74,11 @@ class LoraGradientDescent(torch.optim.Optimizer):
         """Add a micro-batch's share of the training loss; the next step uses the sum. For integrations."""
         self._losses.append(loss.detach())
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, and what was measured of them."""
+        super().zero_grad(set_to_none)
+        self._forget_gradient()
+
     @torch.no_grad()
     def step(  # type: ignore[override]
         self, closure: Callable[[], Tensor] | None = None, *, loss: Tensor | float | None = None
@@ -90,10 +102,14 @@ class LoraGradientDescent(torch.optim.Optimizer):
             if loss is None and self._losses:
                 loss = torch.stack([value.double() for value in self._losses]).sum()
             current = slots(self.param_groups)
+            self._unscale(current)
             measured = self._checked(self._measure(current, loss))
             sizes, skipped = self._choose(current, measured)
             if skipped is None:
                 self._move(current, sizes)
+        except BaseException:
+            loss_scale.forget(self)
+            raise
         finally:
             self._forget()
         self._note(measured.measurement, sizes, skipped, evaluations=int(closure is not None))
@@ -129,22 +145,41 @@ class LoraGradientDescent(torch.optim.Optimizer):
         with torch.enable_grad():
             return closure()
 
+    def _unscale(self, current: Sequence[Slot]) -> None:
+        """Take a GradScaler's loss scale out of whatever this step reads."""
+        gradients = [slot.parameter.grad for slot in current if slot.parameter.grad is not None]
+        scale = loss_scale.divide_out(self, gradients)
+        if self.weight_gradient is None:
+            return
+        if loss_scale.was_hidden(self):
+            raise LorateError(
+                f"rate {self.rate.name!r} measures the frozen weights' gradient, which scaler.unscale_(optimizer) "
+                "leaves scaled: do not call it, scaler.step(optimizer) takes the scale out of everything"
+            )
+        self.weight_gradient.loss_scale = 1.0 if scale is None else scale
+
     def _forget(self) -> None:
         """What belonged to the finished step, or to one that failed, is not part of the next."""
+        self._forget_gradient()
+
+    def _forget_gradient(self) -> None:
         self._losses.clear()
         if self.weight_gradient is not None:
             self.weight_gradient.reset()
 
     def _measure(self, current: Sequence[Slot], loss: Tensor | float | None) -> Measured:
         spectral = "spectral" in self.rate.needs
-        gradient: dict[str, Tensor] = {}
         with full_precision(current):
-            if "weight-gradient" in self.rate.needs:
-                hooks = self._hooks()
-                if spectral and hooks.method == "exact":
-                    gradient["bound"] = hooks.spectral_bounds()
-                gradient["norm"] = hooks.norms()
-            return measure(current, self.layers, loss, gradient, spectral=spectral)
+            if "weight-gradient" not in self.rate.needs:
+                return measure(current, self.layers, loss, spectral=spectral)
+            hooks = self._hooks()
+            gradient = hooks.numbers(bounds=spectral and hooks.method == "exact")
+            doubt = {"doubt": gradient.pop("doubt")} if "doubt" in gradient else {}
+            measured = measure(current, self.layers, loss, gradient, spectral=spectral, extras=doubt)
+        if np.any(measured.extras.get("doubt", False)):
+            hooks.settle(measured.extras["doubt"].astype(bool).tolist())
+            return self._measure(current, loss)
+        return measured
 
     def _hooks(self) -> WeightGradient:
         if self.weight_gradient is None:

@@ -9,15 +9,25 @@ from lorate.gradient_norm import Method
 
 
 class WeightGradient(Protocol):
-    """Whatever can tell about the frozen weights' gradients G of the step that ends now."""
+    """Whatever can tell about the frozen weights' gradients G of the step that ends now.
+
+    Attributes:
+        method: ``"exact"`` or ``"sketch"``.
+        loss_scale: what the loss was multiplied by before the backward passes; everything told is divided by it.
+    """
 
     method: Method
+    loss_scale: float | Tensor
 
-    def norms(self) -> Tensor:
-        """Frobenius norm of G of each layer, shape ``[layers]``."""
+    def numbers(self, *, bounds: bool = False) -> dict[str, Tensor]:
+        r"""Vectors ``[layers]``, none of them waited for.
 
-    def spectral_bounds(self) -> Tensor:
-        """Upper bound of the spectral norm of G of each layer, shape ``[layers]``."""
+        ``"norm"``: $\|G\|_F$. ``"bound"``, if asked for: an upper bound of $\|G\|_2$. ``"doubt"``, perhaps: true where
+        the other two are spoiled until `settle` was called.
+        """
+
+    def settle(self, doubt: Sequence[bool]) -> None:
+        """Make the numbers of these layers reliable."""
 
     def inner_products(self, D_A: Sequence[Tensor], D_B: Sequence[Tensor]) -> Tensor:
         """Inner product of G with ``D_B D_A`` for each layer, shape ``[layers]``."""
