@@ -12,6 +12,7 @@ from lorate.measurement import Measurement
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraGradientDescent, Step, create_optimizer
 from lorate.rates import RATES, Rate, StepSizes, make_rate
+from lorate.scaling import lora_alpha
 
 __version__ = "0.1.0"
 
@@ -46,5 +47,6 @@ __all__ = [
     "create_optimizer",
     "find_pairs",
     "for_trainer",
+    "lora_alpha",
     "make_rate",
 ]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import lorate
+from lorate.cli.alpha import alpha
 from lorate.cli.attention import attention
 from lorate.cli.certify import certify
 from lorate.cli.console import stderr
@@ -29,6 +30,7 @@ app.command()(report)
 app.command()(certify)
 app.command()(rules)
 app.command()(reproduce)
+app.add_typer(alpha, name="alpha")
 app.add_typer(attention, name="attention")
 app.command()(env)
 

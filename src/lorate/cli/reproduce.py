@@ -1,5 +1,6 @@
 """``lorate reproduce``: run an experiment and decide its claims."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,12 @@ def reproduce(
     name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(EXPERIMENTS)}.")],
     quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    data: Annotated[
+        str | None, typer.Option(help="Other data than the embedded one, where the experiment takes any.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another model than the embedded one, where the experiment takes any.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
     output: Annotated[
         Path | None,
@@ -34,9 +41,8 @@ def reproduce(
     """
     from lorate.experiments.runner import reproduce as start
 
-    options = Options(quick=quick, seed=seed)
-    place = output or Path("runs") / f"{name}{'-quick' if quick else ''}{f'-seed{seed}' if seed else ''}"
-    command = f"lorate reproduce {name}{' --quick' if quick else ''}{f' --seed {seed}' if seed else ''}"
+    options = Options(quick=quick, seed=seed, data=data, model=model)
+    place = output or Path("runs") / _folder_name(name, options)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,9 +60,17 @@ def reproduce(
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
                 stderr.print(f"{name}: {done} of {total} runs done")
 
-        outcome = start(name, place, options, jobs=jobs, command=command, progress=progress)
+        outcome = start(name, place, options, jobs=jobs, progress=progress)
     stdout.print(_table(outcome.claims))
     stdout.print(f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {outcome.folder.report}", soft_wrap=True)
+
+
+def _folder_name(name: str, options: Options) -> str:
+    """The experiment and what differs from its plain form, in words that a folder may be called by."""
+    words = [name]
+    words += [re.sub(r"\W+", "-", Path(own).name) for own in (options.data, options.model) if own is not None]
+    words += ["quick"] * options.quick + [f"seed{options.seed}"] * bool(options.seed)
+    return "-".join(words)
 
 
 def _table(claims: Sequence[Claim]) -> Table:

@@ -28,6 +28,15 @@ class Task(StrEnum):
     image_classification = "image-classification"
 
 
+def _number_or_law(text: str | float) -> float | str:
+    if text == "law":
+        return "law"
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor law.") from None
+
+
 def train(
     context: typer.Context,
     model: Annotated[
@@ -44,11 +53,16 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with options; the command line wins.")] = None,
     task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
-    rate: Annotated[str, typer.Option(help=f"Rule for the step size: {', '.join(RATES)}.")] = "adaptive-loss",
+    rate: Annotated[str, typer.Option(help=f"Rule for the step size: {', '.join(RATES)}.")] = "auto",
     lr: Annotated[float | None, typer.Option(help="The rule's constant a; each rule has its default.")] = None,
     smoothness: Annotated[float | None, typer.Option(help="L of the loss, for --rate theory.")] = None,
     rank: Annotated[int, typer.Option(help="Rank r of the adapters.")] = 8,
-    alpha: Annotated[float, typer.Option(help="lora_alpha; the scaling is alpha / rank.")] = 16.0,
+    alpha: Annotated[
+        Any,
+        typer.Option(
+            parser=_number_or_law, metavar="NUMBER|law", help="lora_alpha; the scaling is alpha / rank. law: 256·√rank."
+        ),
+    ] = 16.0,
     targets: Annotated[
         str | None, typer.Option(help="Layers to adapt, separated by commas. Default: the architecture's usual ones.")
     ] = None,
@@ -88,7 +102,7 @@ def train(
 
     `lorate train --output runs/chats --resume`
     """
-    _silence_libraries()
+    silence_libraries()
     given = _given(context)
     if targets is not None:
         given["targets"] = [name.strip() for name in targets.split(",") if name.strip()]
@@ -100,7 +114,7 @@ def train(
 
     if resume:
         return _finish(_resume(given, output, config, force or dry_run, go_on))
-    options = _from_file(config) | given
+    options = options_from_file(config) | given
     settings = TrainConfig.from_mapping(options, source=str(config or "the command line"))
     if dry_run:
         with TerminalListener() as listener:
@@ -125,7 +139,12 @@ def _given(context: typer.Context) -> dict[str, Any]:
     return {name: value.value if isinstance(value, Task) else value for name, value in typed.items()}
 
 
-def _from_file(path: Path | None) -> dict[str, Any]:
+def options_from_file(path: Path | None) -> dict[str, Any]:
+    """What a YAML file for ``--config`` says; nothing without one.
+
+    Raises:
+        LorateError: the file cannot be read, or is no map of options.
+    """
     if path is None:
         return {}
     import yaml
@@ -161,7 +180,7 @@ def _next_run(folder: Path) -> Path:
     return folder / f"{number:03}"
 
 
-def _silence_libraries() -> None:
+def silence_libraries() -> None:
     """Keep the libraries' own notices out of the run's display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -17,6 +17,7 @@ from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
 from lorate.monitor.record import layer_record, step_record
 from lorate.monitor.setting import Setting
+from lorate.monitor.window import Window
 from lorate.optim import LoraGradientDescent, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
@@ -32,7 +33,9 @@ class Monitor:
     """Record every step of a run and raise alarms.
 
     Writes ``metrics.jsonl`` (see `lorate.monitor.record.step_record`) and ``layers.jsonl`` (norms of each layer, every
-    10 steps) into a directory, each line flushed as it is written. Memory stays bounded however long the run is.
+    10 steps, and how far its weight has moved since the record before, see `lorate.monitor.window.Window`) into a
+    directory, each line flushed as it is written. Memory stays bounded however long the run is: a thinned-out past,
+    and one copy of the adapters.
 
     Args:
         directory: where to write; made if missing. None keeps nothing on disk.
@@ -85,6 +88,7 @@ class Monitor:
         self._step: Step | None = None
         self._own_run: RunDirectory | None = None
         self._layer_table: list[Layer] = []
+        self._window: Window | None = None
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
         self._layers: JsonlWriter | None = None
@@ -141,8 +145,8 @@ class Monitor:
         if self._metrics is not None:
             self._metrics.write(record)
         self._step, self._layer_table = optimizer.last, optimizer.layers
-        if _layers_are_due(optimizer.last):
-            self._write_layers(optimizer.last)
+        if self._layers is not None:
+            self._record_layers(optimizer, optimizer.last)
         if self._is_harmful(record, alarms):
             self._react(optimizer)
         return alarms
@@ -224,13 +228,25 @@ class Monitor:
             }
         )
 
-    def _write_layers(self, step: Step) -> None:
+    def _record_layers(self, optimizer: LoraGradientDescent, step: Step) -> None:
+        """Write the layers where it is their turn; a window ends there, and the next one begins.
+
+        A resumed run has lost the adapters of its window's start, so that its first window begins with the first step
+        it takes, as the record says.
+        """
+        due = _layers_are_due(step)
+        if due:
+            self._write_layers(step, {} if self._window is None else self._window.record(optimizer))
+        if due or self._window is None:
+            self._window = Window(optimizer)
+
+    def _write_layers(self, step: Step, moved: Mapping[str, Any] | None = None) -> None:
         if self._layers is None:
             return
         if self._layers.path.stat().st_size == 0:
             names, scaling = [x.name for x in self._layer_table], [x.scaling for x in self._layer_table]
             self._layers.write({"names": names, "scaling": scaling})
-        self._layers.write(layer_record(step))
+        self._layers.write(layer_record(step) | dict(moved or {}))
 
 
 def _layers_are_due(step: Step) -> bool:

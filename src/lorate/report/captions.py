@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from lorate.monitor.monitor import LAYERS_EVERY
 from lorate.report.heatmap import LAYER_LABELS, LayerNorms
 from lorate.report.track import Track
+from lorate.report.windows import reading
 from lorate.report.words import listing, numeral, printable, whole
 
 
@@ -40,6 +42,19 @@ def loss_caption(tracks: Sequence[Track]) -> str:
     return f"{words}.{thinning(tracks)}"
 
 
+def drift_caption(windows: Sequence[Track]) -> str:
+    """The caption of signal and drift, with a sentence that reads it for a single run."""
+    if len(windows) > 1:
+        return (
+            f"Of the movement of the adapted weights over {LAYERS_EVERY} steps the part that is bilinear in the steps "
+            f"of A and B (drift), over the linear part (signal).{thinning(windows)}"
+        )
+    return (
+        f"How far {LAYERS_EVERY} steps moved the adapted weights: the part linear in the steps of A and B (signal) and "
+        f"the bilinear rest (drift). {reading(windows[0])}{thinning(windows)}"
+    )
+
+
 _SPOKEN = {
     "loss": "Training loss",
     "eta": "Step size",
@@ -47,6 +62,9 @@ _SPOKEN = {
     "a_norm": "Norm of A",
     "b_norm": "Norm of B",
     "grad_norm": "Gradient norm",
+    "signal": "Signal",
+    "drift": "Drift",
+    "drift_ratio": "Drift over signal",
 }
 
 

@@ -27,6 +27,9 @@ LABELS = {
     "b_norm": "‖B‖",
     "grad_norm": "‖∇J‖",
     "weight_grad_norm": "‖∇Loss(W)‖",
+    "signal": "signal",
+    "drift": "drift",
+    "drift_ratio": "drift / signal",
 }
 
 
@@ -84,6 +87,15 @@ def gradient_figure(tracks: Sequence[Track]) -> "Figure":
     if len(tracks) == 1 and any(math.isfinite(value) for value in tracks[0].curve("weight_grad_norm")[1]):
         keys.append("weight_grad_norm")
     return _curve_figure(tracks, keys, log=True)
+
+
+def drift_figure(tracks: Sequence[Track]) -> "Figure":
+    """How far the weights moved in each window: signal and drift of one run, their ratio for several; logarithmic.
+
+    Args:
+        tracks: from `lorate.report.windows.window_track`.
+    """
+    return _curve_figure(tracks, ["signal", "drift"] if len(tracks) == 1 else ["drift_ratio"], log=True)
 
 
 def save_figure(figure: "Figure", path_without_suffix: Path) -> tuple[Path, Path]:

@@ -9,6 +9,7 @@ from lorate.errors import LorateError
 from lorate.jsonl import iterate_jsonl
 from lorate.report.heatmap import LayerNorms, layer_norms
 from lorate.report.track import Record, Track, alarms_of, track
+from lorate.report.windows import window_track
 from lorate.report.words import number
 from lorate.runs import RunDirectory
 
@@ -86,6 +87,7 @@ class RunData:
         info: ``run.json``.
         track: what is drawn against steps.
         layers: norms of each layer.
+        windows: signal and drift of each window.
         samples: generations, each with ``prompt``, ``before``, ``after``.
         tally: alarms and skipped steps.
         problems: sentences about what could not be read.
@@ -96,6 +98,7 @@ class RunData:
     info: Record
     track: Track
     layers: LayerNorms
+    windows: Track
     samples: Sequence[Mapping[str, str]]
     tally: Tally
     problems: Sequence[str]
@@ -151,7 +154,8 @@ def load_run(path: Path, name: str | None = None) -> RunData:
         iterate_jsonl(run.evaluations, problems),
     )
     norms = layer_norms(iterate_jsonl(run.layers, problems))
-    return RunData(run.path, name, info, drawn, norms, _samples(run.samples, problems), tally, problems)
+    windows = window_track(drawn.label, rule, iterate_jsonl(run.layers))
+    return RunData(run.path, name, info, drawn, norms, windows, _samples(run.samples, problems), tally, problems)
 
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:

@@ -14,7 +14,7 @@ from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.monitor.certificate import Certificate, certify
 from lorate.monitor.setting import Setting
-from lorate.report import captions, figures, palette
+from lorate.report import captions, feedback, figures, palette
 from lorate.report.heatmap import layer_figure
 from lorate.report.load import RunData, load_runs
 from lorate.report.summary import command, facts, key_figures, row
@@ -194,10 +194,33 @@ def _curves(runs: list[RunData], safe: Any) -> list[Drawing]:
         ),
     ]
     plan += [("Norms.", figures.norm_figure(tracks, keys), keys, words + tail) for keys, words in norms]
-    return [
+    drawings = [
         Drawing(safe(inline_svg(figure, f"c{place}", f"{title} {captions.describe(tracks, keys)}")), title, caption)
         for place, (title, figure, keys, caption) in enumerate(plan)
     ]
+    return [*drawings, *_feedback_drawings(runs, safe), *_drift_drawing(runs, safe)]
+
+
+def _feedback_drawings(runs: list[RunData], safe: Any) -> list[Drawing]:
+    """What rule ``auto`` saw; one figure a run that has it."""
+    drawings = []
+    for place, run in enumerate(run.track for run in runs if feedback.has_feedback(run.track)):
+        svg = inline_svg(
+            feedback.feedback_figure(run), f"f{place}", f"{feedback.TITLE} {feedback.describe_feedback(run)}"
+        )
+        title = feedback.TITLE if len(runs) == 1 else f"{run.label}: {feedback.TITLE}"
+        drawings.append(Drawing(safe(svg), title, feedback.CAPTION + captions.thinning([run])))
+    return drawings
+
+
+def _drift_drawing(runs: list[RunData], safe: Any) -> list[Drawing]:
+    """How the weights moved; nothing for runs whose windows were not recorded."""
+    windows = [run.windows for run in runs if run.windows.series.total]
+    if not windows:
+        return []
+    keys = ["signal", "drift"] if len(windows) == 1 else ["drift_ratio"]
+    svg = inline_svg(figures.drift_figure(windows), "drift", f"Drift. {captions.describe(windows, keys)}")
+    return [Drawing(safe(svg), "Signal and drift.", captions.drift_caption(windows))]
 
 
 def _layer_drawings(run: RunData, prefix: str, safe: Any) -> list[Drawing]:

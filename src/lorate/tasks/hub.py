@@ -19,15 +19,7 @@ def read_hub(name: str, task: TaskKind) -> RecordSet:
         LorateError: no connection, no such data set, no such columns, or a malformed row.
     """
     datasets = require("datasets", extra="hf")
-    try:
-        with quiet():
-            splits = datasets.load_dataset(name)
-    except Exception as error:  # datasets raises its own, the hub client's and pyarrow's types here
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        raise LorateError(
-            f"The data set {name} could not be fetched from the Hugging Face hub ({reason}): "
-            "give a local file or folder."
-        ) from error
+    splits = fetch_hub(name)
     if "train" not in splits and len(splits) != 1:
         raise LorateError(f"{name} has no split named train; it has {', '.join(map(str, splits))}.")
     rows = splits["train"] if "train" in splits else next(iter(splits.values()))
@@ -45,6 +37,24 @@ def read_hub(name: str, task: TaskKind) -> RecordSet:
             row = {**row, "label": _class_name(row["label"], names, where)}
         records.append(_image(row, where) if kind == "labelled-image" else check_record(row, kind, where))
     return RecordSet(name, kind, records)
+
+
+def fetch_hub(name: str) -> Any:
+    """All splits of a data set on the hub, a ``datasets.DatasetDict``.
+
+    Raises:
+        LorateError: no connection, or no such data set.
+    """
+    datasets = require("datasets", extra="hf")
+    try:
+        with quiet():
+            return datasets.load_dataset(name)
+    except Exception as error:  # datasets raises its own, the hub client's and pyarrow's types here
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise LorateError(
+            f"The data set {name} could not be fetched from the Hugging Face hub ({reason}): "
+            "give a local file or folder."
+        ) from error
 
 
 def _class_name(index: object, names: list[str], where: str) -> str:

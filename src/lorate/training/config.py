@@ -11,9 +11,12 @@ from typing import Any, Literal, Self, get_args, get_origin
 from lorate.errors import LorateError
 from lorate.monitor.monitor import OnAlarm
 from lorate.rates import RATES, make_rate
+from lorate.scaling import lora_alpha
 from lorate.tasks.kinds import TaskKind
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+LAW = "law"
+"""In place of a number for alpha: the square-root law."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class TrainConfig:
         eval_data: held-out data in the same forms; None holds out a part of ``data``.
         task: the kind of model.
         rank: r of the adapters.
-        alpha: ``lora_alpha``; the scaling is s = alpha / rank.
+        alpha: ``lora_alpha``; the scaling is s = alpha / rank. A mapping may say ``law``, see `lorate.lora_alpha`.
         targets: names of the layers to adapt; None takes the usual ones of the architecture.
         dropout: ``lora_dropout``.
         rate: the rule for the step size.
@@ -60,7 +63,7 @@ class TrainConfig:
     alpha: float = 16.0
     targets: list[str] | None = None
     dropout: float = 0.0
-    rate: str = "adaptive-loss"
+    rate: str = "auto"
     lr: float | None = None
     smoothness: float | None = None
     batch_size: int = 4
@@ -120,6 +123,8 @@ class TrainConfig:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
                 raise LorateError(f"{source} holds an unknown option {name!r}{hint}.")
+        if named.get("alpha") == LAW:
+            named["alpha"] = lora_alpha(named.get("rank", cls.rank))
         return cls(**named)
 
     def to_mapping(self) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""What a calibration sweeps over."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lorate.errors import LorateError
+from lorate.training import TrainConfig
+
+WORKLOAD = "small-lm"
+"""What is trained where no model and no data are given."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Ranks against alphas, under AdamW.
+
+    Attributes:
+        own: options of `lorate.training.TrainConfig` that say which model and data; None takes the small language model
+            that comes with lorate.
+        ranks: two or more.
+        alphas: values of ``lora_alpha``, two or more, the same for every rank.
+        lrs: learning rates; each gets a fit of its own.
+        steps: of a full run.
+        batch_size: samples a step.
+        seeds: runs of each point.
+        seed: the first of them.
+        quick: the small form of the small language model.
+
+    Raises:
+        LorateError: fewer than two ranks or alphas, or a value out of range.
+    """
+
+    own: Mapping[str, Any] | None = None
+    ranks: Sequence[int] = (4, 8, 16, 32, 64)
+    alphas: Sequence[float] = (32, 128, 512, 2048, 8192, 32768)
+    lrs: Sequence[float] = (1e-4,)
+    steps: int = 100
+    batch_size: int = 8
+    seeds: int = 2
+    seed: int = 0
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        for name, fewest in (("ranks", 2), ("alphas", 2), ("lrs", 1)):
+            values = list(dict.fromkeys(getattr(self, name)))
+            if len(values) < fewest:
+                word = {"ranks": "two ranks", "alphas": "two alphas", "lrs": "one learning rate"}[name]
+                raise LorateError(f"a calibration needs at least {word}, got {', '.join(map(str, values)) or 'none'}.")
+            for value in values:
+                whole = name != "ranks" or (isinstance(value, int) and value >= 1)
+                if not whole or not 0 < value < math.inf:
+                    expected = "whole numbers of at least 1" if name == "ranks" else "finite numbers above 0"
+                    raise LorateError(f"{name} must be {expected}, got {value!r}.")
+            object.__setattr__(self, name, tuple(sorted(values)))
+        for name in ("steps", "batch_size", "seeds"):
+            if getattr(self, name) < 1:
+                raise LorateError(f"{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.own is not None:
+            self.train_config(self.ranks[0], self.alphas[0], self.seed)
+
+    def train_config(self, rank: int, alpha: float, seed: int) -> TrainConfig:
+        """The options of a run on the user's own model and data.
+
+        Raises:
+            LorateError: an option is unknown or does not fit.
+        """
+        return own_config(self.own or {}, rank, alpha, self.batch_size, seed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the runs of one directory have in common; ranks, alphas, learning rates and seeds may be added."""
+        task = dict(self.own) if self.own is not None else {"workload": WORKLOAD, "quick": self.quick}
+        return {"experiment": "alpha calibrate", **task, "steps": self.steps, "batch_size": self.batch_size}
+
+
+def own_config(own: Mapping[str, Any], rank: int, alpha: float, batch_size: int, seed: int) -> TrainConfig:
+    """Options of ``lorate train`` with those that a sweep sets."""
+    swept = {"rank": rank, "alpha": alpha, "batch_size": batch_size, "seed": seed}
+    return TrainConfig.from_mapping({**own, **swept}, source="the calibration's options")
+
+
+QUICK: Mapping[str, Any] = {
+    "ranks": (1, 4, 16, 64),
+    "alphas": (256, 1024, 4096, 16384),
+    "steps": 30,
+    "batch_size": 4,
+    "seeds": 1,
+}
+"""For `Sweep`: seconds on two cores, with ``quick=True``."""

@@ -1,0 +1,141 @@
+"""``lorate alpha``: the law of lora_alpha, and its constants on a model and data of one's own."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lorate.cli.console import stderr, stdout
+from lorate.cli.train import Task, options_from_file, silence_libraries
+from lorate.errors import LorateError
+from lorate.scaling import lora_alpha
+
+alpha = typer.Typer(
+    help="lora_alpha by the square-root law, and the law's constants on your own model and data.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@alpha.command()
+def law(
+    rank: Annotated[int, typer.Argument(metavar="R", help="Rank r of the adapters.")],
+    c: Annotated[float, typer.Option(help="The coefficient; calibrate fits it.")] = 256.0,
+    rslora: Annotated[bool, typer.Option("--rslora", help="For a configuration with use_rslora=True.")] = False,
+) -> None:
+    """Print lora_alpha = c·√r (with --rslora: c).
+
+    Example: `lorate alpha law 16`
+    """
+    stdout.print(f"{lora_alpha(rank, c, rslora):.10g}")
+
+
+@alpha.command()
+def calibrate(
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Option(help="As for lorate train. Default: a small language model of lorate's own.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
+    task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with further options of lorate train: targets, max_length, device, ..."),
+    ] = None,
+    ranks: Annotated[str, typer.Option(help="Ranks to try, two or more.")] = "4,8,16,32,64",
+    alphas: Annotated[str, typer.Option(help="Values of lora_alpha to try.")] = "32,128,512,2048,8192,32768",
+    lr: Annotated[str, typer.Option(help="Learning rate of AdamW; of several each gets its own fit.")] = "1e-4",
+    steps: Annotated[int, typer.Option(help="Steps of a full run; every point gets a quarter of them first.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 8,
+    seeds: Annotated[int, typer.Option(help="Runs of each point.")] = 2,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A small sweep on the small language model: seconds.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core; one on an accelerator.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/alpha.")
+    ] = None,
+) -> None:
+    """Find the best lora_alpha of several ranks under AdamW, and the law through them.
+
+    Every rank is tried with every alpha for a quarter of the steps, the better half in full. Leaves alpha.json, a heat
+    map and one file a run. The same command goes on where it was interrupted; with more ranks or alphas it adds them.
+
+    Examples: `lorate alpha calibrate --quick`
+
+    `lorate alpha calibrate --model my-model --data chats.jsonl --ranks 8,16,32,64 --lr 2e-5 --steps 200`
+    """
+    silence_libraries()
+    from lorate.calibration import QUICK, Sweep
+    from lorate.calibration import calibrate as start
+
+    own = options_from_file(config) | {
+        name: value for name, value in (("model", model), ("data", data)) if value is not None
+    }
+    if task is not Task.causal_lm:
+        own["task"] = task.value
+    typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    if quick and own:
+        raise LorateError(
+            "--quick is for the small language model of lorate's own: leave out --model, --data and the like."
+        )
+    grid: dict[str, Any] = {
+        "ranks": _numbers("--ranks", ranks, int),
+        "alphas": _numbers("--alphas", alphas, float),
+        "steps": steps,
+        "batch_size": batch_size,
+        "seeds": seeds,
+    }
+    if quick:
+        grid |= {name: value for name, value in QUICK.items() if name not in typed}
+    lrs = _numbers("--lr", lr, float)
+    sweep = Sweep(own=own or None, lrs=lrs, seed=seed, quick=quick, **grid)
+    place = output or Path("runs") / f"alpha{'-quick' if quick else ''}"
+    command = "lorate " + shlex.join(sys.argv[1:])
+    with Progress(
+        TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[last]}"), console=stderr, transient=True, disable=not stderr.is_terminal,
+    ) as bar:  # fmt: skip
+        shown = bar.add_task("", total=None, last="")
+        outcome = start(
+            sweep,
+            place,
+            jobs=jobs,
+            command=command,
+            progress=lambda done, total, last: bar.update(shown, completed=done, total=total, last=last),
+        )
+    _print(outcome)
+
+
+def _numbers(option: str, text: str, kind: type) -> list[Any]:
+    try:
+        return [kind(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise LorateError(f"{option} must be {what} separated by commas, got {text!r}.") from None
+
+
+def _print(outcome: Any) -> None:
+    fit = outcome.fit
+    table = Table("rank", "best lora_alpha", "held-out loss", "recommended", "from", "to")
+    for rank, one in fit.best.items():
+        shown = f"{one.alpha:.0f}{' (edge of the grid)' if one.at_edge else ''}"
+        alpha, low, high = fit.recommended(rank)
+        table.add_row(str(rank), shown, f"{one.loss:.4f}", f"{alpha:.0f}", f"{low:.0f}", f"{high:.0f}")
+    stdout.print(table)
+    if fit.interval is None:
+        verdict = "two ranks alone give no interval"
+    else:
+        inside = "lies inside" if fit.contains_half else "lies outside"
+        verdict = f"95% interval {fit.interval[0]:.2f} to {fit.interval[1]:.2f}, ½ {inside}"
+    stdout.print(
+        f"Exponent of the rank: {fit.exponent:.2f} ({verdict}).\n"
+        f"Square-root law: lora_alpha = {fit.c:.0f}·√r ({fit.c_interval[0]:.0f} to {fit.c_interval[1]:.0f}), for AdamW "
+        f"at lr {outcome.lr:g}.\n{outcome.folder.inside('alpha.json')} in {outcome.seconds:.0f} s",
+        soft_wrap=True,
+    )

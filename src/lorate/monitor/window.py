@@ -1,0 +1,47 @@
+"""A stretch of steps at whose end the monitor says how far the weights have moved, and how linearly."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lorate.optim import LoraGradientDescent
+from lorate.optim.gradient_descent import full_precision
+from lorate.optim.layout import Slot, blocks_by_layer, slots
+from lorate.optim.measure import to_host
+from lorate.scaling import signal_and_drift
+
+
+class Window:
+    """The adapters as they stood after one step, kept until the window ends: one copy of them.
+
+    Args:
+        optimizer: after ``optimizer.step()``.
+    """
+
+    def __init__(self, optimizer: LoraGradientDescent) -> None:
+        assert optimizer.last is not None
+        self.start = optimizer.last.number
+        self._A, self._B = _blocks(optimizer, [slot.parameter.detach().clone() for slot in _factors(optimizer)])
+
+    def record(self, optimizer: LoraGradientDescent) -> dict[str, Any]:
+        r"""How far the weights have moved since, with one transfer from the device.
+
+        Returns:
+            ``window_start``: the step after which the window began; ``signal`` and ``drift``: one norm a layer,
+            $\|s(\delta B A_0 + B_0\,\delta A)\|$ and $\|s\,\delta B\,\delta A\|$.
+        """
+        factors = _factors(optimizer)
+        with full_precision(factors):
+            A, B = _blocks(optimizer, [slot.parameter.detach() for slot in factors])
+            moved = signal_and_drift(self._A, self._B, A, B, [layer.scaling for layer in optimizer.layers])
+        host = to_host({"signal": moved.signal_sq, "drift": moved.drift_sq}, moved.signal_sq.device)
+        return {"window_start": self.start} | {name: np.sqrt(value).tolist() for name, value in host.items()}
+
+
+def _factors(optimizer: LoraGradientDescent) -> list[Slot]:
+    return [slot for slot in slots(optimizer.param_groups) if slot.role is not None]
+
+
+def _blocks(optimizer: LoraGradientDescent, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    return blocks_by_layer(_factors(optimizer), tensors, optimizer.layers)
