@@ -100,3 +100,15 @@ def test_colours_of_curves_stand_out_on_both_papers() -> None:
         for paper in ("#ffffff", "#12161c"):
             light, dark = sorted((luminance(colour), luminance(paper)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 3, (colour, paper)
+
+
+def test_own_data_is_part_of_the_run_and_refused_where_there_is_none(tmp_path: Path) -> None:
+    reproduce("toy", tmp_path / "run", Options(quick=True, data="my file.csv"), jobs=1)
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["config"] == {"experiment": "toy", "quick": True, "seed": 0, "data": "my file.csv"}
+    assert info["command"] == "lorate reproduce toy --quick --data 'my file.csv'"
+    with pytest.raises(LorateError, match="holds another run"):
+        reproduce("toy", tmp_path / "run", Options(quick=True), jobs=1)
+    with pytest.raises(LorateError, match="'toy' has no other model: leave --model out"):
+        reproduce("toy", tmp_path / "other", Options(model="mine"), jobs=1)
+    assert not (tmp_path / "other").exists()

@@ -19,6 +19,7 @@ def square(number: int, log: str) -> dict[str, Any]:
 class Toy:
     title = "Squares <of> numbers"
     summary = "It squares numbers."
+    takes = ("data",)
     log = ""
     numbers: tuple[int, ...] = (1, 2, 3)
 

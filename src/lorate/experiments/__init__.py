@@ -10,7 +10,15 @@ from lorate.errors import LorateError
 from lorate.experiments.experiment import Claim, Drawing, Experiment, Options, Results, Run
 
 EXPERIMENTS = {
+    "alpha": "lorate.experiments.alpha:EXPERIMENT",
     "attention": "lorate.experiments.attention:EXPERIMENT",
+    "llm": "lorate.experiments.llm:EXPERIMENT",
+    "logistic": "lorate.experiments.logistic:EXPERIMENT",
+    "bounded": "lorate.experiments.bounded:EXPERIMENT",
+    "burer-monteiro": "lorate.experiments.burer_monteiro:EXPERIMENT",
+    "rules": "lorate.experiments.rules:EXPERIMENT",
+    "resnet": "lorate.experiments.resnet:EXPERIMENT",
+    "full-vs-lora": "lorate.experiments.full_vs_lora:EXPERIMENT",
 }
 """Where each experiment stands, ``module:object``; imported when it is asked for."""
 

@@ -1,6 +1,6 @@
 """What an experiment is: a list of runs, the figures drawn from their results, and the claims they decide."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -43,10 +43,14 @@ class Options:
     Attributes:
         quick: the short form, under a minute on two cores.
         seed: of everything random.
+        data: other data than the embedded one, for experiments that take any.
+        model: another model than the embedded one, likewise.
     """
 
     quick: bool = False
     seed: int = 0
+    data: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,10 @@ class Experiment(Protocol):
     @property
     def summary(self) -> str:
         """What is run and on what data, in two or three sentences."""
+
+    @property
+    def takes(self) -> Collection[Literal["data", "model"]]:
+        """Which of the two can be replaced by the user's own."""
 
     def runs(self, options: Options) -> Sequence[Run]:
         """What has to be run; the same list for the same options."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0b7a75", "#c2571a", "#7a5cc4", "#5f7285")
 """For curves that belong to no rule; contrast of at least 3:1 on light and on dark paper."""
 MARKERS = ("o", "s", "D", "^", "v", "P")
+Dashes = str | tuple[int, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Curve:
         points: measured.
         colour: of both; the next of `COLOURS` if None.
         dashes: style of the line.
+        band: lower and upper end of what surrounds the line, at the same places.
+        broken: the line ends because the run did; marked by a cross.
     """
 
     label: str
@@ -42,7 +45,9 @@ class Curve:
     y: Sequence[float] = ()
     points: Points = field(default_factory=Points)
     colour: str | None = None
-    dashes: str = "solid"
+    dashes: Dashes = "solid"
+    band: tuple[Sequence[float], Sequence[float]] | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,10 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
                 # one entry in the legend with line and marker, although they are drawn apart
                 axes.plot([], [], color=colour, linestyle=_line(curve), marker=shown, markersize=4, label=curve.label)
                 axes.plot(curve.x, curve.y, color=colour, linestyle=curve.dashes)
+                if curve.band is not None:
+                    axes.fill_between(curve.x, *curve.band, color=colour, alpha=0.18, linewidth=0)
+                if curve.broken and len(curve.x):
+                    axes.plot(curve.x[-1:], curve.y[-1:], color=colour, marker="x", markersize=5, linestyle="none")
                 if len(curve.points.x):
                     axes.errorbar(
                         curve.points.x,
@@ -91,7 +100,7 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
                         zorder=4,
                     )
             if log_x:
-                axes.set_xscale("log")
+                axes.set_xscale("log", nonpositive="mask")
             if panel.log:
                 axes.set_yscale("log")
             axes.set_title(panel.title, loc="left", pad=7)
@@ -112,5 +121,5 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
         return figure
 
 
-def _line(curve: Curve) -> str:
+def _line(curve: Curve) -> Dashes:
     return curve.dashes if len(curve.x) else "none"

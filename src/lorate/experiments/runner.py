@@ -1,6 +1,7 @@
 """Run an experiment: what is finished stays, the rest goes to several processes, and the report comes last."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,7 +46,6 @@ def reproduce(
     options: Options | None = None,
     *,
     jobs: int | None = None,
-    command: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Reproduced:
     """Run an experiment, or what is missing of it, and write figures, claims and the report.
@@ -55,11 +55,11 @@ def reproduce(
         output: directory; made, or gone on with if it holds the same experiment with the same options.
         options: the full experiment with seed 0 if not given.
         jobs: processes; one a core if not given. More than one needs joblib.
-        command: the command line, for the report.
         progress: called with the runs done, their number, and the name of the last one.
 
     Raises:
-        LorateError: no such experiment, or ``output`` holds something else.
+        LorateError: no such experiment, ``output`` holds something else, or the experiment has no other data or model
+            than its own and was given some.
         MissingExtraError: joblib, matplotlib or jinja2 is not installed.
     """
     options = options or Options()
@@ -69,12 +69,14 @@ def reproduce(
         raise LorateError(f"jobs must be at least 1, got {jobs}.")
     for module in ("matplotlib", "jinja2"):
         require(module, extra="report")
-    config = {"experiment": name, **asdict(options)}
+    given = _given(options)
+    for word in given:
+        if word not in experiment.takes:
+            raise LorateError(f"The experiment {name!r} has no other {word}: leave --{word} out.")
+    config = {"experiment": name, "quick": options.quick, "seed": options.seed, **given}
     folder = ExperimentFolder.make_or_resume(output, config)
-    if command is None:
-        command = f"lorate reproduce {name}{' --quick' if options.quick else ''} --seed {options.seed}"
     with folder.in_use():
-        return _reproduce(experiment, folder, options, jobs, config, command, progress)
+        return _reproduce(experiment, folder, options, jobs, config, progress)
 
 
 def _reproduce(
@@ -83,13 +85,12 @@ def _reproduce(
     options: Options,
     jobs: int,
     config: Mapping[str, Any],
-    command: str,
     progress: Callable[[int, int, str], None] | None,
 ) -> Reproduced:
     began = time.monotonic()
     info: dict[str, Any] = {
         "lorate": lorate.__version__,
-        "command": command,
+        "command": _command(config["experiment"], options),
         "status": "running",
         "started": now(),
         "finished": None,
@@ -101,7 +102,7 @@ def _reproduce(
     }
     folder.write_run(info)
     try:
-        records, repeated = _results(experiment.runs(options), folder, jobs, progress)
+        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress)
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
         write_atomically(folder.results, "".join(encode(record) + "\n" for record in records.values()))
@@ -120,13 +121,23 @@ def _reproduce(
     return Reproduced(claims, folder, repeated, time.monotonic() - began)
 
 
-def _results(
+def run_missing(
     runs: Sequence[Run],
     folder: ExperimentFolder,
     jobs: int,
     progress: Callable[[int, int, str], None] | None,
 ) -> tuple[dict[str, dict[str, Any]], int]:
-    """The record of every run, in order, and how many had to be done."""
+    """Do the runs that are not finished yet, several at a time, and keep each as it finishes.
+
+    Args:
+        runs: what is wanted.
+        folder: where finished ones lie.
+        jobs: processes.
+        progress: as in `reproduce`.
+
+    Returns:
+        The record of every run by name, in the order of ``runs``, and how many had to be done.
+    """
     records: dict[str, dict[str, Any]] = {}
     for run in runs:
         record = folder.finished(run)
@@ -167,6 +178,19 @@ def _conclude(
     for drawing in drawings:
         save_figure(drawing.figure, folder.inside(f"figures/{drawing.name}"))
     return drawings, claims
+
+
+def _given(options: Options) -> dict[str, str]:
+    own = {"data": options.data, "model": options.model}
+    return {word: value for word, value in own.items() if value is not None}
+
+
+def _command(name: str, options: Options) -> str:
+    words = ["lorate", "reproduce", name, *["--quick"] * options.quick]
+    words += ["--seed", str(options.seed)] if options.seed else []
+    for word, value in _given(options).items():
+        words += [f"--{word}", value]
+    return shlex.join(words)
 
 
 def _tally(claims: Sequence[Claim]) -> dict[str, int]:

@@ -30,6 +30,7 @@ class AttentionExperiment:
         "The data is synthetic by nature. The adapter is found by L-BFGS, and once more by gradient descent on a LoRA "
         "layer under the step-size rules of lorate."
     )
+    takes = ()
 
     def runs(self, options: Options) -> Sequence[Run]:
         """The slow ones first, so that the last ones fill the gaps."""

@@ -1,0 +1,111 @@
+"""What the runs do: functions of plain values that return plain values."""
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorate import Monitor
+from lorate.descent import paper_log_bound, rate_bound, sharp_guarantee, sum_eta_bound, theory_guarantee
+from lorate.experiments.logistic.settings import EARLY, LARGE, PAPER, SMALL, adapter
+from lorate.experiments.measures import column
+from lorate.experiments.recipe import Recipe
+from lorate.experiments.training_run import Values, train_model, train_under_rule
+from lorate.experiments.tuning import choose
+from lorate.experiments.workloads import AdapterSpec, load_workload
+from lorate.monitor.certificate import certify
+
+WORKLOAD = "logistic"
+GUARANTEES = {"theory": theory_guarantee, "sharp": sharp_guarantee}
+
+
+def descend(rate: str, lr: float | None, rank: int, steps: int, seed: int, quick: bool, **more: Any) -> Values:
+    """Full-batch descent; ``more`` are fields of `Recipe`, or ``init_std`` of the adapters."""
+    spec = adapter(rank, more.pop("init_std", None))
+    return train_under_rule(WORKLOAD, spec, rate, lr, steps, None, seed, quick=quick, **more)
+
+
+def tuned_rule(rate: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool) -> Values:
+    """Tune a constant, and run it on all seeds.
+
+    Taken is the best constant on the first seed with which no other seed diverges. The constant rate also runs at a
+    tenth and at ten times its best. Each of the paper's rules is set against constant rates of its own scale: its first
+    step size, and the mean of its step sizes.
+    """
+    common: dict[str, Any] = {"rank": rank, "steps": steps, "quick": quick}
+
+    @cache
+    def run(lr: float, seed: int) -> Values:
+        return descend(rate, lr, seed=seed, **common)
+
+    best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run)
+    found: Values = {
+        "grid": [_outcome(one) for one in best.trials],
+        "best": best.lr,
+        "at_edge": best.at_edge,
+        "refused": best.refused,
+        "runs": best.runs,
+    }
+    if rate == "constant":
+        for name, scale in (("large", LARGE), ("small", SMALL)):
+            found[name] = [run(scale * best.lr, seed) for seed in seeds]
+    if rate in PAPER:
+        first = [one["trace"]["eta"][0] for one in best.runs]
+        mean = [one["trace"]["sum_eta"][-1] / one["steps"] for one in best.runs]
+        for name, scales in (("first step", first), ("mean step", mean)):
+            pairs = zip(scales, seeds, strict=True)
+            found[name] = [_outcome(descend("constant", scale, seed=seed, **common)) for scale, seed in pairs]
+    return found
+
+
+def _outcome(run: Mapping[str, Any]) -> Values:
+    names = ("lr", "seed", "steps", "final_loss", "final_validation", "diverged", "rises")
+    return {name: run[name] for name in names}
+
+
+def proved_rule(rate: str, rank: int, steps: int, seed: int, quick: bool) -> Values:
+    """Run a rule that needs no tuning under the monitor, and certify the run."""
+    task = load_workload(WORKLOAD, quick=quick)
+    model = task.model(AdapterSpec(rank=rank, alpha=rank), seed)
+    with tempfile.TemporaryDirectory() as directory:
+        with Monitor(directory, full_batch=True) as monitor:
+            run = train_model(task, model, Recipe(rate, None, steps, None, seed), on_start=monitor.watch)
+        certificate = certify(Path(directory))
+    lines = [asdict(line) for line in certificate.lines]
+    run["certificate"] = {"lines": lines, "regime": certificate.regime, "reason": certificate.reason}
+    if rate in GUARANTEES:
+        run["bounds"] = _bounds(rate, run, getattr(task, "smoothness", math.nan))
+    return run
+
+
+def _bounds(rate: str, run: Values, smoothness: float) -> Values:
+    """What is proved before the run, at its kept steps; Loss* = 0 is taken for the least loss."""
+    steps, gap, norm = column(run, "step"), run["first_loss"], math.sqrt(run["trace"]["stacked_sq"][0])
+    guarantee = GUARANTEES[rate](gap, norm, smoothness)
+    found = {
+        "min_grad_sq": rate_bound(guarantee, steps).tolist(),
+        "sum_eta": sum_eta_bound(guarantee, steps).tolist(),
+    }
+    if rate == "theory":
+        found["paper"] = paper_log_bound(gap, norm, smoothness, steps).tolist()
+    return found
+
+
+def early_correlation(rates: tuple[str, str], lr: float, rank: int, steps: int, seed: int, quick: bool) -> Values:
+    """Pearson correlation of two rules with one constant, early and later: of step sizes and of losses."""
+    one, other = (descend(rate, lr, rank, steps, seed, quick, keep=steps) for rate in rates)
+    first = round(EARLY * steps)
+    found: Values = {"lr": lr}
+    for name in ("eta", "loss"):
+        a, b = column(one, name), column(other, name)
+        found[name] = {"early": _correlation(a[:first], b[:first]), "later": _correlation(a[first:], b[first:])}
+    return found
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
