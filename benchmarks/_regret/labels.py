@@ -1,0 +1,32 @@
+"""How methods and settings are named for readers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+LABELS = {
+    "auto": "auto",
+    "schedule-free": "Schedule-Free, best of 8",
+    "prodigy": "Prodigy",
+    "d-adaptation": "D-Adaptation",
+    "dog": "DoG",
+}
+"""What table and figure compare."""
+
+
+def suffix_of(name: str) -> str:
+    """Ends the names of a method's numbers in the summary.
+
+    >>> suffix_of("auto"), suffix_of("d-adaptation")
+    ('', '_d_adaptation')
+    """
+    return "" if name == "auto" else f"_{name.replace('-', '_')}"
+
+
+def label_of(row: Mapping[str, Any]) -> str:
+    """The setting of a row of the results.
+
+    >>> label_of({"setting": "small-lm,r4,a512,b2"})
+    'small-lm, r 4, α 512, batch 2'
+    """
+    workload, rank, alpha, batch = row["setting"].split(",")
+    return f"{workload}, r {rank[1:]}, α {alpha[1:]}, batch {batch[1:]}"

@@ -1,0 +1,185 @@
+"""What the runs say: losses, regrets, shares."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from _regret.labels import LABELS, suffix_of
+from _regret.methods import METHODS, PEERS, TUNED
+from _regret.runs import rates_of, run_name
+from _regret.settings import DEVELOP, Setting
+
+Results = Mapping[str, Mapping[str, Any]]
+"""What the finished runs returned, by their names."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting with one seed.
+
+    Attributes:
+        setting: of the row.
+        seed: of the row.
+        start: held-out loss before the first step.
+        losses: held-out loss at the end by method, of a grid the best; infinite where every run of it diverged;
+            methods of which runs are missing are left out.
+        rates: the best learning rate of each grid.
+        at_edge: grids whose best is the smallest or largest rate that was tried.
+        seconds: processor time of the training steps by method, of a grid the sum of all runs.
+        wall_seconds: by the clock; depends on what else the machine did.
+    """
+
+    setting: Setting
+    seed: int
+    start: float
+    losses: Mapping[str, float]
+    rates: Mapping[str, float | None]
+    at_edge: Sequence[str]
+    seconds: Mapping[str, float]
+    wall_seconds: Mapping[str, float]
+
+    @property
+    def split(self) -> str:
+        """Whether ``auto`` was made on this setting or judged on it."""
+        return "develop" if self.setting in DEVELOP else "judge"
+
+    def loss(self, name: str) -> float:
+        """Of a method, or of a package in the better of its forms."""
+        return min(self.losses[form] for form in PEERS.get(name, (name,)))
+
+    def regret(self, name: str, against: Iterable[str] = ("adamw-cosine",)) -> float:
+        """Regret of a method or package against the best of some grids, see `regret`."""
+        return regret(self.loss(name), min(self.losses[grid] for grid in against))
+
+
+def regret(loss: float, best: float) -> float:
+    r"""$(\ell-\ell^\star)/\ell^\star$; infinite for a run that diverged.
+
+    Raises:
+        ValueError: no run of the grid arrived anywhere, so that nothing can be compared with it.
+    """
+    if not math.isfinite(best):
+        raise ValueError("Every run of the grid diverged: choose smaller learning rates.")
+    return (loss - best) / best
+
+
+def rows(results: Results, settings: Iterable[Setting], seeds: Sequence[int]) -> list[Row]:
+    """Setting by setting and seed by seed, those without any finished run left out."""
+    found = []
+    for setting in settings:
+        for seed in seeds:
+            runs = {method: _runs(results, setting, method, seed) for method in METHODS}
+            if done := {method: own for method, own in runs.items() if None not in own.values()}:
+                found.append(_row(setting, seed, done))
+    return found
+
+
+def _runs(results: Results, setting: Setting, method: str, seed: int) -> dict[float | None, Any]:
+    return {lr: results.get(run_name(setting, method, lr, seed)) for lr in rates_of(setting, method)}
+
+
+def _row(setting: Setting, seed: int, runs: Mapping[str, Mapping[float | None, Mapping[str, Any]]]) -> Row:
+    by_lr = {
+        method: {lr: math.inf if run["validation"] is None else run["validation"] for lr, run in own.items()}
+        for method, own in runs.items()
+    }
+    best = {method: min(losses, key=lambda lr: losses[lr]) for method, losses in by_lr.items()}
+    grids = [method for method in TUNED if method in runs]
+    start = next(iter(next(iter(runs.values())).values()))["start"]
+    return Row(
+        setting=setting,
+        seed=seed,
+        start=start,
+        losses={method: losses[best[method]] for method, losses in by_lr.items()},
+        rates={method: best[method] for method in grids},
+        at_edge=[method for method in grids if best[method] in (setting.grid[0], setting.grid[-1])],
+        seconds={method: sum(run["cpu_seconds"] for run in own.values()) for method, own in runs.items()},
+        wall_seconds={method: sum(run["seconds"] for run in own.values()) for method, own in runs.items()},
+    )
+
+
+def summary(found: Sequence[Row]) -> dict[str, float | int]:
+    """The flat summary of complete rows; an infinite regret stays infinite.
+
+    ``median_regret`` and ``worst_regret`` are those of ``auto`` against the best of the cosine grid, the others say
+    what they are of or against.
+    """
+    result: dict[str, float | int] = {
+        **_regrets("", found),
+        "ahead_of_peers": _share(found, _ahead_of_peers),
+        "settings": len({row.setting for row in found}),
+        "seeds": len({row.seed for row in found}),
+    }
+    for split in ("develop", "judge"):
+        own = [row for row in found if row.split == split]
+        result |= _regrets(f"_{split}", own) | {f"ahead_of_peers_{split}": _share(own, _ahead_of_peers)}
+    result |= _regrets("_against_constant", found, ("adamw",))
+    result |= _regrets("_against_both_grids", found, ("adamw", "adamw-cosine"))
+    for name in ("schedule-free", *PEERS):
+        result |= _regrets(suffix_of(name), found, of=name)
+        result[f"ahead_of{suffix_of(name)}"] = _share(found, lambda row, n=name: row.losses["auto"] <= row.loss(n))
+    result["tuning_cost"] = statistics.median(map(tuning_cost, found))
+    for method in TUNED:
+        result[f"best_at_edge_of_grid{suffix_of(method)}"] = sum(method in row.at_edge for row in found)
+    result["least_best_over_start"] = min(map(best_over_start, found))
+    return result
+
+
+def _ahead_of_peers(row: Row) -> bool:
+    """At least as good as every package that needs no learning rate, and not diverged."""
+    return math.isfinite(row.losses["auto"]) and row.losses["auto"] <= min(map(row.loss, PEERS))
+
+
+def _share(found: Sequence[Row], holds: Callable[[Row], bool]) -> float:
+    return statistics.fmean(map(holds, found))
+
+
+def _regrets(
+    suffix: str, found: Sequence[Row], against: Iterable[str] = ("adamw-cosine",), of: str = "auto"
+) -> dict[str, float]:
+    values = [row.regret(of, against) for row in found]
+    return {f"median_regret{suffix}": statistics.median(values), f"worst_regret{suffix}": max(values)}
+
+
+def tuning_cost(row: Row) -> float:
+    """Time of all runs of the cosine grid over the time of the one run of ``auto``."""
+    return row.seconds["adamw-cosine"] / row.seconds["auto"]
+
+
+def best_over_start(row: Row) -> float:
+    """Best loss of the AdamW grids over the starting loss: above 5%, see `Setting.noise`."""
+    return min(row.losses["adamw"], row.losses["adamw-cosine"]) / row.start
+
+
+def written(row: Row) -> dict[str, Any]:
+    """A complete row as it goes to the results."""
+    return plain(
+        {
+            "setting": row.setting.name,
+            "split": row.split,
+            "seed": row.seed,
+            "steps": row.setting.steps,
+            "noise": row.setting.noise,
+            "grid": list(row.setting.grid),
+            "start": row.start,
+            "best_over_start": best_over_start(row),
+            "losses": row.losses,
+            "rates": row.rates,
+            "best_at_edge": list(row.at_edge),
+            "regrets": {name: row.regret(name) for name in LABELS},
+            "cpu_seconds": row.seconds,
+            "wall_seconds": row.wall_seconds,
+            "tuning_cost": tuning_cost(row),
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """Numbers with five digits, infinity as the word, maps entry by entry."""
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, float):
+        return "infinite" if math.isinf(value) else float(f"{value:.5g}")
+    return value

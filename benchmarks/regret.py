@@ -1,0 +1,133 @@
+"""How far ``auto``, without a learning rate, ends from the best of a tuned grid.
+
+Twelve settings, divided beforehand into six that ``auto`` was made on and six to judge it on, two seeds each. On every
+one AdamW runs with 8 learning rates, constant and with 5% warm-up and cosine, and so does Schedule-Free AdamW;
+Prodigy, D-Adaptation and DoG run without one, from their own packages and as their authors advise, each in two forms of
+which the better one counts. Regret is (held-out loss - best of the cosine grid) / best of the cosine grid, after as
+many steps and with the same seed. No method has weight decay; all start from the same adapters and see the same
+batches. A run whose loss is not finite has diverged, and its regret is infinite.
+
+Every finished run is a file in runs/regret and is not done again. When all are there, the results, the figure and the
+tables in the documentation are written; before that, what is there is printed.
+
+Run: python benchmarks/regret.py
+     python benchmarks/regret.py --cost      extra time of auto over AdamW; needs a quiet machine
+     python benchmarks/regret.py --draw      figure and tables from the committed results
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one run a core; read when torch is imported
+
+from _record import RESULTS, record
+from _regret.cost import LENGTHS, extra_costs, worst
+from _regret.figure import description, regret_figure
+from _regret.methods import METHODS
+from _regret.runs import SEEDS, all_runs
+from _regret.settings import DEVELOP, JUDGE, Setting
+from _regret.summary import Row, plain, rows, summary, written
+from _regret.table import write_into
+
+from lorate.experiments.folder import ExperimentFolder
+from lorate.experiments.runner import run_missing
+from lorate.report import save_figure
+from lorate.runs import write_atomically
+
+COMMAND = "python benchmarks/regret.py"
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "runs" / "regret"
+COSTS = RUNS / "cost.json"
+FIGURE = ROOT / "docs" / "images" / "regret"
+NAMES = {setting.name: (setting,) for setting in DEVELOP + JUDGE} | {"develop": DEVELOP, "judge": JUDGE}
+
+
+def main() -> None:
+    options = _options()
+    RUNS.mkdir(parents=True, exist_ok=True)
+    if options.draw:
+        draw(json.loads((RESULTS / "regret.json").read_text(encoding="utf-8")))
+        return
+    if options.cost:
+        write_atomically(COSTS, json.dumps(extra_costs(), indent=2) + "\n")
+    else:
+        folder = ExperimentFolder(RUNS)
+        wanted = list(all_runs(options.only, options.methods, options.seeds))
+        if options.again:
+            for run in wanted:
+                (RUNS / "finished" / f"{run.name}.json").unlink(missing_ok=True)
+        run_missing(wanted, folder, options.jobs, _show)
+    conclude()
+
+
+def conclude(settings: Sequence[Setting] = DEVELOP + JUDGE, seeds: Sequence[int] = SEEDS) -> None:
+    """Print what is there; write results, figure and tables if nothing is missing."""
+    folder = ExperimentFolder(RUNS)
+    records = {run.name: folder.finished(run) for run in all_runs(settings, seeds=seeds)}
+    done = {name: record["result"] for name, record in records.items() if record is not None}
+    found = rows(done, settings, seeds)
+    _print(found)
+    missing = [name for name, record in records.items() if record is None]
+    if missing:
+        print(f"{len(missing)} of {len(records)} runs are missing, the first is {missing[0]}; no results written.")
+        return
+    costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.is_file() else None
+    numbers = summary(found) | {"extra_cost": worst(costs, LENGTHS[-1]), "extra_cost_200": worst(costs, LENGTHS[0])}
+    path = record(
+        "regret",
+        COMMAND,
+        plain(numbers),
+        protocol=__doc__,
+        extra_costs=plain(costs),
+        rows=[written(row) for row in found],
+    )
+    draw(json.loads(path.read_text(encoding="utf-8")))
+
+
+def draw(results: Mapping[str, Any]) -> None:
+    """Figure and tables from the results."""
+    save_figure(regret_figure(results), FIGURE)
+    print(description(results))
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        if write_into(page, results):
+            print(f"table written into {page.relative_to(ROOT)}")
+
+
+def _print(found: Sequence[Row]) -> None:
+    for row in found:
+        print(f"{row.setting.name} seed {row.seed}, start {row.start:.3f}")
+        for method, loss in row.losses.items():
+            rate = f"best rate {row.rates[method]:g}" if method in row.rates else ""
+            edge = "at the edge of the grid" if method in row.at_edge else ""
+            print(f"    {method:20s} {loss:8.4f} {row.seconds[method]:7.1f} s  {rate} {edge}".rstrip())
+
+
+def _show(done: int, total: int, name: str) -> None:
+    print(f"{done} of {total} runs {name}", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=["develop", "judge"], metavar="SETTING", help=", ".join(NAMES)
+    )
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=", ".join(METHODS)
+    )
+    parser.add_argument("--again", action="store_true", help="do the chosen runs anew, for instance of a changed auto")
+    parser.add_argument("--cost", action="store_true", help="measure the extra time of auto instead")
+    parser.add_argument("--draw", action="store_true", help="figure and tables from the committed results, no runs")
+    options = parser.parse_args()
+    options.only = [setting for name in options.only for setting in NAMES[name]]
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The regret benchmark from end to end on tiny settings, and how its methods are set up."""
+
+import json
+import math
+import time
+from dataclasses import asdict, replace
+
+import _record
+import pytest
+import regret
+import torch
+from _regret import cost, settings
+from _regret.methods import METHODS, PEERS, TUNED, first_distance
+from _regret.runs import all_runs
+from _regret.settings import Setting, in_pieces, noisy, task_of
+from _regret.training import Stepper, train
+from torch import nn
+
+from lorate.experiments.folder import ExperimentFolder
+from lorate.experiments.runner import run_missing
+
+TINY = Setting("matrix", 2, 4, batch=8, steps=6, quick=True)
+OTHER = Setting("logistic", 2, 4, batch=8, steps=6, noise=0.2, quick=True)
+
+
+def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(settings, "GRID_SIZE", 2)
+    monkeypatch.setattr("_regret.summary.DEVELOP", (TINY,))
+    monkeypatch.setattr(_record, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(regret, "RUNS", tmp_path)
+    monkeypatch.setattr(regret, "COSTS", tmp_path / "cost.json")
+    monkeypatch.setattr(regret, "FIGURE", tmp_path / "regret")
+    monkeypatch.setattr(regret, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("<!-- regret -->\n<!-- /regret -->\n")
+    runs = list(all_runs((TINY, OTHER), seeds=(0,)))
+    folder = ExperimentFolder(tmp_path)
+    run_missing(runs[:-1], folder, 1, None)
+    regret.conclude((TINY, OTHER), (0,))
+    assert f"1 of {len(runs)} runs are missing" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+    _, done = run_missing(runs, folder, 1, None)
+    assert done == 1  # the others were finished already
+    (tmp_path / "cost.json").write_text('{"a": {"200": 0.2, "500": 0.1}, "b": {"200": 0.1, "500": 0.05}}')
+    regret.conclude((TINY, OTHER), (0,))
+    written = json.loads((tmp_path / "results" / "regret.json").read_text())
+    assert written["summary"]["settings"] == 2 and written["summary"]["seeds"] == 1
+    assert (written["summary"]["extra_cost"], written["summary"]["extra_cost_200"]) == (0.1, 0.2)
+    assert [row["split"] for row in written["rows"]] == ["develop", "judge"]
+    assert set(written["rows"][0]["losses"]) == set(METHODS)
+    assert (tmp_path / "regret.svg").is_file() and (tmp_path / "regret.png").is_file()
+    assert "matrix, r 2, α 4, batch 8" in (tmp_path / "README.md").read_text()
+
+
+def test_every_setting_is_on_one_side_and_named_once():
+    every = settings.DEVELOP + settings.JUDGE
+    assert len({setting.name for setting in every}) == len(every) == 12
+    assert {setting.workload for setting in every} == set(settings.GRIDS)
+    assert all(setting.steps <= 40 for setting in every if setting.workload == "smollm2")
+    assert all(len(setting.grid) == 8 for setting in every)
+    names = [run.name for run in all_runs()]
+    assert len(set(names)) == len(names) == 12 * 2 * (8 * len(TUNED) + len(METHODS) - len(TUNED))
+
+
+def test_adamw_takes_the_steps_of_torch():
+    task = task_of(TINY)
+    model = task.model(TINY.adapter, 3)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.0)
+    for _, batch in zip(range(TINY.steps), task.batches(TINY.batch, 3), strict=False):
+        optimizer.zero_grad()
+        task.loss(model, batch).backward()
+        optimizer.step()
+    found = train(asdict(TINY), "adamw", 0.01, 3)
+    assert found["validation"] == pytest.approx(task.validation_loss(model), rel=1e-6)
+    assert found["start"] == pytest.approx(task.validation_loss(task.model(None, 0)), rel=1e-6)
+    assert found["steps"] == TINY.steps
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_is_repeated_exactly(method):
+    setting = asdict(replace(TINY, steps=40))
+    lr = 0.01 if method in TUNED else None
+    found = train(setting, method, lr, 0)
+    again = train(setting, method, lr, 0)
+    assert found["validation"] == again["validation"]
+    assert found["validation"] != found["start"]
+    assert found["cpu_seconds"] > 0
+
+
+def test_a_run_whose_loss_is_not_finite_has_diverged():
+    found = train(asdict(TINY), "adamw", 1e30, 0)
+    assert found["validation"] is None
+    assert found["steps"] < TINY.steps
+
+
+def multipliers(method, steps):
+    prepared = METHODS[method](task_of(TINY).model(TINY.adapter, 0), 0.1 if method in TUNED else None, steps)
+    rate = prepared.optimizer.param_groups[0]["lr"]
+    return rate, prepared.multiplier and [prepared.multiplier(step) for step in range(steps)]
+
+
+@pytest.mark.parametrize(("method", "lr", "warmup"), [("adamw-cosine", 0.1, 5), ("prodigy-cosine", 1.0, 0)])
+def test_cosine_schedules(method, lr, warmup):
+    rate, found = multipliers(method, 100)
+    assert rate == lr
+    assert found[:warmup] == pytest.approx([(step + 1) / (warmup + 1) for step in range(warmup)])
+    rest = [0.5 * (1 + math.cos(math.pi * step / (100 - warmup))) for step in range(100 - warmup)]
+    assert found[warmup:] == pytest.approx(rest)
+
+
+@pytest.mark.parametrize("method", ["adamw", "schedule-free", "prodigy", "d-adaptation", "dog", "auto"])
+def test_others_have_no_schedule(method):
+    assert multipliers(method, 100)[1] is None
+
+
+def test_a_schedule_reaches_the_optimizer():
+    task = task_of(TINY)
+    model = task.model(TINY.adapter, 0)
+    prepared = METHODS["adamw-cosine"](model, 0.1, 40)
+    stepper = Stepper(task, model, prepared)
+    seen = []
+    for _, batch in zip(range(4), task.batches(8, 0), strict=False):
+        stepper.step(batch)
+        seen.append(prepared.optimizer.param_groups[0]["lr"])
+    expected = [0.1 * prepared.multiplier(step) for step in range(4)]
+    assert seen == pytest.approx(expected) and seen[0] < seen[1]
+
+
+def factors(model):
+    return [p.detach().clone() for p in model.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("method", ["dog", "layerwise-dog", "schedule-free"])
+def test_an_average_is_handed_over_and_the_last_weights_come_back(method):
+    task = task_of(TINY)
+    model = task.model(TINY.adapter, 0)
+    prepared = METHODS[method](model, 0.01, 6)
+    stepper, visited = Stepper(task, model, prepared), []
+    for _, batch in zip(range(6), task.batches(8, 0), strict=False):
+        stepper.step(batch)
+        visited.append(factors(model))
+    with prepared.result():
+        inside = factors(model)
+    for now, last in zip(factors(model), visited[-1], strict=True):
+        torch.testing.assert_close(now, last)
+    if method == "schedule-free":
+        assert not torch.allclose(inside[1], visited[-1][1])
+        return
+    average = visited[0]
+    for step, values in enumerate(visited[1:], 2):
+        weight = 9 / (8 + step)
+        average = [(1 - weight) * old + weight * new for old, new in zip(average, values, strict=True)]
+    for found, expected in zip(inside, average, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_dog_begins_farther_away_with_batch_normalisation():
+    assert first_distance(nn.Linear(2, 2)) == 1e-6
+    assert first_distance(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))) == 1e-4
+
+
+def test_peers_are_methods_without_a_rate():
+    assert {form for forms in PEERS.values() for form in forms} == set(METHODS) - set(TUNED) - {"auto"}
+
+
+def test_noise_on_labels():
+    clean = task_of(replace(OTHER, noise=0.0))
+    disturbed = noisy(clean, 0.4)
+    for before, after in ((clean.train, disturbed.train), (clean.held_out, disturbed.held_out)):
+        assert torch.equal(before["inputs"], after["inputs"])
+        share = (before["labels"] != after["labels"]).float().mean()
+        assert abs(float(share) - 0.4 * 0.9) < 0.15
+    assert torch.equal(disturbed.train["labels"], noisy(clean, 0.4).train["labels"])
+
+
+def test_noise_on_outputs():
+    clean = task_of(TINY)
+    difference = noisy(clean, 0.5).train["outputs"] - clean.train["outputs"]
+    assert float(difference.std()) == pytest.approx(0.5, rel=0.05)
+    assert float(difference.mean()) == pytest.approx(0.0, abs=0.05)
+
+
+def test_sequences_are_cut_into_pieces():
+    task = task_of(Setting("small-lm", 2, 4, batch=2, steps=1, quick=True))
+    pieces = in_pieces(task, 32)
+    assert pieces.train["input_ids"].shape == (2 * len(task.train["input_ids"]), 32)
+    assert torch.equal(pieces.held_out["labels"].flatten(), task.held_out["labels"].flatten())
+    assert torch.equal(
+        task_of(Setting("small-lm", 2, 4, batch=2, steps=1, tokens=32, quick=True)).train["input_ids"],
+        pieces.train["input_ids"],
+    )
+
+
+def test_extra_cost_is_that_of_the_whole_run(monkeypatch):
+    def slow_auto(model, lr, steps):
+        return replace(METHODS["adamw"](model, 0.01, steps), after_step=lambda: time.sleep(0.02))
+
+    monkeypatch.setattr(cost, "METHODS", {"auto": slow_auto, "adamw": METHODS["adamw"]})
+    monkeypatch.setattr(cost, "REPEATS", 1)
+    found = cost.extra_costs((TINY,), (10, 20))
+    assert list(found) == [TINY.name] and list(found[TINY.name]) == ["10", "20"]
+    assert all(extra > 0.2 for extra in found[TINY.name].values())
+
+
+def test_the_worst_extra_cost_counts():
+    costs = {"a": {"200": 0.3, "500": 0.1}, "b": {"200": 0.2, "500": 0.15}}
+    assert (cost.worst(costs, 200), cost.worst(costs, 500), cost.worst(None, 200)) == (0.3, 0.15, None)

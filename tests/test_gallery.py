@@ -1,0 +1,104 @@
+"""The gallery of the documentation: what is committed fits together, and the script that makes it works."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from experiments.toy import EXPERIMENT
+from lorate.experiments import EXPERIMENTS, Options
+from lorate.experiments.runner import reproduce
+
+ROOT = Path(__file__).parent.parent
+MENDED_BY = "run: python docs/make_gallery.py"
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_gallery", ROOT / "docs" / "make_gallery.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_gallery = _script()
+GALLERY = make_gallery.GALLERY
+COLLECTED = sorted(folder.name for folder in GALLERY.iterdir() if folder.is_dir())
+
+
+def test_committed_pages_say_what_the_committed_claims_say() -> None:
+    wanted = make_gallery.pages(GALLERY)
+    assert {page.name for page in GALLERY.glob("*.md")} == set(wanted), MENDED_BY
+    for file, text in wanted.items():
+        assert (GALLERY / file).read_text(encoding="utf-8") == text, f"docs/gallery/{file} is old; {MENDED_BY}"
+    configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert make_gallery.in_navigation(configuration, GALLERY) == configuration, MENDED_BY
+
+
+@pytest.mark.parametrize("name", COLLECTED)
+def test_what_is_committed_comes_from_a_full_run(name: str) -> None:
+    found = json.loads((GALLERY / name / "results.json").read_text(encoding="utf-8"))
+    assert found["run"]["config"] == {"experiment": name, "quick": False, "seed": 0}
+    assert found["run"]["status"] == "finished" and len(found["results"]) == found["run"]["result"]["runs"]
+    claims = json.loads((GALLERY / name / "claims.json").read_text(encoding="utf-8"))
+    page = (GALLERY / f"{name}.md").read_text(encoding="utf-8")
+    for verdict in ("holds", "does not hold", "not testable here"):
+        assert page.count(f"| {verdict} | ") == found["run"]["result"][verdict]
+    assert len(re.findall(r"^\| [hdn]", page, re.MULTILINE)) == len(claims)
+    figures = {figure["name"] + ".svg" for figure in found["figures"]}
+    assert figures == {file.name for file in (GALLERY / name).glob("*.svg")}
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(EXPERIMENT, "log", str(tmp_path / "log"), raising=False)
+    for name in list(EXPERIMENTS):
+        monkeypatch.delitem(EXPERIMENTS, name)
+    monkeypatch.setitem(EXPERIMENTS, "toy", "experiments.toy:EXPERIMENT")
+    monkeypatch.setitem(EXPERIMENTS, "other", "experiments.toy:EXPERIMENT")
+    (tmp_path / "mkdocs.yml").write_text("nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n")
+    return tmp_path
+
+
+def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reproduce("toy", toy / "runs" / "toy", jobs=1)
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    assert "toy: collected" in capsys.readouterr().out
+    assert {file.name for file in (toy / "gallery" / "toy").iterdir()} == {"claims.json", "results.json", "squares.svg"}
+    page = (toy / "gallery" / "toy.md").read_text()
+    assert "# Squares <of> numbers" in page and "| holds | The sum is 14. | 14 |" in page
+    assert (
+        "![They grow.](toy/squares.svg){ width=560 }" in page and "## Squares\n" in page and "\nOf numbers.\n" in page
+    )
+    index = (toy / "gallery" / "index.md").read_text()
+    assert "[Squares &lt;of&gt; numbers](toy.md) | `lorate reproduce toy` | 1 holds and 1 not testable here |" in index
+    assert "| `lorate reproduce other` | not run yet |" in index and not (toy / "gallery" / "other.md").exists()
+    lines = (toy / "mkdocs.yml").read_text().splitlines()
+    assert lines[3:5] == ["      - Gallery: gallery/index.md", '      - "Squares <of> numbers": gallery/toy.md']
+    assert lines[0] == "nav:" and lines[5:] == ["  - C: c.md"]
+
+
+def test_what_was_collected_stays_without_its_run(toy: Path) -> None:
+    reproduce("toy", toy / "runs" / "toy", jobs=1)
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    before = (toy / "gallery" / "toy.md").read_text()
+    make_gallery.main(toy / "nowhere", toy / "gallery", toy / "mkdocs.yml")
+    assert (toy / "gallery" / "toy.md").read_text() == before
+
+
+def test_a_short_run_is_not_collected(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reproduce("toy", toy / "runs" / "toy", Options(quick=True), jobs=1)
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    assert "toy holds something else: lorate reproduce toy --quick" in capsys.readouterr().out
+    assert not (toy / "gallery" / "toy").exists()
+
+
+def test_long_lists_and_long_numbers_are_cut() -> None:
+    long = [0.123456789, *range(30), 5]
+    assert make_gallery.compact({"a": long, "b": [1.23456789]}) == {
+        "a": {"length": 32, "first": 0.123457, "last": 5},
+        "b": [1.23457],
+    }
