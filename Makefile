@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow lint bench docs data gallery clean
+.PHONY: demo test test-slow lint bench bench-regret docs data gallery clean
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
 	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
@@ -29,7 +29,10 @@ lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in overhead steps attention; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+bench-regret: data  ## rule auto against grids of learning rates and its peers: some hours; goes on where it stopped
+	$(BIN)/python benchmarks/regret.py
 
 docs: $(INSTALLED)  ## build the documentation into site/, strictly and offline
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q

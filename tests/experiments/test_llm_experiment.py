@@ -23,7 +23,6 @@ from lorate.experiments.llm.settings import (
     large_model,
     run_name,
 )
-from lorate.experiments.workloads import load_workload
 from lorate.runs.strict_json import encode
 
 SHORT = {"steps": 6, "batch": 4, "validate_every": 3}
@@ -81,25 +80,6 @@ def test_a_winner_that_diverges_on_another_seed_gives_way(monkeypatch: pytest.Mo
     assert result["large"]["lr"] == 1 and result["large"]["seed"] == 7
     finer = work.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large, finer=1.25)
     assert [entry["lr"] for entry in finer["grid"]] == [1, 1.6, 2, 2.5, 3] and finer["lr"] == 2.5
-
-
-def test_auto_is_validated_at_its_average() -> None:
-    task = load_workload("small-lm", quick=True)
-    result = work.tuned_and_carried_over("auto", (), LARGE_START, [0], SHORT, NOTHING, quick=True)
-    seen = []
-
-    class Spy(work.AveragedWorkload):
-        def validation_loss(self, model: Any) -> float:
-            last = self._task.validation_loss(model)
-            seen.append((last, super().validation_loss(model), self._task.validation_loss(model)))
-            return seen[-1][1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "AveragedWorkload", Spy)
-        recipe = work.Recipe("auto", None, seed=0, **SHORT)
-        spied = work._train(task, LARGE_START, recipe)
-    assert spied["final_validation"] == result["runs"][0]["final_validation"] == seen[-1][1]
-    assert seen[-1][0] == seen[-1][2] != seen[-1][1], "the last adapters are back, and others than the average"
 
 
 def _run(losses: list[float], final: float | None, lr: float | None, norm: float = 1.0) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def results(computed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
     found = verdicts("logistic", results)
-    assert len(found) == 18 and only(found, "asymptotic rate") == "not testable here"
+    assert len(found) == 20 and only(found, "asymptotic rate") == "not testable here"
     drawings = load_experiment("logistic").drawings(results, QUICK)
     assert [drawing.name for drawing in drawings] == [
         "paper-rules-rank-4", "proved-rules-rank-4", "constants", "rates", "bounds", "ranks", "origin",

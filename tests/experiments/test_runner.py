@@ -7,6 +7,7 @@ import pytest
 
 import lorate
 from experiments.toy import EXPERIMENT
+from lorate.cli.app import run
 from lorate.errors import LorateError
 from lorate.experiments import EXPERIMENTS, Options, load_experiment
 from lorate.experiments.plots import COLOURS
@@ -80,6 +81,17 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(LorateError, match="no experiment"):
         reproduce("toy", tmp_path / "mine", jobs=1)
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_the_command_line_names_the_folder_after_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", "toy", "--quick", "--seed", "3", "--data", "some/where/my file.csv", "--jobs", "1"]) == 0
+    info = json.loads((tmp_path / "runs" / "toy-my-file-csv-quick-seed3" / "run.json").read_text())
+    assert info["command"] == "lorate reproduce toy --quick --seed 3 --data 'some/where/my file.csv'"
+    assert run(["reproduce", "toy", "--model", "mine"]) == 2
+    assert "has no other model" in capsys.readouterr().err
 
 
 def test_mistakes_are_sentences(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class GradientCapture:
             tensor with one, which is then not waited for.
 
     >>> import peft
+    >>> from torch import nn
     >>> from lorate.adapters import find_pairs
     >>> config = peft.LoraConfig(r=2, target_modules=["0"])
     >>> model = peft.get_peft_model(nn.Sequential(nn.Linear(2, 1)), config)

@@ -5,7 +5,6 @@ from typing import Any
 
 from lorate.experiments.alpha import network
 from lorate.experiments.alpha.drift_watch import DriftWatch
-from lorate.experiments.llm.work import AveragedWorkload
 from lorate.experiments.recipe import Recipe
 from lorate.experiments.training_run import train_model
 from lorate.experiments.workloads import AdapterSpec, Workload, load_workload
@@ -43,12 +42,8 @@ def train_and_watch(
     """
     workload = network.load(seed) if task == "network" else _workload(task, quick, data)
     model = workload.model(AdapterSpec(rank, alpha), seed)
-    recipe, watch = Recipe(rate, lr, steps, batch, seed), DriftWatch(model)
-    if rate == "auto":
-        averaged = AveragedWorkload(workload)
-        seen = train_model(averaged, model, recipe, on_start=averaged.watch, after_step=watch)
-    else:
-        seen = train_model(workload, model, recipe, after_step=watch)
+    watch = DriftWatch(model)
+    seen = train_model(workload, model, Recipe(rate, lr, steps, batch, seed), after_step=watch)
     point = {"task": task, "rank": rank, "alpha": alpha, "rate": rate, "lr": lr, "seed": seed}
     outcome = {"loss": seen["final_validation"], "first_loss": seen["first_loss"], "diverged": seen["diverged"]}
     return point | outcome | watch.values()

@@ -1,17 +1,14 @@
 """What a run does: tune a rule on the small model, repeat its winner, and take the winner to the large one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
-
-from torch import Tensor, nn
 
 from lorate.experiments.llm.settings import LARGE, RANK, UNTUNED
 from lorate.experiments.recipe import Recipe
 from lorate.experiments.training_run import Values, train_model
 from lorate.experiments.tuning import choose, constants, tune
-from lorate.experiments.workloads import AdapterSpec, Batch, Workload, load_workload
-from lorate.optim.auto import LoraAuto
+from lorate.experiments.workloads import AdapterSpec, Workload, load_workload
 
 SMALL = "small-lm"
 workload = cache(load_workload)
@@ -86,41 +83,4 @@ def _nearby(grid: Sequence[float], trial: Callable[[float], Values], finer: floa
 
 def _train(task: Workload, start: float, recipe: Recipe) -> Values:
     model = task.model(AdapterSpec(RANK, alpha=RANK, init_std=start), recipe.seed)  # scaling 1, as in the paper
-    if recipe.rate != UNTUNED:
-        return train_model(task, model, recipe)
-    averaged = AveragedWorkload(task)
-    return train_model(averaged, model, recipe, on_start=averaged.watch)
-
-
-class AveragedWorkload:
-    """A workload as rule ``auto`` needs it: batches can be evaluated again, and the average is what is validated.
-
-    Args:
-        task: the workload.
-    """
-
-    def __init__(self, task: Workload) -> None:
-        self._task = task
-        self.name = task.name
-        self.model = task.model
-        self._optimizer: LoraAuto | None = None
-
-    def watch(self, optimizer: LoraAuto) -> None:
-        """Note the optimizer before the first step."""
-        self._optimizer = optimizer
-
-    def batches(self, size: int | None, seed: int) -> Iterator[Batch]:
-        """The workload's."""
-        return self._task.batches(size, seed)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The workload's; the optimizer can have it again."""
-        assert self._optimizer is not None
-        self._optimizer.replay = lambda: self._task.loss(model, batch)
-        return self._task.loss(model, batch)
-
-    def validation_loss(self, model: nn.Module) -> float:
-        """Of the averaged adapters."""
-        assert self._optimizer is not None
-        with self._optimizer.averaged():
-            return self._task.validation_loss(model)
+    return train_model(task, model, recipe)

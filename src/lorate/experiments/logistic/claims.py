@@ -18,8 +18,11 @@ def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
     return [
         _other_scales(results, options),
-        _same_scale(results, options, "first step", "its own first step size"),
-        _same_scale(results, options, "mean step", "the mean of its own step sizes"),
+        *(
+            _same_scale(results, options, rules, name, scale)
+            for name, scale in (("first step", "the same first step size"), ("mean step", "the same mean step size"))
+            for rules in (PAPER[:2], PAPER[2:])
+        ),
         _best(results, options),
         _usable(results, options),
         _rises(results, options),
@@ -64,18 +67,18 @@ def _other_scales(results: Results, options: Options) -> Claim:
     )
 
 
-def _same_scale(results: Results, options: Options, name: str, scale: str) -> Claim:
+def _same_scale(results: Results, options: Options, rules: tuple[str, ...], name: str, scale: str) -> Claim:
     words, holds = [], True
     for rank in size(options).ranks:
         parts = []
-        for rule in PAPER:
+        for rule in rules:
             found = tuned(results, rule, rank)
             own, other = median(final_losses(found["runs"])), median(final_losses(found[name]))
             holds &= own < other
             parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
         words.append(f"rank {rank}: {', '.join(parts)}")
     return Claim.decide(
-        f"Each of the paper's three rules, tuned, ends lower than a constant rate of {scale}.",
+        f"Tuned {' and '.join(rules)} end{'s' * (len(rules) == 1)} lower than a constant rate of {scale}.",
         f"final loss, median of {len(seeds(options))} starts; {'; '.join(words)}",
         holds,
     )

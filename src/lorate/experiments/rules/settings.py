@@ -71,7 +71,7 @@ class Size:
 
 
 FULL = Size(9, 400, 80, 8)
-QUICK = Size(7, 80, 30, 4)
+QUICK = Size(7, 80, 20, 4)
 
 
 def size(options: Options) -> Size:
