@@ -463,6 +463,16 @@ def test_grad_scaler_changes_nothing():
     torch.testing.assert_close(adapters(plain), adapters(scaled), rtol=1e-4, atol=1e-6)
 
 
+def test_a_step_that_fails_leaves_no_loss_scale_behind():
+    model = linear_model(torch.float32)
+    optimizer, scaler = lorate.create_optimizer(model), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x, y = batches(1, torch.float32)[0]
+    scaler.scale((model(x) - y).square().mean()).backward()
+    with pytest.raises(LorateError, match="needs the loss"):
+        scaler.step(optimizer)
+    assert not hasattr(optimizer, "grad_scale")
+
+
 def test_bfloat16_discards_probes_that_drown_in_rounding():
     model = linear_model(torch.float32)
     optimizer = lorate.create_optimizer(model)

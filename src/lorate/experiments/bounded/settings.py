@@ -16,8 +16,6 @@ GRIDS = {"adaptive-loss": (1.0, 100.0), "constant": (0.03, 3.0)}
 RANK = 4
 DECAY = 0.01
 r"""$\lambda$ of the penalty $\tfrac\lambda2\|V\|^2$."""
-FLOOR = 1e-4
-"""Stationarity is followed until it has fallen to this share of its peak."""
 
 
 @dataclass(frozen=True)

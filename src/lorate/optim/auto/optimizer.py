@@ -14,6 +14,7 @@ from torch import Tensor
 from lorate.errors import LorateError
 from lorate.geometry import inner_products
 from lorate.measurement import Array
+from lorate.optim import loss_scale
 from lorate.optim.auto.average import PolynomialAverage
 from lorate.optim.auto.control import Control
 from lorate.optim.auto.probe import part_of_batch, rounding_unit, whole_batch
@@ -132,6 +133,9 @@ class LoraAuto(LoraDirected):
             elif self._is_to_blame(measured, replay):
                 self._take_back(current)
                 skipped += "; the step before it was taken back, and the step size quartered"
+        except BaseException:
+            loss_scale.forget(self)
+            raise
         finally:
             self._forget()
         self._note(measured.measurement, self._sizes, skipped, evaluations=int(closure is not None))
