@@ -1,7 +1,7 @@
 """LoRA fine-tuning with step sizes from theory: optimizers, a monitor, a report.
 
->>> list(RATES)
-['auto', 'constant', 'theory', 'adaptive', 'adaptive-loss', 'normalized', 'sharp', 'one-factor', 'majorizer', 'backtracking']
+>>> ", ".join(RATES)
+'auto, constant, theory, adaptive, adaptive-loss, normalized, sharp, one-factor, majorizer, backtracking'
 """
 
 from typing import Any
