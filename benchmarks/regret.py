@@ -7,8 +7,9 @@ which the better one counts. Regret is (held-out loss - best of the cosine grid)
 many steps and with the same seed. No method has weight decay; all start from the same adapters and see the same
 batches. A run whose loss is not finite has diverged, and its regret is infinite.
 
-Every finished run is a file in runs/regret and is not done again. When all are there, the results, the figure and the
-tables in the documentation are written; before that, what is there is printed.
+Every finished run is a file in runs/regret and is not done again, nor is one that results/regret-runs.jsonl holds. When
+all are there, the results, the figure and the tables in the documentation are written; before that, what is there is
+printed.
 
 Run: python benchmarks/regret.py
      python benchmarks/regret.py --cost      extra time of auto over AdamW; needs a quiet machine
@@ -26,6 +27,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one run a core; read when torch is imported
 
 from _record import RESULTS, record
+from _regret.archive import pack, unpack
 from _regret.cost import LENGTHS, extra_costs, worst
 from _regret.figure import description, regret_figure
 from _regret.methods import METHODS
@@ -43,6 +45,7 @@ COMMAND = "python benchmarks/regret.py"
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "regret"
 COSTS = RUNS / "cost.json"
+ARCHIVE = RESULTS / "regret-runs.jsonl"
 FIGURE = ROOT / "docs" / "images" / "regret"
 NAMES = {setting.name: (setting,) for setting in DEVELOP + JUDGE} | {"develop": DEVELOP, "judge": JUDGE}
 
@@ -57,11 +60,15 @@ def main() -> None:
         write_atomically(COSTS, json.dumps(extra_costs(), indent=2) + "\n")
     else:
         folder = ExperimentFolder(RUNS)
+        unpack(ARCHIVE, all_runs(), folder)
         wanted = list(all_runs(options.only, options.methods, options.seeds))
         if options.again:
             for run in wanted:
                 (RUNS / "finished" / f"{run.name}.json").unlink(missing_ok=True)
-        run_missing(wanted, folder, options.jobs, _show)
+        try:
+            run_missing(wanted, folder, options.jobs, _show)
+        finally:
+            pack(ARCHIVE, all_runs(), folder)
     conclude()
 
 

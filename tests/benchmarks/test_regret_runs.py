@@ -10,6 +10,7 @@ import pytest
 import regret
 import torch
 from _regret import cost, settings
+from _regret.archive import pack, unpack
 from _regret.methods import METHODS, PEERS, TUNED, first_distance
 from _regret.runs import all_runs
 from _regret.settings import Setting, in_pieces, noisy, task_of
@@ -51,6 +52,20 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     assert set(written["rows"][0]["losses"]) == set(METHODS)
     assert (tmp_path / "regret.svg").is_file() and (tmp_path / "regret.png").is_file()
     assert "matrix, r 2, α 4, batch 8" in (tmp_path / "README.md").read_text()
+
+
+def test_finished_runs_travel_in_the_archive(tmp_path):
+    runs = list(all_runs((TINY,), methods=("adamw", "auto"), seeds=(0,)))
+    here, there, archive = ExperimentFolder(tmp_path / "a"), ExperimentFolder(tmp_path / "b"), tmp_path / "runs.jsonl"
+    here.path.mkdir(), there.path.mkdir()
+    assert unpack(archive, runs, there) == 0  # nobody has run anything yet
+    for place, run in enumerate(runs[:3]):
+        here.save(run, {"validation": place}, 1.0)
+    assert pack(archive, runs, here) == 3
+    assert unpack(archive, runs, there) == 3 and unpack(archive, runs, there) == 0
+    assert [there.finished(run) for run in runs] == [here.finished(run) for run in runs]
+    changed = [replace(run, arguments={**run.arguments, "seed": 5}) for run in runs]
+    assert unpack(archive, changed, ExperimentFolder(tmp_path / "c")) == 0
 
 
 def test_every_setting_is_on_one_side_and_named_once():
