@@ -195,7 +195,7 @@ def test_a_loss_computed_elsewhere_cannot_be_read(tmp_path: Path) -> None:
     trainer = Trainer(
         language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("adaptive-loss")
     )
-    with pytest.raises(LorateError, match="no label smoothing"):
+    with pytest.raises(LorateError, match="GRPO, label smoothing"):
         trainer.train()
 
 

@@ -28,10 +28,12 @@ class LossReader:
     Args:
         model: the model whose forward returns ``loss`` (or a tuple that begins with it) or ``log_probs``.
         optimizer: gets the losses through ``record_loss``.
+        is_linear: whether the training loss is linear in what the model returns; if not, nothing is read.
     """
 
-    def __init__(self, model: nn.Module, optimizer: LoraGradientDescent) -> None:
+    def __init__(self, model: nn.Module, optimizer: LoraGradientDescent, *, is_linear: bool = True) -> None:
         self.optimizer = optimizer
+        self.is_linear = is_linear
         self.loss_scale: Callable[[], float] = lambda: 1.0
         self._samples = 0
         self._micro_batches = 0
@@ -54,6 +56,8 @@ class LossReader:
         if not (model.training and torch.is_grad_enabled()):
             return
         self._count(args, kwargs)
+        if not self.is_linear:
+            return
         for name in ("loss", "log_probs"):  # the gradient reaches the one that is trained on
             value = returned(output, name)
             if value is not None and value.requires_grad:
@@ -90,6 +94,15 @@ class LossReader:
             self._tokens.append(kwargs["attention_mask"].sum())
         elif isinstance(kwargs.get("input_ids"), Tensor):
             self._tokens.append(kwargs["input_ids"].numel())
+
+
+def is_linear(args: Any) -> bool:
+    """Whether a trainer with these arguments trains on a linear function of what its model returns.
+
+    Of TRL's trainers only SFTTrainer does: DPO, GRPO and their kind pass it through a sigmoid or a minimum first.
+    """
+    own = {kind.__name__ for kind in type(args).__mro__ if kind.__module__.startswith("trl.")}
+    return not own or "SFTConfig" in own
 
 
 def returned(output: Any, name: str) -> Tensor | None:

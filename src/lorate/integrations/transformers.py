@@ -10,7 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lorate.errors import LorateError
 from lorate.integrations.gradient_watch import GradientWatch
-from lorate.integrations.loss_reader import LossReader
+from lorate.integrations.loss_check import LossCheck
+from lorate.integrations.loss_reader import LossReader, is_linear
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraAuto, LoraGradientDescent, create_optimizer
 
@@ -36,13 +37,15 @@ class LorateCallback(TrainerCallback):
 
     Raises:
         LorateError: when training begins: ``max_grad_norm`` clips gradients that the rule must see whole, or the
-            Trainer does not run an optimizer of lorate.
+            Trainer does not run an optimizer of lorate. After the first step: the rule needs the loss, and what was
+            read is not what the Trainer trains on.
     """
 
     def __init__(self, monitor: Monitor | None = None) -> None:
         self.monitor = monitor or Monitor()
         self._reader: LossReader | None = None
         self._watch: GradientWatch | None = None
+        self._check = LossCheck()
 
     def first_in(self, trainer: Any) -> Self:
         """Add this callback before all others of a trainer, so that its loggers (wandb, ...) get the values too."""
@@ -76,7 +79,7 @@ class LorateCallback(TrainerCallback):
                     f"TrainingArguments.{name} does not reach lorate's optimizer; give lr= to lorate.for_trainer",
                     stacklevel=2,
                 )
-        self._reader = LossReader(model, own)
+        self._reader = LossReader(model, own, is_linear=is_linear(args))
         self._watch = GradientWatch(model)
         scaler = getattr(optimizer, "scaler", None)
         if scaler is not None:
@@ -99,6 +102,8 @@ class LorateCallback(TrainerCallback):
         samples, tokens = self._reader.take()
         for alarm in self.monitor.update(optimizer, samples=samples, tokens=tokens):
             self.on_alarm(alarm)
+        if optimizer.last is not None and self._check.add(optimizer.last):
+            control.should_log = True
         if isinstance(optimizer, LoraAuto):
             optimizer.use_average()
         if self.monitor.should_stop:
@@ -122,6 +127,8 @@ class LorateCallback(TrainerCallback):
         record = self.monitor.record
         if record is None or logs is None or "loss" not in logs:
             return
+        assert self._reader is not None
+        self._check.compare(logs["loss"], self._reader)
         values = {name: record[name] for name in ("eta", "stacked_norm", "grad_norm")}
         logs.update(values)
         state.log_history[-1].update(values)

@@ -36,7 +36,8 @@ class AdaptiveLoss(Rate):
         if measurement.loss is None:
             raise LorateError(
                 "rate 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer the model's own "
-                "forward must return it, so no label smoothing and no compute_loss_func"
+                "forward must return it. Where it cannot (DPO, GRPO, label smoothing, compute_loss_func), use rate "
+                "'normalized'"
             )
         if measurement.loss < 0:
             raise LorateError(
