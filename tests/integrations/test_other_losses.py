@@ -72,9 +72,7 @@ class Penalised(Trainer):
 def test_a_term_that_the_model_does_not_return_is_noticed(rate, tmp_path: Path):
     ours = lorate.for_trainer(rate)
     settings = TrainingArguments(**arguments(tmp_path, logging_steps=500))
-    trainer = Penalised(
-        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer(rate)
-    )
+    trainer = Penalised(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
     with pytest.raises(LorateError, match=r"the loss read at the model is .* rate '.*' needs that loss"):
         trainer.train()
 
