@@ -6,6 +6,7 @@ does the same without holding the records (`lorate.report.downsampling` thins th
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ Record = dict[str, Any]
 # NaN and Infinity are not JSON, but Python's own writer makes them: read them as "no number".
 # One decoder for all lines: json.loads with an option would build one for each.
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+_STEP_IN_FRONT = re.compile(rb'\{"step": (-?[0-9]+)[,}]')
+"""How the lines of a run begin, so that the step is known without reading the rest."""
 
 
 class JsonlWriter:
@@ -45,14 +49,15 @@ class JsonlWriter:
         """Drop the records whose ``"step"`` is greater than ``step``, in one atomic replacement.
 
         After it a run that resumes from ``step`` writes each later step once. Records without a step (a
-        header line) stay; lines that cannot be read are dropped with the rest.
+        header line) stay, and so do lines that cannot be read between records that stay: whoever reads the file
+        is told of them. A file that has nothing to drop is not touched.
         """
         self._file.close()
         try:
+            if all(stays for _, stays in self._lines(step)):
+                return
             with replacing(self.path) as kept:
-                for record in iterate_jsonl(self.path):
-                    if not isinstance(record.get("step"), (int, float)) or record["step"] <= step:
-                        kept.write(encode(record).encode("utf-8") + b"\n")
+                kept.writelines(line for line, stays in self._lines(step) if stays)
         finally:
             self._file = self.path.open("ab")
 
@@ -65,6 +70,19 @@ class JsonlWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _lines(self, step: int) -> Iterator[tuple[bytes, bool]]:
+        """Each line as it is, and whether it stays when what comes after ``step`` is dropped."""
+        last: float = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                try:
+                    found = _step_of(line)
+                except ValueError:
+                    yield line, last < step
+                    continue
+                last = last if found is None else found
+                yield line, found is None or found <= step
 
     def _mend_end(self) -> None:
         if not self.path.exists() or self.path.stat().st_size == 0:
@@ -99,6 +117,18 @@ def _parse(line: bytes) -> Record | str:
     except (ValueError, RecursionError):
         return "is not JSON"
     return record if isinstance(record, dict) else "is not a JSON object"
+
+
+def _step_of(line: bytes) -> float | None:
+    """The step of the record in a line, None without one; ValueError if there is no record."""
+    in_front = _STEP_IN_FRONT.match(line)
+    if in_front:
+        return int(in_front[1])
+    record = _parse(line)
+    if isinstance(record, str):
+        raise ValueError(record)
+    step = record.get("step")
+    return step if isinstance(step, (int, float)) else None
 
 
 def iterate_jsonl(path: Path, problems: list[str] | None = None) -> Iterator[Record]:

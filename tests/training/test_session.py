@@ -1,8 +1,6 @@
 """Whole runs on tiny models: what they leave behind, how they go on, and how they fail."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,30 +12,9 @@ import torch
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 from lorate.training import Listener, TrainConfig, dry_run, resume, train
-from lorate.training.checkpoints import last_checkpoint
+from training_runs import PressCtrlC, adapter_bytes, metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
-
-
-@pytest.fixture
-def chats(tmp_path: Path) -> Path:
-    words = ["good", "bad", "film", "book", "a", "b", "c", "d", "e"]
-    file = tmp_path / "data.jsonl"
-    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in words for y in words if x != y]
-    file.write_text("\n".join(json.dumps(row) for row in rows))
-    return file
-
-
-@pytest.fixture
-def options(llama_dir: Path, chats: Path) -> dict[str, Any]:
-    return {
-        "model": str(llama_dir), "data": str(chats), "rank": 2, "alpha": 4.0, "steps": 8, "lr": 20.0, "max_length": 16,
-        "device": "cpu", "samples": 1, "dropout": 0.1,
-    }  # fmt: skip
-
-
-def metrics(run: Path) -> list[dict[str, Any]]:
-    return [{**record, "seconds": 0} for record in read_jsonl(run / "metrics.jsonl").records]
 
 
 def test_a_run_leaves_everything_behind(options: dict[str, Any], tmp_path: Path) -> None:
@@ -68,15 +45,6 @@ def test_the_same_seed_gives_the_same_numbers(options: dict[str, Any], tmp_path:
     assert metrics(tmp_path / "one") != metrics(tmp_path / "three")
 
 
-class PressCtrlC(Listener):
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def step(self, record: Any, total: int) -> None:
-        if record["step"] == self._step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.parametrize("at", [1, 5])
 def test_interrupted_and_resumed_is_the_uninterrupted_run(options: dict[str, Any], tmp_path: Path, at: int) -> None:
     whole = train(TrainConfig(**options), tmp_path / "whole")
@@ -87,23 +55,9 @@ def test_interrupted_and_resumed_is_the_uninterrupted_run(options: dict[str, Any
     assert resumed.status == "finished"
     assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")
     assert resumed.change == whole.change
-    assert (broken.run.adapter / "adapter_model.safetensors").read_bytes() == (
-        whole.run.adapter / "adapter_model.safetensors"
-    ).read_bytes()
+    assert adapter_bytes(broken.run.path) == adapter_bytes(whole.run.path)
     steps = [record["step"] for record in read_jsonl(broken.run.evaluations).records]
     assert steps == [0, 2, 4, 6, 8]
-
-
-def test_a_damaged_checkpoint_is_passed_over(options: dict[str, Any], tmp_path: Path) -> None:
-    train(TrainConfig(**options), tmp_path / "whole")
-    broken = train(TrainConfig(**options), tmp_path / "broken", listener=PressCtrlC(5)).run
-    newest = last_checkpoint(broken.checkpoints)
-    assert newest is not None and newest.step in (5, 6)
-    (newest.path / "trainer_state.json").write_text('{"global_')
-    older = last_checkpoint(broken.checkpoints)
-    assert older is not None and older.step < newest.step
-    resume(broken.path)
-    assert metrics(broken.path) == metrics(tmp_path / "whole")
 
 
 def test_a_finished_run_goes_on_only_with_more_steps(options: dict[str, Any], tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ class TerminalListener(Listener):
             f"{plan.train_examples} records; {plan.eval_examples} held out."
         )
 
+    def notice(self, text: str) -> None:
+        """Show a notice above the bar."""
+        self._print(f"[bold yellow]Notice:[/] {escape(text)}")
+
     def step(self, record: Mapping[str, Any], total: int) -> None:
         """Move the bar."""
         figures = f"loss {_short(record['loss'])}  η {_short(record['eta'])}  ‖V‖ {_short(record['stacked_norm'])}"

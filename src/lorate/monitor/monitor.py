@@ -15,7 +15,7 @@ from lorate.jsonl import JsonlWriter, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
-from lorate.monitor.record import layer_record, step_record
+from lorate.monitor.record import is_complete, layer_record, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.window import Window
 from lorate.optim import LoraGradientDescent, Step
@@ -105,7 +105,8 @@ class Monitor:
             self._metrics.truncate_after(resume_at)
             self._layers.truncate_after(resume_at)
             for record in iterate_jsonl(metrics):
-                self._recall(record)
+                if is_complete(record):
+                    self._recall(record)
 
     def _recall(self, record: dict[str, Any]) -> None:
         """Go on where a record of the interrupted run left off."""

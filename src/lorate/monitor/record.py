@@ -1,5 +1,6 @@
 """The line that the monitor writes for each step."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,18 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
         "signal_fraction": step.signal_fraction,
         "probe": step.probe,
     }
+
+
+def is_complete(record: Mapping[str, Any]) -> bool:
+    """Whether a record that was read back is that of a step, with all that the monitor goes on from."""
+    step = record.get("step")
+    return isinstance(step, int) and record.keys() >= _NEEDED and isinstance(record["alarms"], list)
+
+
+_NEEDED = {
+    *("loss", "eta", "stacked_norm", "a_norm", "b_norm", "scaled_grad_norm", "sum_eta", "samples", "tokens"),
+    *("seconds", "skipped", "alarms"),
+}
 
 
 def layer_record(step: Step) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class RunDirectory:
         """
         run = cls(path)
         cls.check_free(path, force=force)
-        if run.path.is_dir() and any(run.path.iterdir()):
+        if run.path.is_dir() and not run._is_empty():
             run._delete_content()
         run.path.mkdir(parents=True, exist_ok=True)
         return run
@@ -59,7 +60,7 @@ class RunDirectory:
         run = cls(path)
         if run.path.is_symlink() or (run.path.exists() and not run.path.is_dir()):
             raise LorateError(f"{run.path} is not a directory; choose another name for the run.")
-        if not (run.path.is_dir() and any(run.path.iterdir())):
+        if not run.path.is_dir() or run._is_empty():
             return
         if not force:
             raise LorateError(
@@ -215,6 +216,10 @@ class RunDirectory:
                     f"{self.path} is in use by another process; wait for it, or choose another name with --output."
                 ) from None
             yield
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing to lose: a process that was killed at once leaves its lock, or half a file."""
+        return all(re.fullmatch(r"\.lock|\.run\.json\.[0-9a-f]+\.tmp", entry.name) for entry in self.path.iterdir())
 
     def _check_is_run(self) -> None:
         try:

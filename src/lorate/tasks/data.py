@@ -1,5 +1,6 @@
 """Load training and evaluation data from anywhere a user may have it."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class LoadedData:
         record_kind: the one kind of all records.
         labels: names of the classes in the order of their numbers, sorted; None without classes.
         left_out: training records dropped because they also stand in the evaluation data.
+        fingerprint: SHA-256 of the records in the order of both parts: the same data give the same one.
     """
 
     train: Any
@@ -38,6 +40,7 @@ class LoadedData:
     record_kind: RecordKind
     labels: list[str] | None
     left_out: int = 0
+    fingerprint: str = ""
 
 
 def load_data(
@@ -76,7 +79,16 @@ def load_data(
         record_kind=source.kind,
         labels=labels,
         left_out=left_out,
+        fingerprint=_fingerprint(train, held_out),
     )
+
+
+def _fingerprint(*parts: list[Record]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        for record in (str(len(part)), *(repr((r.identity, r.fields.get("label"))) for r in part)):
+            digest.update(hashlib.sha256(record.encode("utf-8")).digest())
+    return digest.hexdigest()
 
 
 def _read(spec: str | None, kind: TaskKind) -> RecordSet:

@@ -70,10 +70,14 @@ class Evaluator(TrainerCallback):
         self._every = every
         self._listen = listen
 
+    def losses(self) -> Tensor:
+        """Losses of the held-out examples now."""
+        with torch.random.fork_rng():
+            return example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
+
     def evaluate(self, step: int) -> Tensor:
         """Losses of the held-out examples now; their mean is recorded under ``step``."""
-        with torch.random.fork_rng():
-            losses = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
+        losses = self.losses()
         mean, error = float(losses.mean()), standard_error(losses)
         self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error})
         self._listen(step, mean, error)

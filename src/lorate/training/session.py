@@ -2,10 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,44 +11,25 @@ import torch
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.integrations.transformers import LorateCallback
 from lorate.jsonl import JsonlWriter
-from lorate.monitor import Alarm, Monitor
-from lorate.rates import RATES
+from lorate.monitor import Monitor
 from lorate.report import write_report
 from lorate.runs import RunDirectory, write_atomically
-from lorate.runs.facts import now, versions
-from lorate.training.checkpoints import Checkpoint, last_checkpoint
+from lorate.runs.facts import now
+from lorate.training.checkpoints import Checkpoint, Sealer, discard_after
 from lorate.training.config import TrainConfig
+from lorate.training.description import check_same_data, describe
 from lorate.training.evaluation import Change, Evaluator, paired_change
 from lorate.training.interruption import Interruption
+from lorate.training.listener import Listener, ListeningCallback
 from lorate.training.outputs import save_adapter, write_usage
 from lorate.training.plan import Plan, make_plan
 from lorate.training.preparation import Prepared, prepare
+from lorate.training.recovery import Recovery, recover
 from lorate.training.samples import answers, sample_prompts
 from lorate.training.trainers import build_trainer
 
 Status = Literal["finished", "stopped", "interrupted"]
-PACKAGES = ("torch", "numpy", "transformers", "peft", "accelerate", "trl", "datasets")
-
-
-class Listener:
-    """Gets told what a run does; override what you want to show."""
-
-    def phase(self, text: str) -> None:
-        """Something that takes a while begins."""
-
-    def plan(self, plan: Plan) -> None:
-        """Data and model are loaded."""
-
-    def step(self, record: Mapping[str, Any], total: int) -> None:
-        """A step was taken (or skipped)."""
-
-    def alarm(self, alarm: Alarm) -> None:
-        """The monitor raised an alarm."""
-
-    def evaluation(self, step: int, loss: float, standard_error: float) -> None:
-        """The held-out data was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +51,6 @@ class Outcome:
     samples: list[dict[str, str]]
     run: RunDirectory
     seconds: float
-
-
-class _ListeningCallback(LorateCallback):
-    """Passes steps and alarms on to a listener."""
-
-    def __init__(self, monitor: Monitor, listener: Listener, total: int) -> None:
-        super().__init__(monitor)
-        self._listener = listener
-        self._total = total
-
-    def on_step_end(self, *args: Any, **options: Any) -> None:
-        super().on_step_end(*args, **options)
-        assert self.monitor.record is not None
-        self._listener.step(self.monitor.record, self._total)
-
-    def on_alarm(self, alarm: Alarm) -> None:
-        self._listener.alarm(alarm)
 
 
 def dry_run(config: TrainConfig, listener: Listener | None = None) -> Plan:
@@ -129,7 +91,7 @@ def train(
 
 
 def resume(output: str | Path, *, steps: int | None = None, listener: Listener | None = None) -> Outcome:
-    """Go on with an interrupted run where its last complete checkpoint stands.
+    """Go on with an interrupted run from its last good checkpoint; the listener is told of damage that was found.
 
     Args:
         output: the run directory.
@@ -137,15 +99,14 @@ def resume(output: str | Path, *, steps: int | None = None, listener: Listener |
         listener: is told what happens.
 
     Raises:
-        LorateError: no such run, or it has all its steps.
+        LorateError: no such run, it has all its steps, its data have changed, or no checkpoint is good.
     """
     run = RunDirectory.open(output)
-    options = run.read_config() | ({} if steps is None else {"steps": steps})
-    config = TrainConfig.from_mapping(options, source=str(run.config))
-    checkpoint = last_checkpoint(run.checkpoints)
-    if run.read_run().get("status") == "finished" and (checkpoint is None or checkpoint.step >= config.steps):
-        raise LorateError(f"{run.path} has finished its {config.steps} steps; give --steps to train on.")
-    return _Session(config, run.read_run().get("command", ""), listener or Listener()).go_on(run, checkpoint)
+    with run.in_use():
+        found, info = recover(run, steps), run.read_run()
+        if info.get("status") == "finished" and run.report.exists() and found.step >= found.config.steps:
+            raise LorateError(f"{run.path} has finished its {found.config.steps} steps; give --steps to train on.")
+        return _Session(found.config, info.get("command", ""), listener or Listener()).go_on(run, found)
 
 
 class _Session:
@@ -161,16 +122,22 @@ class _Session:
         prepared = self._prepare()
         run = RunDirectory.create(output, force=force)
         with run.in_use():
+            # run.json first: it makes the directory a run, which --force may replace
+            run.write_run(describe(self.config, self.command, prepared) | {"status": "running"})
             run.write_config(self.config.to_mapping())
-            run.write_run(self._describe(prepared) | {"status": "running"})
             return self._carry_out(run, prepared, None)
 
-    def go_on(self, run: RunDirectory, checkpoint: Checkpoint | None) -> Outcome:
-        with run.in_use():
-            prepared = self._prepare()
-            run.write_config(self.config.to_mapping())
-            run.write_run({**run.read_run(), "status": "running", "finished": None})
-            return self._carry_out(run, prepared, checkpoint)
+    def go_on(self, run: RunDirectory, found: Recovery) -> Outcome:
+        for note in found.notes:
+            self.listener.notice(note)
+        prepared, info = self._prepare(), run.read_run()
+        check_same_data(run, prepared)
+        discard_after(run.checkpoints, found.step)
+        run.write_config(self.config.to_mapping())
+        resumed = [*info.get("resumed", []), {"at": now(), "step": found.step, "notes": found.notes}]
+        changes = {"config": self.config.to_mapping(), "status": "running", "finished": None, "resumed": resumed}
+        run.write_run({**info, **changes})
+        return self._carry_out(run, prepared, found.checkpoint)
 
     def _prepare(self) -> Prepared:
         self.listener.phase("Loading data and model")
@@ -188,17 +155,18 @@ class _Session:
                     Monitor(run.path, full_batch=full, on_alarm=config.on_alarm, resume_at=step)
                 )
                 evaluations = stack.enter_context(JsonlWriter(run.evaluations))
-                evaluations.truncate_after(step if checkpoint else -1)
-                callback = _ListeningCallback(monitor, self.listener, config.steps)
+                # the evaluation after the last step is made again
+                evaluations.truncate_after(min(step, config.steps - 1))
+                callback = ListeningCallback(monitor, self.listener, config.steps)
                 trainer = build_trainer(config, prepared, run, callback)
                 evaluator = Evaluator(trainer, evaluations, config.evaluation_interval, self.listener.evaluation)
                 trainer.add_callback(evaluator)
-                before, samples = self._before(run, prepared, evaluator)
+                trainer.add_callback(Sealer())
+                before, samples = self._before(run, prepared, evaluator, evaluations if step == 0 else None)
                 self.listener.phase("Training")
                 with Interruption() as interruption:
                     trainer.add_callback(interruption)
-                    require("transformers", extra="hf").set_seed(config.seed)
-                    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+                    self._train(trainer, prepared, checkpoint)
                     if interruption.requested:
                         return self._finish(run, prepared, trainer, "interrupted", None, samples)
                 status: Status = "stopped" if monitor.should_stop else "finished"
@@ -214,16 +182,37 @@ class _Session:
             run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
             raise
 
+    def _train(self, trainer: Any, prepared: Prepared, checkpoint: Checkpoint | None) -> None:
+        require("transformers", extra="hf").set_seed(self.config.seed)
+        if checkpoint is None or checkpoint.step < self.config.steps:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+            return
+        # all steps are done, the end was missing; the Trainer would take one step more
+        peft = require("peft", extra="hf")
+        peft.set_peft_model_state_dict(prepared.model, peft.load_peft_weights(str(checkpoint.path), prepared.device))
+        trainer.state.global_step = checkpoint.step
+
     def _before(
-        self, run: RunDirectory, prepared: Prepared, evaluator: Evaluator
+        self, run: RunDirectory, prepared: Prepared, evaluator: Evaluator, evaluations: JsonlWriter | None
     ) -> tuple[list[float], list[dict[str, str]]]:
-        """Losses and answers of the untrained adapter; a resumed run has them on file."""
+        """Losses and answers of the untrained adapter, which stands in the model; a resumed run has them on file.
+
+        They are recorded if ``evaluations`` is given and they are not on file.
+        """
         file = run.inside("before.json")
-        if file.exists():
+        try:
             saved = json.loads(file.read_text(encoding="utf-8"))
             return saved["losses"], saved["samples"]
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError, KeyError) as error:
+            self.listener.notice(f"{file.name} is damaged ({error}), and is made again.")
         self.listener.phase("Evaluating and sampling")
-        losses = evaluator.evaluate(0).tolist()
+        if evaluations is None:
+            losses = evaluator.losses().tolist()
+        else:
+            evaluations.truncate_after(-1)
+            losses = evaluator.evaluate(0).tolist()
         prompts = sample_prompts(prepared, self.config.samples, self.config.max_length)
         replies = answers(prepared, prompts)
         samples = [{"prompt": p, "before": reply, "after": ""} for p, reply in zip(prompts, replies, strict=True)]
@@ -255,31 +244,6 @@ class _Session:
         run.write_run({**info, "status": status, "finished": now(), "seconds": total, "result": result})
         write_report([run.path], run.report)
         return Outcome(status, trainer.state.global_step, change, samples, run, seconds)
-
-    def _describe(self, prepared: Prepared) -> dict[str, Any]:
-        plan, rule = make_plan(self.config, prepared), RATES[self.config.rate]
-        return {
-            "lorate": version("lorate"),
-            "command": self.command,
-            "started": now(),
-            "finished": None,
-            "seconds": 0.0,
-            "versions": versions(PACKAGES),
-            "device": prepared.device,
-            "config": self.config.to_mapping(),
-            "model": {
-                "name": prepared.base.name,
-                "kind": self.config.task,
-                "parameters": plan.parameters,
-                "trainable": plan.trainable,
-            },
-            "data": {"name": prepared.data.name, "train": plan.train_examples, "eval": plan.eval_examples},
-            "rate": {"name": rule.name, "lr": self.config.resolved_lr, "formula": rule.formula},
-            "plan": asdict(plan),
-            # which adapters are evaluated and saved
-            "adapters": "averaged over the run" if rule.averages else "of the last step",
-            "result": None,
-        }
 
 
 def _is_full_batch(config: TrainConfig, records: int) -> bool:

@@ -1,0 +1,49 @@
+"""Whoever wants to know what a run does."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorate.integrations.transformers import LorateCallback
+from lorate.monitor import Alarm, Monitor
+from lorate.training.plan import Plan
+
+
+class Listener:
+    """Gets told what a run does; override what you want to show."""
+
+    def phase(self, text: str) -> None:
+        """Something that takes a while begins."""
+
+    def plan(self, plan: Plan) -> None:
+        """Data and model are loaded."""
+
+    def notice(self, text: str) -> None:
+        """Something about the run that a person should know, such as damage that was found."""
+
+    def step(self, record: Mapping[str, Any], total: int) -> None:
+        """A step was taken (or skipped)."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """The monitor raised an alarm."""
+
+    def evaluation(self, step: int, loss: float, standard_error: float) -> None:
+        """The held-out data was evaluated."""
+
+
+class ListeningCallback(LorateCallback):
+    """Passes steps and alarms on to a listener."""
+
+    def __init__(self, monitor: Monitor, listener: Listener, total: int) -> None:
+        super().__init__(monitor)
+        self._listener = listener
+        self._total = total
+
+    def on_step_end(self, *args: Any, **options: Any) -> None:
+        """Record the step and pass it on."""
+        super().on_step_end(*args, **options)
+        assert self.monitor.record is not None
+        self._listener.step(self.monitor.record, self._total)
+
+    def on_alarm(self, alarm: Alarm) -> None:
+        """Pass it on."""
+        self._listener.alarm(alarm)

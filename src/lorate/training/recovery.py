@@ -1,0 +1,135 @@
+"""What an interrupted run goes on from: its own options, the last good checkpoint, and what was found damaged."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lorate.errors import LorateError
+from lorate.jsonl import iterate_jsonl
+from lorate.monitor.record import is_complete
+from lorate.runs import RunDirectory
+from lorate.training.checkpoints import Checkpoint, checkpoints
+from lorate.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Where a run goes on.
+
+    Attributes:
+        config: its options.
+        checkpoint: the one to load; None to begin at step 0.
+        notes: sentences about what was damaged, and what is used instead.
+    """
+
+    config: TrainConfig
+    checkpoint: Checkpoint | None
+    notes: list[str]
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        return 0 if self.checkpoint is None else self.checkpoint.step
+
+
+def recover(run: RunDirectory, steps: int | None = None) -> Recovery:
+    """Look at what a run left behind, and change nothing.
+
+    Args:
+        run: the run directory.
+        steps: train to this many steps instead of the run's own number.
+
+    Raises:
+        LorateError: the options are lost or were changed, or no checkpoint is good though there was one.
+    """
+    notes: list[str] = []
+    own = _own_options(run, notes)
+    config = TrainConfig.from_mapping(own, source=str(run.config))
+    records = _Records.of(iterate_jsonl(run.metrics, notes))
+    checkpoint = _choose(run, records, config.checkpoint_interval, notes)
+    if steps is not None:
+        config = TrainConfig.from_mapping({**own, "steps": steps}, source=str(run.config))
+    return Recovery(config, checkpoint, notes)
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Which steps ``metrics.jsonl`` holds: each of ``1..whole`` once and in order, and none beyond ``last``."""
+
+    whole: int
+    last: int
+
+    @classmethod
+    def of(cls, records: Iterable[Mapping[str, Any]]) -> "_Records":
+        whole = last = 0
+        for record in records:
+            if is_complete(record):
+                last = max(last, record["step"])
+                whole += record["step"] == whole + 1
+        return cls(whole, last)
+
+
+def _own_options(run: RunDirectory, notes: list[str]) -> dict[str, Any]:
+    """The options of ``config.yaml``, or their copy in ``run.json``."""
+    kept = run.read_run().get("config")
+    try:
+        options = run.read_config()
+    except LorateError as error:
+        if not isinstance(kept, dict):
+            raise
+        notes.append(f"{error} The options in run.json are used.")
+        return kept
+    for name, value in kept.items() if isinstance(kept, dict) else ():
+        if name != "steps" and options.get(name) != value:
+            raise LorateError(
+                f"{run.config} says {name}: {options.get(name)!r}, but the run began with {value!r}, as run.json says, "
+                "and a resumed run keeps its options; put the old value back, or train a new run with --config."
+            )
+    return options
+
+
+def _choose(run: RunDirectory, records: _Records, interval: int, notes: list[str]) -> Checkpoint | None:
+    """The last good checkpoint whose steps all have their record, else the last good one."""
+    faults: dict[Checkpoint, str] = {}
+    unrecorded = None
+    for checkpoint in checkpoints(run.checkpoints):
+        if (fault := checkpoint.fault()) is not None:
+            faults[checkpoint] = fault
+        elif checkpoint.step <= records.whole:
+            return _used(checkpoint, faults, unrecorded, records, notes)
+        else:
+            unrecorded = unrecorded or checkpoint
+    if unrecorded is not None:
+        notes += [_sentence(*item) for item in faults.items()]
+        notes.append(
+            f"{run.metrics.name} lacks steps from {records.whole + 1} to {unrecorded.step} at most, and no earlier "
+            f"checkpoint is left to make them again; the run goes on from step {unrecorded.step}."
+        )
+        return unrecorded
+    if records.last > interval or any(c.is_sealed or c.step < records.last for c in faults):
+        found = " ".join(_sentence(*item) for item in faults.items()) or "there is none."
+        raise LorateError(
+            f"No checkpoint of {run.path} can be used: {found} Nothing was changed; put back a copy of a checkpoint, "
+            "or start the run anew with --force and its own options (see config.yaml)."
+        )
+    notes += [f"{_sentence(*item)} The run begins anew." for item in faults.items()]
+    return None
+
+
+def _used(
+    checkpoint: Checkpoint,
+    faults: Mapping[Checkpoint, str],
+    unrecorded: Checkpoint | None,
+    records: _Records,
+    notes: list[str],
+) -> Checkpoint:
+    notes += [_sentence(*item) for item in faults.items()]
+    if unrecorded is not None:
+        notes.append(f"metrics.jsonl lacks step {records.whole + 1}, which is made again.")
+    if faults or unrecorded is not None:
+        notes.append(f"The run goes on from {checkpoint.path.name}.")
+    return checkpoint
+
+
+def _sentence(checkpoint: Checkpoint, fault: str) -> str:
+    return f"{checkpoint.path.name}{'' if fault.startswith('is ') else ':'} {fault}."

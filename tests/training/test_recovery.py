@@ -1,0 +1,247 @@
+"""Damage to what a run left behind: found, named, and the last good checkpoint used."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorate.errors import LorateError
+from lorate.runs import RunDirectory
+from lorate.training import TrainConfig, resume, train
+from lorate.training.checkpoints import MANIFEST, Checkpoint, checkpoints
+from lorate.training.recovery import recover
+from training_runs import Notices, PowerCut, adapter_bytes, evaluations, metrics
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
+
+FILES = ("trainer_state.json", "optimizer.pt", "adapter_model.safetensors", "rng_state.pth", "scheduler.pt", MANIFEST)
+
+
+@pytest.fixture(scope="module")
+def runs(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``whole``: eight steps; ``cut``: the power went in step 7, with checkpoints at 4 and 6."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in "abcde" for y in ("good", "bad")]
+    (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    config = TrainConfig(
+        model=str(llama_dir), data=str(folder / "data.jsonl"), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
+        device="cpu", dropout=0.1, batch_size=2, save_every=2,
+    )  # fmt: skip
+    train(config, folder / "whole")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config, folder / "cut", listener=PowerCut(7))
+    return folder
+
+
+@pytest.fixture
+def run(runs: Path, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(runs / "cut", tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
+
+
+def newest(run: RunDirectory) -> Path:
+    return checkpoints(run.checkpoints)[0].path
+
+
+def cut(file: Path, seed: int) -> None:
+    file.write_bytes(file.read_bytes()[: random.Random(seed).randrange(file.stat().st_size)])
+
+
+def flip(file: Path, seed: int) -> None:
+    content, choose = bytearray(file.read_bytes()), random.Random(seed)
+    content[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
+    file.write_bytes(content)
+
+
+def remove(file: Path, seed: int) -> None:
+    file.unlink()
+
+
+def test_an_undamaged_run_goes_on_from_the_newest_checkpoint_in_silence(run: RunDirectory) -> None:
+    found = recover(run)
+    assert found.step == 6 and found.notes == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("damage", [cut, flip, remove])
+@pytest.mark.parametrize("file", FILES)
+def test_damage_to_any_file_is_named_and_the_checkpoint_before_is_used(
+    file: str, damage: Callable[[Path, int], None], seed: int, run: RunDirectory
+) -> None:
+    damage(newest(run) / file, seed)
+    found = recover(run)
+    if found.step == 6:  # one kind of damage does none: another character of white space in the manifest
+        assert file == MANIFEST and json.loads((newest(run) / file).read_text())
+        pytest.skip("the manifest says the same as before")
+    assert found.step == 4
+    fault, use = found.notes
+    assert fault.startswith("checkpoint-6") and use == "The run goes on from checkpoint-4."
+    if file != MANIFEST:
+        assert file in fault
+
+
+class Watch(Notices):
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__()
+        self._run = run
+
+    def step(self, record: Any, total: int) -> None:
+        if record["step"] == 5:
+            self.checkpoints_at_step_5 = [checkpoint.path.name for checkpoint in checkpoints(self._run.checkpoints)]
+
+
+@pytest.mark.parametrize(("file", "damage"), [("optimizer.pt", cut), (MANIFEST, remove)])
+def test_from_the_checkpoint_before_the_numbers_are_those_of_the_uninterrupted_run(
+    file: str, damage: Callable[[Path, int], None], run: RunDirectory, runs: Path
+) -> None:
+    damage(newest(run) / file, 0)
+    listener = Watch(run)
+    assert resume(run.path, listener=listener).status == "finished"
+    assert listener.checkpoints_at_step_5 == ["checkpoint-4"]  # the damaged one is not counted as one of two to keep
+    assert listener.notices[-1] == "The run goes on from checkpoint-4."
+    assert metrics(run.path) == metrics(runs / "whole")
+    assert evaluations(run.path) == evaluations(runs / "whole")
+    assert adapter_bytes(run.path) == adapter_bytes(runs / "whole")
+    assert run.read_run()["resumed"][0]["notes"] == listener.notices
+    assert all(checkpoint.fault() is None for checkpoint in checkpoints(run.checkpoints))
+
+
+@pytest.mark.parametrize("lost", [{"status": "running", "result": None}, {}], ids=["evaluating", "reporting"])
+def test_a_run_that_lacks_only_its_end_gets_it(lost: dict[str, Any], runs: Path, tmp_path: Path) -> None:
+    """All steps are done, and the process was killed in the last evaluation or before the report was there."""
+    run = RunDirectory(shutil.copytree(runs / "whole", tmp_path / "run"))
+    finished = run.read_run()
+    run.write_run(finished | lost)
+    run.report.unlink()
+    shutil.rmtree(run.adapter)
+    assert resume(run.path).steps == 8
+    assert run.read_run()["result"] == finished["result"] and run.report.exists()
+    assert metrics(run.path) == metrics(runs / "whole") and evaluations(run.path) == evaluations(runs / "whole")
+    assert adapter_bytes(run.path) == adapter_bytes(runs / "whole")
+
+
+def test_without_a_good_checkpoint_nothing_is_thrown_away(run: RunDirectory) -> None:
+    for checkpoint in checkpoints(run.checkpoints):
+        flip(checkpoint.path / "optimizer.pt", 0)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(LorateError, match=r"No checkpoint .* checkpoint-6: optimizer.pt has changed .* checkpoint-4"):
+        resume(run.path)
+    with pytest.raises(LorateError, match="start the run anew with --force"):
+        resume(run.path)
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(LorateError, match=r"No checkpoint .* there is none"):
+        resume(run.path)
+
+
+def test_before_the_first_checkpoint_a_run_begins_anew(run: RunDirectory) -> None:
+    """Killed in step 1, or while the first checkpoint was written: there is nothing to lose yet."""
+    lines = run.metrics.read_text().splitlines(keepends=True)
+    run.metrics.write_text("".join(lines[:2]))
+    shutil.rmtree(newest(run))
+    first = newest(run).rename(run.checkpoints / "checkpoint-2")
+    assert Checkpoint(first, 2).fault() is None
+    (first / MANIFEST).unlink()
+    (first / "optimizer.pt").unlink()
+    found = recover(run)
+    assert found.checkpoint is None and "checkpoint-2 is incomplete" in found.notes[0]
+    shutil.rmtree(first)
+    assert recover(run).checkpoint is None and recover(run).notes == []
+    run.metrics.unlink()
+    assert recover(run).checkpoint is None
+
+
+def damage_line(run: RunDirectory, step: int, line: bytes) -> None:
+    lines = run.metrics.read_bytes().splitlines(keepends=True)
+    lines[step - 1] = line + b"\n"
+    run.metrics.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize("line", [b'{"step": 5, "lo', b"\x00\x00", b'{"step": 5}', b"[]"])
+def test_a_damaged_record_is_made_again_from_the_checkpoint_before_it(line: bytes, run: RunDirectory) -> None:
+    damage_line(run, 5, line)
+    found = recover(run)
+    assert found.step == 4
+    assert "metrics.jsonl lacks step 5, which is made again." in found.notes
+    assert any("line 5" in note for note in found.notes) or line == b'{"step": 5}'
+
+
+def test_after_damage_to_a_record_each_step_stands_once(run: RunDirectory, runs: Path) -> None:
+    damage_line(run, 5, b"?")
+    resume(run.path)
+    assert metrics(run.path) == metrics(runs / "whole")
+
+
+def test_a_record_that_no_checkpoint_can_make_again_is_told_and_the_run_goes_on(run: RunDirectory, runs: Path) -> None:
+    damage_line(run, 2, b"???")
+    listener = Notices()
+    resume(run.path, listener=listener)
+    assert any("line 2" in notice for notice in listener.notices)
+    assert any("lacks steps from 2" in notice and "goes on from step 6" in notice for notice in listener.notices)
+    assert metrics(run.path) == [record for record in metrics(runs / "whole") if record["step"] != 2]
+    assert "metrics.jsonl, line 2" in run.report.read_text()
+
+
+def test_damaged_options_are_replaced_by_their_copy_and_changed_ones_refused(run: RunDirectory, runs: Path) -> None:
+    good = run.config.read_text()
+    run.config.write_bytes(b"rank: [2, \xff\n")
+    found = recover(run)
+    assert "config.yaml cannot be read" in found.notes[0] and "The options in run.json are used." in found.notes[0]
+    run.config.write_text(good.replace("alpha: 4.0", "alpha: 8.0"))
+    with pytest.raises(LorateError, match=r"says alpha: 8.0, but the run began with 4.0"):
+        recover(run)
+    run.config.write_text(good)
+    info = run.read_run()
+    run.run.write_text("{")
+    with pytest.raises(LorateError, match=r"run.json cannot be read"):
+        resume(run.path)
+    run.write_run(info)
+    assert recover(run).config == recover(RunDirectory(runs / "cut")).config
+
+
+def test_losses_before_training_are_made_again_if_their_file_is_damaged(run: RunDirectory, runs: Path) -> None:
+    (run.path / "before.json").write_text('{"losses": [')
+    listener = Notices()
+    outcome = resume(run.path, listener=listener)
+    assert "before.json is damaged" in listener.notices[0]
+    assert outcome.change is not None and outcome.change.before == evaluations(runs / "whole")[0]["eval_loss"]
+    assert evaluations(run.path) == evaluations(runs / "whole")
+
+
+def test_changed_data_are_refused_and_the_run_stays_as_it_is(run: RunDirectory, tmp_path: Path) -> None:
+    data = tmp_path / "other.jsonl"
+    original = Path(run.read_config()["data"])
+    data.write_text(original.read_text())
+    for file in (run.config, run.run):
+        file.write_text(file.read_text().replace(str(original), str(data)))
+    rows = data.read_text().splitlines()
+    data.write_text("\n".join([rows[0].replace(" one", " two"), *rows[1:]]))
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(LorateError, match=r"The data .*other.jsonl have changed since the run began"):
+        resume(run.path)
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    data.write_text("\n".join(reversed(rows)))  # the same records in another order are the same data
+    assert resume(run.path).status == "finished"
+
+
+def test_only_a_lock_and_half_a_file_are_nothing_to_lose(run: RunDirectory, runs: Path, tmp_path: Path) -> None:
+    """Killed between making the directory and its run.json: the same command begins again."""
+    place = tmp_path / "new"
+    place.mkdir()
+    (place / ".lock").touch()
+    (place / ".run.json.0123456789ab.tmp").write_text("{")
+    RunDirectory.check_free(place)
+    (place / "thesis.tex").touch()
+    with pytest.raises(LorateError, match="not empty"):
+        RunDirectory.check_free(place)
+
+
+def test_killed_before_config_yaml_the_options_are_those_of_run_json(run: RunDirectory) -> None:
+    os.remove(run.config)
+    notes: list[Any] = recover(run).notes
+    assert "holds no config.yaml. The options in run.json are used." in notes[0]

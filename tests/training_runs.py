@@ -1,0 +1,52 @@
+"""What tests of whole runs share: looking at what a run left, and stopping one half-way."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from lorate.jsonl import read_jsonl
+from lorate.training import Listener
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The step records, apart from times."""
+    return [{**record, "seconds": 0} for record in read_jsonl(run / "metrics.jsonl").records]
+
+
+def evaluations(run: Path) -> list[dict[str, Any]]:
+    return read_jsonl(run / "eval.jsonl").records
+
+
+def adapter_bytes(run: Path) -> bytes:
+    return (run / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+class PressCtrlC(Listener):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def step(self, record: Any, total: int) -> None:
+        if record["step"] == self._step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+class PowerCut(Listener):
+    """Ends the run after a step, without a checkpoint of it."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def step(self, record: Any, total: int) -> None:
+        if record["step"] == self._step:
+            raise RuntimeError("power cut")
+
+
+class Notices(Listener):
+    """Keeps what the run says about itself."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
