@@ -156,6 +156,19 @@ def test_before_the_first_checkpoint_a_run_begins_anew(run: RunDirectory) -> Non
     assert recover(run).checkpoint is None
 
 
+@pytest.mark.parametrize(("records", "damaged"), [(1, "optimizer.pt"), (2, MANIFEST)])
+def test_a_first_checkpoint_that_was_complete_once_is_not_taken_for_one_cut_short(
+    records: int, damaged: str, run: RunDirectory
+) -> None:
+    """As after Ctrl-C in step 1: records end with it if it is cut short, or it has a manifest if it was complete."""
+    run.metrics.write_text("".join(run.metrics.read_text().splitlines(keepends=True)[:records]))
+    shutil.rmtree(newest(run))
+    first = newest(run).rename(run.checkpoints / "checkpoint-1")
+    (first / damaged).unlink()
+    with pytest.raises(LorateError, match=r"No checkpoint .* can be used: checkpoint-1"):
+        recover(run)
+
+
 def damage_line(run: RunDirectory, step: int, line: bytes) -> None:
     lines = run.metrics.read_bytes().splitlines(keepends=True)
     lines[step - 1] = line + b"\n"
