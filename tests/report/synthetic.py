@@ -172,3 +172,21 @@ def write_troubled_run(path: Path, layers: bool = True, **info: Any) -> RunDirec
                 changes["alarms"].append(NON_FINITE)
             metrics.write(step_record(step, rng, **changes))
     return run
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }} \x00\ud800"
+
+
+def write_hostile_run(folder: Path) -> RunDirectory:
+    """A run whose every word tries to be more than a word."""
+    info = {
+        key: {"name": HOSTILE, "lr": HOSTILE, "formula": HOSTILE, "kind": HOSTILE} for key in ("model", "data", "rate")
+    } | {key: HOSTILE for key in ("command", "device", "status", "started", "lorate")}
+    run = write_run(folder / "<script>alert(3)<", **info, versions={HOSTILE: HOSTILE}, config={HOSTILE: [HOSTILE]})
+    run.samples.write_text(json.dumps([dict.fromkeys(("prompt", "before", "after"), HOSTILE)]))
+    run.layers.unlink()
+    write_layers(run, 40, np.random.default_rng(0), [f"{HOSTILE}{i}" for i in range(5)])
+    alarm = dict.fromkeys(("kind", "message", "remedy"), HOSTILE)
+    with JsonlWriter(run.metrics) as metrics:
+        metrics.write({"step": 41, "loss": 1.0, "skipped": HOSTILE, "alarms": [alarm]})
+    return run

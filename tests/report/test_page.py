@@ -1,23 +1,18 @@
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter
 from lorate.runs import RunDirectory
-from report.synthetic import run_info, write_layers, write_run, write_troubled_run
+from report.synthetic import run_info, write_hostile_run, write_run, write_troubled_run
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from lorate.report import write_report
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }} \x00\ud800"
 VOID = {"meta", "link", "br", "img", "path", "use", "rect", "image"}
 
 
@@ -118,16 +113,7 @@ def test_several_runs_stand_side_by_side(tmp_path):
 
 
 def test_hostile_words_are_shown_as_words(tmp_path):
-    info = {
-        key: {"name": HOSTILE, "lr": HOSTILE, "formula": HOSTILE, "kind": HOSTILE} for key in ("model", "data", "rate")
-    } | {key: HOSTILE for key in ("command", "device", "status", "started", "lorate")}
-    run = write_run(tmp_path / "<script>alert(3)<", **info, versions={HOSTILE: HOSTILE}, config={HOSTILE: [HOSTILE]})
-    run.samples.write_text(json.dumps([dict.fromkeys(("prompt", "before", "after"), HOSTILE)]))
-    run.layers.unlink()
-    write_layers(run, 40, np.random.default_rng(0), [f"{HOSTILE}{i}" for i in range(5)])
-    alarm = dict.fromkeys(("kind", "message", "remedy"), HOSTILE)
-    with JsonlWriter(run.metrics) as metrics:
-        metrics.write({"step": 41, "loss": 1.0, "skipped": HOSTILE, "alarms": [alarm]})
+    run = write_hostile_run(tmp_path)
     other = write_run(tmp_path / "other", layers=False)
     for output in (write_report([run.path]), write_report([run.path, other.path], tmp_path / "both.html")):
         page = Page(output)
@@ -198,33 +184,3 @@ def test_what_is_no_run_is_refused(tmp_path):
         write_report([tmp_path])
     with pytest.raises(LorateError, match="at least one"):
         write_report([])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_page_without_sideways_scrolling(tmp_path, width):
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no chromium on this machine")
-    runs = [write_run(tmp_path / "one").path, write_troubled_run(tmp_path / "two").path]
-    for report in (write_report(runs[:1]), write_report(runs, tmp_path / "both.html")):
-        frame = tmp_path / "frame.html"
-        # The page runs only its own script, so a frame around it measures: a window has a least width of 500.
-        frame.write_text(
-            f'<iframe id="f" src="{report.as_uri()}" style="border:0;width:{width}px;height:900px"></iframe><p id="o">'
-            '<script>onload=()=>{const d=document.getElementById("f").contentDocument;'
-            'document.getElementById("o").textContent="WIDTH "+d.documentElement.scrollWidth+" FIGURES "'
-            '+[...d.querySelectorAll("figure svg")].filter(s=>s.getBoundingClientRect().width>250).length+" COPY "'
-            '+!d.querySelector("button[data-copy]").hidden}</script>'
-        )
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri(),
-        ]  # fmt: skip
-        seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        found = re.search(r">WIDTH (\d+) FIGURES (\d+) COPY (\w+)<", seen)
-        assert found, seen[-500:]
-        assert int(found[1]) <= width
-        assert int(found[2]) >= 6
-        assert found[3] == "true"

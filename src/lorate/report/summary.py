@@ -143,11 +143,11 @@ def _parameters(model: Mapping[str, Any]) -> str:
 
 def _adapters(run: RunData, config: Mapping[str, Any]) -> str:
     layers = len(run.layers.names)
-    targets = config.get("targets")
+    targets, alpha = config.get("targets"), config.get("alpha")
     return _joined(
         f"{layers:,} layer{'s' if layers > 1 else ''}" if layers else None,
         f"rank {config['rank']}" if config.get("rank") is not None else None,
-        f"alpha {config['alpha']}" if config.get("alpha") is not None else None,
+        f"alpha {f'{alpha:g}' if isinstance(alpha, float) else alpha}" if alpha is not None else None,
         f"targets {' '.join(map(str, targets)) if isinstance(targets, list) else targets}" if targets else None,
     )
 
