@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from lorate import sharding
 from lorate.errors import LorateError
 
 Kind = Literal["linear", "conv2d", "embedding"]
@@ -174,7 +175,9 @@ def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
 def _factors(name: str, layer: Any, adapter: str) -> tuple[Kind, nn.Parameter, nn.Parameter, int]:
     if adapter in layer.lora_embedding_A:
         return "embedding", layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], 1
-    own_forward = type(layer).__name__ in ("MultiheadAttention", "ParamWrapper", "LoraParallelLinear")
+    # torch's fully_shard puts a class of its own in front
+    classes = {cls.__name__ for cls in type(layer).__mro__}
+    own_forward = bool(classes & {"MultiheadAttention", "ParamWrapper", "LoraParallelLinear"})
     first: Any = layer.lora_A[adapter]
     second: Any = layer.lora_B[adapter]
     if isinstance(layer.lora_A[adapter], nn.Conv2d) and not own_forward:
@@ -206,7 +209,7 @@ def _refuse_tied(pairs: list[LoraPair]) -> None:
     owner: dict[int, str] = {}
     for pair in pairs:
         for factor in (pair.A, pair.B):
-            address = factor.data_ptr()
+            address = sharding.local([factor.detach()])[0].data_ptr()
             if address and owner.setdefault(address, pair.name) != pair.name:
                 raise LorateError(
                     f"{pair.name} and {owner[address]} share one LoRA factor; tied adapters are not supported "

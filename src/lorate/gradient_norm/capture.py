@@ -9,10 +9,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from lorate import ranks
 from lorate.adapters import LoraPair
 from lorate.errors import LorateError
 from lorate.geometry import squared_spectral_norms
-from lorate.gradient_norm import ranks
 from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.gradient_norm.sums import quick_norms
 from lorate.gradient_norm.tap import Method, Tap
@@ -242,9 +242,9 @@ class GradientCapture:
         Raises:
             LorateError: torch.distributed was not started.
         """
-        sums = [tap.total.matrix(like=tap.pair.B.detach()) for tap in self._taps]
+        sums = [tap.matrix() for tap in self._taps]  # zero where this rank saw nothing
         # small sketches travel together; the exact matrices are large enough to go one by one
-        ranks.average_over_ranks(sums, at_once=self.method == "sketch", group=group)
+        ranks.average_in_place(sums, at_once=self.method == "sketch", group=group)
 
     def _full_precision(self) -> torch.autocast:
         """The caller may be inside an autocast region, which would round the Gram products."""

@@ -129,7 +129,7 @@ def view_of(pair: LoraPair) -> MatrixView:
         LorateError: the layer is of a kind for which G is not known here.
     """
     layer: Any = pair.layer
-    out_dim, in_dim = pair.B.shape[0], pair.A[0].numel()
+    out_dim, in_dim = pair.B.shape[0], pair.A.shape[1:].numel()
     if pair.dora:
         raise LorateError(
             f"{pair.name}: the gradient norm of a DoRA layer's frozen weight is not available, because its output is "

@@ -115,7 +115,9 @@ class RowSum:
 
     def matrix(self, like: Tensor) -> Tensor:
         """G as the whole table, ``[tokens, dim]``, from here on kept; zero on ``like``'s device if empty."""
-        rows = like.new_empty(0, self.out_dim) if self.rows is None else self.rows
+        # not like.new_empty: the table is whole even where the factor is sharded
+        empty = torch.empty(0, self.out_dim, dtype=like.dtype, device=like.device)
+        rows = empty if self.rows is None else self.rows
         table = rows.new_zeros(self.in_dim, self.out_dim, dtype=accumulation_dtype(rows.dtype))
         table.index_add_(0, self.ids.to(rows.device).clamp(min=0), rows.to(table.dtype))
         self.ids, self.rows = torch.arange(self.in_dim, device=rows.device), table

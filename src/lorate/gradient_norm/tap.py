@@ -98,7 +98,14 @@ class Tap:
         if isinstance(self.total, RowSum):
             assert self.total.rows is not None
             return self.total.rows
-        return self.total.matrix(like=self.pair.B.detach())
+        return self.matrix()
+
+    def matrix(self) -> Tensor:
+        """The sum as the ranks add it up: G, or its sketch; zero if no pass was added."""
+        like = self.pair.B.detach()
+        if isinstance(self.total, SketchSum):
+            self.total.signs(self.seed, like)  # a rank without a pass has drawn none, and inner products need them
+        return self.total.matrix(like)
 
     def _is_bypassed(self) -> bool:
         """Whether this forward pass leaves the adapter out, so that the factors have no part in it."""

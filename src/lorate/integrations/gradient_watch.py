@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lorate import ranks, sharding
+
 
 class GradientWatch:
     """Notes, as each gradient arrives, whether it is finite.
@@ -18,21 +20,27 @@ class GradientWatch:
 
     def __init__(self, model: nn.Module) -> None:
         self._flags: dict[str, Tensor] = {}
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._names = list(trained)
+        self._device = next(iter(trained.values())).device
         self._handles = [
             parameter.register_post_accumulate_grad_hook(self._hook(name))  # type: ignore[no-untyped-call]
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
+            for name, parameter in trained.items()
         ]
 
     def take_fault(self) -> str | None:
         """Name the parameters whose gradient was not finite since the last call; None if all were.
 
-        Waits for the device, so it is asked only after a step was skipped; `reset` does not wait.
+        Over several ranks, on any of them; all ask then. Waits for the device, so it is asked only after a step was
+        skipped; `reset` does not wait.
         """
-        bad = [name for name, flag in self._flags.items() if not bool(flag)]
-        total = len(self._handles)
+        finite = torch.ones(len(self._names), dtype=torch.float64, device=self._device)
+        for place, name in enumerate(self._names):
+            if name in self._flags:
+                finite[place] = self._flags[name]
+        bad = [name for name, share in zip(self._names, ranks.mean(finite).tolist(), strict=True) if share < 1]
         self.reset()
-        return f"the gradient of {bad[0]} is not finite ({len(bad)} of {total} parameters)" if bad else None
+        return f"the gradient of {bad[0]} is not finite ({len(bad)} of {len(self._names)} parameters)" if bad else None
 
     def reset(self) -> None:
         """Begin a new step."""
@@ -46,7 +54,9 @@ class GradientWatch:
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         def note(parameter: Tensor) -> None:
             if parameter.grad is not None:
-                finite = torch.isfinite(parameter.grad.sum())
+                with torch.no_grad():
+                    (own,) = sharding.local([parameter.grad])  # each rank looks at what it has
+                    finite = torch.isfinite(own.sum())
                 self._flags[name] = finite & self._flags[name] if name in self._flags else finite
 
         return note

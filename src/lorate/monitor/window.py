@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lorate.optim import LoraGradientDescent
 from lorate.optim.gradient_descent import full_precision
-from lorate.optim.layout import Slot, blocks_by_layer, slots
+from lorate.optim.layout import Slot, blocks_by_layer, slots, values
 from lorate.optim.measure import to_host
 from lorate.scaling import signal_and_drift
 
@@ -22,7 +22,7 @@ class Window:
     def __init__(self, optimizer: LoraGradientDescent) -> None:
         assert optimizer.last is not None
         self.start = optimizer.last.number
-        self._A, self._B = _blocks(optimizer, [slot.parameter.detach().clone() for slot in _factors(optimizer)])
+        self._A, self._B = _blocks(optimizer, [value.clone() for value in values(_factors(optimizer))])
 
     def record(self, optimizer: LoraGradientDescent) -> dict[str, Any]:
         r"""How far the weights have moved since, with one transfer from the device.
@@ -33,7 +33,7 @@ class Window:
         """
         factors = _factors(optimizer)
         with full_precision(factors):
-            A, B = _blocks(optimizer, [slot.parameter.detach() for slot in factors])
+            A, B = _blocks(optimizer, values(factors))
             moved = signal_and_drift(self._A, self._B, A, B, [layer.scaling for layer in optimizer.layers])
         host = to_host({"signal": moved.signal_sq, "drift": moved.drift_sq}, moved.signal_sq.device)
         return {"window_start": self.start} | {name: np.sqrt(value).tolist() for name, value in host.items()}

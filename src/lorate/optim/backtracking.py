@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorate import ranks, sharding
 from lorate.descent import required_smoothness
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
@@ -105,6 +106,11 @@ class LoraBacktracking(LoraMajorizer):
         self._note(m, sizes, skipped, evaluations=evaluations, smoothness=self._smoothness)
         return before
 
+    def _evaluate(self, closure: Closure) -> Tensor:
+        """The loss of the whole batch, so that every rank accepts the same trial."""
+        loss = super()._evaluate(closure)
+        return ranks.mean(loss).to(loss.dtype) if ranks.world_size() > 1 else loss
+
     def _relaxed(self, m: Measurement) -> TrialSmoothness:
         """The L to try first in this step."""
         if self.param_groups[0]["smoothness"] is None:
@@ -118,7 +124,7 @@ class LoraBacktracking(LoraMajorizer):
     ) -> tuple[StepSizes, str | None, int]:
         """Move by the first step that is accepted: its sizes, why there is none if so, and the evaluations it took."""
         assert m.displacement is not None and m.loss is not None and self._known is not None
-        loss, parameters = self._known.loss, [slot.parameter.detach() for slot in current]
+        loss, parameters = self._known.loss, sharding.local(slot.parameter.detach() for slot in current)
         saved = [parameter.clone() for parameter in parameters]
         evaluations = 0
         for _ in range(MOST_TRIALS):
@@ -204,7 +210,9 @@ def _marks(current: Sequence[Slot]) -> list[tuple[Tensor, Tensor | None, tuple[i
     found = []
     for slot in current:
         gradient = slot.parameter.grad
-        versions = slot.parameter._version, -1 if gradient is None else gradient._version
+        # a sharded tensor does not count the changes of its part
+        parts = sharding.local([slot.parameter.detach()] if gradient is None else [slot.parameter.detach(), gradient])
+        versions = parts[0]._version, -1 if gradient is None else parts[1]._version
         found.append((slot.parameter, gradient, versions))
     return found
 

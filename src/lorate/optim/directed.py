@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorate import sharding
 from lorate.errors import LorateError
 from lorate.optim.direction import DirectionFactory, OptimizerDirection
 from lorate.optim.gradient_descent import LoraGradientDescent
@@ -57,7 +58,7 @@ class LoraDirected(LoraGradientDescent):
             raise LorateError("the optimizer state was saved with another direction=: build the optimizer alike")
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "direction"})
         if self.direction is not None:
-            self.direction.load_state_dict(state_dict["direction"])
+            self.direction.load_state_dict(state_dict["direction"], slots(self.param_groups))
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"direction": self.direction}
@@ -98,7 +99,7 @@ class LoraDirected(LoraGradientDescent):
             directions.append(direction)
         for (factor, _), (parameters, directions) in together.items():
             if factor > 0:
-                torch._foreach_add_(parameters, directions, alpha=factor)
+                torch._foreach_add_(sharding.local(parameters), sharding.local(directions), alpha=factor)
 
 
 def _multiplier(group: Mapping[str, Any]) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorate import sharding
 from lorate.errors import LorateError
 from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.optim.layout import Slot
@@ -50,8 +51,9 @@ class OptimizerDirection:
         Returns:
             One displacement a parameter.
         """
+        self._follow(slots)
         parameters = [slot.parameter.detach() for slot in slots]
-        torch._foreach_copy_(self._copies, parameters)
+        torch._foreach_copy_(sharding.local(self._copies), sharding.local(parameters))
         for copy, slot in zip(self._copies, slots, strict=True):
             gradient = slot.parameter.grad
             copy.grad = None if gradient is None else gradient.to(copy.dtype)
@@ -64,6 +66,19 @@ class OptimizerDirection:
         """The optimizer's own state."""
         return self.inner.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+    def load_state_dict(self, state_dict: dict[str, Any], slots: Sequence[Slot]) -> None:
+        """Restore it, for the parameters as they are now."""
+        self._follow(slots)
         self.inner.load_state_dict(state_dict)
+
+    def _follow(self, slots: Sequence[Slot]) -> None:
+        """Shard the copies as the parameters were sharded after they were made."""
+        fresh = sharding.followed(self._copies, [slot.parameter for slot in slots])
+        if fresh is None:
+            return
+        if self.inner.state:
+            raise LorateError("the parameters were sharded after the first step: shard them before it")
+        new = dict(zip(map(id, self._copies), fresh, strict=True))
+        for group in self.inner.param_groups:
+            group["params"] = [new[id(copy)] for copy in group["params"]]
+        self._copies = fresh

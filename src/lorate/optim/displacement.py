@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorate import sharding
 from lorate.geometry import displacement_gram, inner_products, squared_norms
 from lorate.measurement import Array, Displacement
-from lorate.optim.layout import Layer, Slot, blocks_by_layer
+from lorate.optim.layout import Layer, Slot, blocks_by_layer, gradients, values
 from lorate.optim.weight_gradient import WeightGradient
 
 
@@ -23,12 +24,12 @@ def displacement_numbers(
         layers: the layers that the slots' roles refer to.
         hooks: tell $\langle G, D_B D_A\rangle$; None leaves it to L.
     """
-    gradients = [torch.zeros_like(s.parameter) if s.parameter.grad is None else s.parameter.grad for s in slots]
-    A, B = blocks_by_layer(slots, [slot.parameter.detach() for slot in slots], layers)
+    directions = sharding.whole(directions)
+    A, B = blocks_by_layer(slots, values(slots), layers)
     D_A, D_B = blocks_by_layer(slots, directions, layers)
     gram = displacement_gram(A, B, D_A, D_B, [layer.scaling for layer in layers])
     numbers = {
-        "slope": inner_products(gradients, directions),
+        "slope": inner_products(gradients(slots), directions),
         "length": squared_norms(directions),
         "pp": gram.pp,
         "pq": gram.pq,

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from lorate import sharding
 from lorate.adapters import LoraPair, find_pairs, rest_parameters
 from lorate.errors import LorateError
 from lorate.gradient_norm import GradientCapture, Method
@@ -48,8 +49,8 @@ def create_optimizer(
         A `torch.optim.Optimizer`; that of ``backtracking`` needs ``optimizer.step(closure)``.
 
     Raises:
-        LorateError: no LoRA layers, frozen ones, an unknown rule, a missing constant, an option that the rule does
-            not use, or a rule whose theory does not hold for a layer of the model.
+        LorateError: no LoRA layers, frozen ones, parameters that ZeRO-3 or the first FSDP hides, an unknown rule, a
+            missing constant, an option that the rule does not use, or a rule whose theory does not hold for a layer.
 
     Examples:
         >>> import peft, torch, lorate
@@ -63,6 +64,7 @@ def create_optimizer(
         True
     """
     rule = make_rate(rate, smoothness)
+    sharding.refuse_unreadable(model)
     pairs = find_pairs(model)
     _refuse_dora(rule, pairs)
     if direction is not None and not isinstance(rule, Majorizer | Auto):

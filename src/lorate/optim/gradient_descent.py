@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorate import ranks, sharding
 from lorate.errors import LorateError
 from lorate.measurement import Array, Measurement
 from lorate.optim import loss_scale
@@ -148,7 +149,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
     def _unscale(self, current: Sequence[Slot]) -> None:
         """Take a GradScaler's loss scale out of whatever this step reads."""
         gradients = [slot.parameter.grad for slot in current if slot.parameter.grad is not None]
-        scale = loss_scale.divide_out(self, gradients)
+        scale = loss_scale.divide_out(self, sharding.local(gradients))
         if self.weight_gradient is None:
             return
         if loss_scale.was_hidden(self):
@@ -172,7 +173,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
         with full_precision(current):
             if "weight-gradient" not in self.rate.needs:
                 return measure(current, self.layers, loss, spectral=spectral)
-            hooks = self._hooks()
+            hooks = self._averaged_hooks()
             gradient = hooks.numbers(bounds=spectral and hooks.method == "exact")
             doubt = {"doubt": gradient.pop("doubt")} if "doubt" in gradient else {}
             measured = measure(current, self.layers, loss, gradient, spectral=spectral, extras=doubt)
@@ -181,12 +182,15 @@ class LoraGradientDescent(torch.optim.Optimizer):
             return self._measure(current, loss)
         return measured
 
-    def _hooks(self) -> WeightGradient:
+    def _averaged_hooks(self) -> WeightGradient:
+        """Those that tell the frozen weights' gradient, of the whole batch; once a step."""
         if self.weight_gradient is None:
             raise LorateError(
                 f"rate {self.rate.name!r} needs the frozen weights' gradient, which hooks on the model measure; "
                 "build the optimizer with lorate.create_optimizer(model, ...)"
             )
+        if ranks.world_size() > 1:
+            self.weight_gradient.average_over_ranks()
         return self.weight_gradient
 
     def _checked(self, measured: Measured) -> Measured:
@@ -222,7 +226,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
                 parameters.append(slot.parameter)
                 gradients.append(slot.parameter.grad)
         for (factor, _), (parameters, gradients) in together.items():
-            torch._foreach_add_(parameters, gradients, alpha=-factor)
+            torch._foreach_add_(sharding.local(parameters), sharding.local(gradients), alpha=-factor)
 
     def _guarantee(self, m: Measurement, sizes: StepSizes) -> float | None:
         """The proved decrease is concave in a common multiplier, so up to 1 it keeps the multiplier's share."""

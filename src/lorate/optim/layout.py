@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from lorate import sharding
 from lorate.adapters import LoraPair, factor_blocks
 from lorate.errors import LorateError
 
@@ -86,6 +88,18 @@ def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:
     ]
 
 
+def values(slots: Sequence[Slot]) -> list[Tensor]:
+    """The parameters themselves; whole where they are sharded over ranks."""
+    return sharding.whole(slot.parameter.detach() for slot in slots)
+
+
+def gradients(slots: Sequence[Slot]) -> list[Tensor]:
+    """Their gradients likewise, zero where there is none."""
+    return sharding.whole(
+        torch.zeros_like(slot.parameter) if slot.parameter.grad is None else slot.parameter.grad for slot in slots
+    )
+
+
 def blocks_by_layer(
     slots: Sequence[Slot], tensors: Sequence[Tensor], layers: Sequence[Layer]
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -93,7 +107,7 @@ def blocks_by_layer(
 
     Args:
         slots: the optimizer's parameters.
-        tensors: one a slot, of its parameter's shape: the parameter itself, its gradient, a direction.
+        tensors: one a slot, of its parameter's whole shape: the parameter itself, its gradient, a direction.
         layers: the layers that the slots' roles refer to.
     """
     sides = {slot.role: tensor for slot, tensor in zip(slots, tensors, strict=True) if slot.role is not None}

@@ -55,7 +55,7 @@ class LoraMajorizer(LoraDirected):
         super().__init__(groups, layers, rate, lr, weight_gradient, direction)
 
     def _measure(self, current: Sequence[Slot], loss: Tensor | float | None) -> Measured:
-        hooks = self._hooks() if "weight-gradient" in self.rate.needs else None
+        hooks = self._averaged_hooks() if "weight-gradient" in self.rate.needs else None
         with full_precision(current):
             if self.direction is None:
                 self._directions = self._downhill(current)

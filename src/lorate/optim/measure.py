@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorate import ranks
 from lorate.geometry import squared_norms, squared_spectral_norms
 from lorate.measurement import Array, Measurement
-from lorate.optim.layout import Layer, Slot, blocks_by_layer
+from lorate.optim.layout import Layer, Slot, blocks_by_layer, gradients, values
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,16 @@ class Measured:
 def to_host(pieces: Mapping[str, Tensor], device: torch.device) -> dict[str, Array]:
     """Vectors by name as float64 arrays, with one synchronisation of the device.
 
+    Over several ranks they are the means over the ranks, in one message. What is the same on all of them stays so, and
+    what may differ (a loss; the last bit of a norm on another card) becomes the same: every rank decides alike.
+
     >>> to_host({"a": torch.ones(2), "b": torch.zeros(0)}, torch.device("cpu"))
     {'a': array([1., 1.]), 'b': array([], dtype=float64)}
     """
-    packed = torch.cat([piece.to(device, torch.float64).reshape(-1) for piece in pieces.values()]).cpu().numpy()
+    packed = torch.cat([piece.to(device, torch.float64).reshape(-1) for piece in pieces.values()])
+    numbers = ranks.mean(packed).cpu().numpy()
     ends = np.cumsum([piece.numel() for piece in pieces.values()])[:-1]
-    return dict(zip(pieces, np.split(packed, ends), strict=True))
+    return dict(zip(pieces, np.split(numbers, ends), strict=True))
 
 
 def measure(
@@ -54,7 +59,7 @@ def measure(
     Args:
         slots: the optimizer's parameters; a missing gradient counts as zero.
         layers: the layers that the slots' roles refer to.
-        loss: training loss of the step, None if unknown.
+        loss: training loss of the step on this rank, None if unknown.
         weight_gradient: ``"norm"``, $\|G_l\|_F$ of each layer, and perhaps ``"bound"``, an upper bound of
             $\|G_l\|_2$, if the rule asks for them.
         spectral: measure the spectral norms of the factors as well.
@@ -67,12 +72,14 @@ def measure(
     with_gradient = [slot for slot in slots if slot.parameter.grad is not None]
     count = len(layers)
     pieces: dict[str, Tensor] = {
-        "factors": squared_norms([slot.parameter.detach() for slot in factors]),
-        "gradients": squared_norms([slot.parameter.grad for slot in with_gradient if slot.parameter.grad is not None]),
-        "loss": torch.as_tensor([] if loss is None else loss).detach(),
+        "factors": squared_norms(values(factors)),
+        "gradients": squared_norms(gradients(with_gradient)),
+        # a rank that knows no loss must not shift the others' mean
+        "loss": torch.as_tensor(0.0 if loss is None else loss).detach(),
+        "told": torch.full((), float(loss is not None), device=_device(slots)),
     }
     if spectral:
-        A, B = blocks_by_layer(slots, [slot.parameter.detach() for slot in slots], layers)
+        A, B = blocks_by_layer(slots, values(slots), layers)
         pieces["spectral"] = squared_spectral_norms([*A, *B])
     pieces |= {f"weight {name}": value for name, value in (weight_gradient or {}).items()}
     host = to_host(pieces | {f"extra {name}": value for name, value in (extras or {}).items()}, _device(slots))
@@ -87,7 +94,7 @@ def measure(
             rest += float(value)
         else:
             sides["g" + slot.role[1]][slot.role[0]] = value
-    norms = host.get("weight norm")
+    norms, told = host.get("weight norm"), float(host["told"][0])
     measurement = Measurement(
         scaling=np.array([layer.scaling for layer in layers]),
         A_sq=sides["A"],
@@ -96,7 +103,7 @@ def measure(
         B_grad_sq=sides["gB"],
         rest_grad_sq=rest,
         has_rest=len(factors) < len(slots),
-        loss=None if loss is None else float(host["loss"][0]),
+        loss=float(host["loss"][0]) / told if told > 0 else None,
         weight_grad_sq=None if norms is None else norms**2,
         weight_grad_bound=host.get("weight bound"),
         A_spectral_sq=host["spectral"][:count] if spectral else None,
@@ -122,12 +129,12 @@ def _fault(m: Measurement, layers: Sequence[Layer]) -> str | None:
         return f"the gradient of {_first_fault(gradient, layers)} is not finite ({faulty} of {len(layers)} layers)"
     if not np.isfinite(m.rest_grad_sq):
         return "the gradient of a trainable parameter beside LoRA is not finite"
-    for values in (m.weight_grad_sq, m.weight_grad_bound):
-        if values is not None and not np.isfinite(values).all():
-            return f"the frozen weight's gradient at {_first_fault(values, layers)} is not finite"
-    for values in (m.A_spectral_sq, m.B_spectral_sq):
-        if values is not None and not np.isfinite(values).all():
-            return f"the spectral norm of an adapter of {_first_fault(values, layers)} is not finite"
+    for numbers in (m.weight_grad_sq, m.weight_grad_bound):
+        if numbers is not None and not np.isfinite(numbers).all():
+            return f"the frozen weight's gradient at {_first_fault(numbers, layers)} is not finite"
+    for numbers in (m.A_spectral_sq, m.B_spectral_sq):
+        if numbers is not None and not np.isfinite(numbers).all():
+            return f"the spectral norm of an adapter of {_first_fault(numbers, layers)} is not finite"
     return None
 
 

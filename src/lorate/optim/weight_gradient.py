@@ -29,6 +29,9 @@ class WeightGradient(Protocol):
     def settle(self, doubt: Sequence[bool]) -> None:
         """Make the numbers of these layers reliable."""
 
+    def average_over_ranks(self) -> None:
+        """Take the mean of G over the ranks, as data-parallel training does with gradients."""
+
     def inner_products(self, D_A: Sequence[Tensor], D_B: Sequence[Tensor]) -> Tensor:
         """Inner product of G with ``D_B D_A`` for each layer, shape ``[layers]``."""
 

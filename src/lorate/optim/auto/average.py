@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lorate import sharding
 from lorate.gradient_norm.norms import accumulation_dtype
 
 EXPONENT = 5.0
@@ -26,12 +27,18 @@ class PolynomialAverage:
 
     def update(self, parameters: Sequence[Tensor], step: int) -> None:
         """Take in the parameters after step number ``step`` (from 1)."""
+        self._follow(parameters)
         weight = (EXPONENT + 1) / (step + EXPONENT)
         values = [p.detach().to(a.dtype) for p, a in zip(parameters, self.tensors, strict=True)]
-        torch._foreach_lerp_(self.tensors, values, weight)
+        torch._foreach_lerp_(sharding.local(self.tensors), sharding.local(values), weight)
 
     def exchange(self, parameters: Sequence[Tensor]) -> None:
         """Swap the average with the parameters; twice is nothing, bit for bit in float32 and float64."""
+        self._follow(parameters)
         before = [p.detach().to(a.dtype, copy=True) for p, a in zip(parameters, self.tensors, strict=True)]
-        torch._foreach_copy_([p.detach() for p in parameters], self.tensors)
+        torch._foreach_copy_(sharding.local(p.detach() for p in parameters), sharding.local(self.tensors))
         self.tensors = before
+
+    def _follow(self, parameters: Sequence[Tensor]) -> None:
+        """Start from the parameters again if they were sharded since: no step was averaged before."""
+        self.tensors = sharding.followed(self.tensors, parameters) or self.tensors

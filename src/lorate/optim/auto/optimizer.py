@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorate import ranks, sharding
 from lorate.errors import LorateError
 from lorate.geometry import inner_products
 from lorate.measurement import Array
@@ -23,7 +24,7 @@ from lorate.optim.directed import LoraDirected
 from lorate.optim.direction import DirectionFactory
 from lorate.optim.displacement import displacement_numbers
 from lorate.optim.gradient_descent import full_precision
-from lorate.optim.layout import Layer, Slot, slots
+from lorate.optim.layout import Layer, Slot, gradients, slots
 from lorate.optim.measure import Measured, measure
 from lorate.rates import StepSizes
 from lorate.rates.auto import Auto
@@ -116,14 +117,14 @@ class LoraAuto(LoraDirected):
                 loss = self._first_evaluation(closure)
             elif loss is None and self._losses:
                 loss = torch.stack([value.double() for value in self._losses]).sum()
-            if loss is None:
+            current = slots(self.param_groups)
+            self._unscale(current)
+            measured = self._checked(self._measure(current, loss))
+            if measured.measurement.loss is None:
                 raise LorateError(
                     "rate 'auto' needs the loss: call optimizer.step(closure) or optimizer.step(loss=loss); in a "
                     "Trainer the model's own forward must return it. Where it cannot (DPO, GRPO), use rate 'normalized'"
                 )
-            current = slots(self.param_groups)
-            self._unscale(current)
-            measured = self._checked(self._measure(current, loss))
             replay = Replay(closure) if closure is not None else _as_replay(self.replay)
             probe: float | None = None
             skipped = measured.fault
@@ -163,14 +164,19 @@ class LoraAuto(LoraDirected):
     def use_average(self) -> None:
         """Put the averaged adapters into the model, if they are not there."""
         if not self.is_averaged:
-            self._average.exchange(self._parameters)
-            self.is_averaged = True
+            self._exchange()
 
     def use_last(self) -> None:
         """Put the last adapters back, from which training goes on."""
         if self.is_averaged:
-            self._average.exchange(self._parameters)
-            self.is_averaged = False
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        self._average.exchange(self._parameters)
+        self.is_averaged = not self.is_averaged
+        if self.forward is not None:
+            sharding.reshard(self.forward.model)
 
     def finish(self) -> None:
         """End of the training: leave the averaged adapters in the model, and take the hooks off it."""
@@ -237,7 +243,7 @@ class LoraAuto(LoraDirected):
         extras: dict[str, Tensor] = {}
         with full_precision(current):
             if self._moved.directions:
-                extras = {"end slope": inner_products(_gradients(current), self._moved.directions)}
+                extras = {"end slope": inner_products(gradients(current), sharding.whole(self._moved.directions))}
                 extras |= {"moved": self._moved.numbers}
             return measure(current, self.layers, loss, extras=extras)
 
@@ -267,18 +273,18 @@ class LoraAuto(LoraDirected):
         unit = rounding_unit(torch.float32 if self.forward is None else self.forward.dtype)
         if replay.part is None:
             return whole_batch(self._evaluator(current, replay), loss, end_slope, unit)
-        return part_of_batch(self._evaluator(current, replay), loss, float(replay.part), unit)
+        return part_of_batch(self._evaluator(current, replay), loss, _mean(replay.part, current), unit)
 
     def _evaluator(self, current: Sequence[Slot], replay: Replay) -> Callable[[float], float]:
         parameters = [slot.parameter for slot in current]
-        values = [parameter.detach() for parameter in parameters]
+        values, directions = sharding.local(p.detach() for p in parameters), sharding.local(self._moved.directions)
 
         def evaluate(share: float) -> float:
             state = None if self.forward is None else self.forward.random_state
             model = torch.nn.Module() if self.forward is None else self.forward.model
             with without_trace(model, parameters, state):
-                torch._foreach_add_(values, self._moved.directions, alpha=-share * self._moved.length)
-                return float(_evaluated(replay))
+                torch._foreach_add_(values, directions, alpha=-share * self._moved.length)
+                return _mean(_evaluated(replay), current)
 
         return evaluate
 
@@ -287,7 +293,7 @@ class LoraAuto(LoraDirected):
             # a coordinate whose second moment is zero has no direction (0/0): it stands still
             directions = [d.nan_to_num_(0.0, 0.0, 0.0) for d in self._downhill(current)]
             if self.control is None:
-                self.control = Control.first(_rms(directions))
+                self.control = Control.first(_mean(_rms(sharding.whole(directions)), current))
             self._directions = directions
             # what D does to the weights depends on where it starts: before the move
             numbers = displacement_numbers(current, directions, self.layers, None)
@@ -305,8 +311,8 @@ class LoraAuto(LoraDirected):
 
     def _take_back(self, current: Sequence[Slot]) -> None:
         assert self.control is not None
-        parameters = [slot.parameter.detach() for slot in current]
-        torch._foreach_add_(parameters, self._moved.directions, alpha=-self._moved.length)
+        parameters = sharding.local(slot.parameter.detach() for slot in current)
+        torch._foreach_add_(parameters, sharding.local(self._moved.directions), alpha=-self._moved.length)
         self.control, self._moved = self.control.taken_back(), _Moved()
 
     def _forget(self) -> None:
@@ -370,13 +376,14 @@ class _Moved:
         return cls(directions, numbers, state["multiplier"], state["eta"])
 
 
-def _gradients(current: Sequence[Slot]) -> list[Tensor]:
-    return [torch.zeros_like(s.parameter) if s.parameter.grad is None else s.parameter.grad for s in current]
-
-
-def _rms(tensors: Sequence[Tensor]) -> float:
+def _rms(tensors: Sequence[Tensor]) -> Tensor:
     count = sum(tensor.numel() for tensor in tensors)
-    return math.sqrt(float(torch.stack([tensor.double().square().sum() for tensor in tensors]).sum()) / count)
+    return (torch.stack([tensor.double().square().sum() for tensor in tensors]).sum() / count).sqrt()
+
+
+def _mean(value: Tensor | float, current: Sequence[Slot]) -> float:
+    """The mean over the ranks of what each of them found."""
+    return float(ranks.mean(torch.as_tensor(value, device=current[0].parameter.device)))
 
 
 def _evaluated(replay: Replay) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorate import sharding
+
 Loss = Callable[[], Tensor]
 RandomState = tuple[Tensor, Tensor | None]
 
@@ -104,17 +106,20 @@ def without_trace(model: nn.Module, parameters: Iterable[Tensor], state: RandomS
         state: the random state to begin with, that of the training pass; None leaves it as it is.
     """
     kept = list(parameters)
-    values, gradients = [p.detach().clone() for p in kept], [p.grad for p in kept]
+    parts, gradients = sharding.local(p.detach() for p in kept), [p.grad for p in kept]
+    values = [part.clone() for part in parts]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = kept[0].device
     now = random_state(device)
+    sharding.reshard(model)
     try:
         if state is not None:
             _restore(state, device)
         yield
     finally:
         _restore(now, device)
-        torch._foreach_copy_([p.detach() for p in kept], values)
+        sharding.reshard(model)
+        torch._foreach_copy_(parts, values)
         for parameter, gradient in zip(kept, gradients, strict=True):
             parameter.grad = gradient
         for buffer, value in buffers:

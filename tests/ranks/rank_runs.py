@@ -1,0 +1,244 @@
+"""What two processes of a test do: train with half of the batch each, and leave what they saw in files."""
+
+import functools
+import io
+import math
+import os
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import lorate
+from lorate.adapters import find_pairs
+from lorate.optim.layout import slots, values
+from peft_models import mixed_model
+
+WORLD, STEPS, ROWS = 2, 20, 8
+PATIENCE = 60.0
+"""Seconds after which a message that is missing counts as a deadlock."""
+
+ADAMW = functools.partial(torch.optim.AdamW, lr=0.01)
+RULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "constant": ("constant", {"lr": 0.1}),
+    "theory": ("theory", {"smoothness": 9.0}),
+    "adaptive, sketch": ("adaptive", {"gradient_norm": "sketch"}),
+    "adaptive, exact": ("adaptive", {"gradient_norm": "exact"}),
+    "adaptive-loss": ("adaptive-loss", {}),
+    "normalized": ("normalized", {"lr": 0.1}),
+    "sharp": ("sharp", {"smoothness": 9.0}),
+    "one-factor": ("one-factor", {"smoothness": 9.0}),
+    "majorizer": ("majorizer", {"smoothness": 9.0}),
+    "majorizer, sketch": ("majorizer", {"smoothness": 9.0, "gradient_norm": "sketch"}),
+    "majorizer along AdamW": ("majorizer", {"smoothness": 9.0, "direction": ADAMW}),
+    # whole steps pass a place where rounding grows a hundredfold
+    "backtracking": ("backtracking", {"lr": 0.5}),
+    "backtracking along AdamW": ("backtracking", {"direction": ADAMW}),
+    "auto, closure": ("auto", {}),
+    "auto, replay": ("auto", {}),
+    "auto, micro-batches": ("auto", {}),
+}
+FAULTY_RULES = ("constant", "adaptive, sketch", "majorizer along AdamW", "backtracking", "auto, replay")
+RESUMED_RULES = ("auto, closure", "majorizer along AdamW", "backtracking")
+
+
+class Run:
+    """A model, an optimizer, and the batch that this process sees.
+
+    Args:
+        rule: key of `RULES`.
+        wrap: ``"ddp"``, ``"fsdp"``, ``"fsdp after"`` (sharded once the optimizer is there), or None for one process.
+        dtype: of everything.
+    """
+
+    def __init__(self, rule: str, wrap: str | None, dtype: torch.dtype = torch.float64) -> None:
+        torch.manual_seed(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model: Any = mixed_model(dtype, modules_to_save=["head"])
+        for pair in find_pairs(model):
+            nn.init.normal_(pair.A, std=0.3)
+            nn.init.normal_(pair.B, std=0.3)
+        generator = torch.Generator().manual_seed(2)
+        tokens = torch.randint(0, 11, (ROWS, 8), generator=generator)
+        target = torch.randn(ROWS, 3, generator=generator, dtype=torch.float64).to(dtype)
+        if wrap is not None:
+            tokens, target = (x.chunk(WORLD)[dist.get_rank()] for x in (tokens, target))
+        self.tokens, self.target, self.rule = tokens, target, rule
+        name, options = RULES[rule]
+        if wrap == "fsdp after":
+            self.optimizer = lorate.create_optimizer(model, name, **options)
+            model = sharded(model, self.optimizer)
+        else:
+            model = {"ddp": DistributedDataParallel, "fsdp": sharded, None: lambda alone: alone}[wrap](model)
+            self.optimizer = lorate.create_optimizer(model, name, **options)
+        self.model = model
+        self.fault: str | None = None
+        self.closure = self._closure  # one object: backtracking asks whether it is the same
+
+    def loss(self, rows: slice = slice(None)) -> Tensor:
+        """Of this process' rows; with a fault NaN, or the mean over no rows at all."""
+        errors = (self.model(self.tokens[rows]) - self.target[rows]).square()
+        loss = (errors[:0] if self.fault == "empty" else errors).mean()
+        return loss * math.nan if self.fault == "nan" else loss
+
+    def _closure(self) -> Tensor:
+        loss = self.loss()
+        if loss.requires_grad:
+            self.optimizer.zero_grad()
+            loss.backward()
+        return loss
+
+    def step(self) -> None:
+        optimizer = self.optimizer
+        if self.rule.startswith("backtracking") or self.rule == "auto, closure":
+            optimizer.step(self.closure)
+            return
+        optimizer.zero_grad()
+        if self.rule == "auto, micro-batches":
+            # the last one stands for the whole when it is evaluated again
+            halves = [slice(i, None, 2) for i in (0, 1)]
+            for rows in halves:
+                part = self.loss(rows) / 2
+                part.backward()
+                optimizer.record_loss(part)
+            optimizer.replay = lorate.optim.Replay(lambda: self.loss(halves[1]) / 2, part=part.detach())
+            optimizer.step()
+            return
+        optimizer.replay = self.loss
+        loss = self.loss()
+        loss.backward()
+        optimizer.step(loss=loss)
+
+    def weights(self) -> Tensor:
+        """All trained numbers, whole."""
+        return torch.cat([x.double().flatten() for x in values(slots(self.optimizer.param_groups))])
+
+
+def sharded(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
+    """The model under ``fully_shard``, and an optimizer that was there before with it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    mesh = init_device_mesh("cpu", (WORLD,))
+    fully_shard(model.base_model.model.linear, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    now = dict(model.named_parameters())
+    for group in [] if optimizer is None else optimizer.param_groups:
+        group["params"] = [now[names[id(parameter)]] for parameter in group["params"]]
+    return model
+
+
+def trajectory(run: Run, steps: int = STEPS) -> dict[str, Any]:
+    """The trained numbers after each step, and what the steps were."""
+    weights, taken = [], []
+    for _ in range(steps):
+        run.step()
+        last = run.optimizer.last
+        weights.append(run.weights())
+        taken.append((last.eta, last.skipped, last.measurement.loss, last.smoothness, last.evaluations))
+    return {"weights": torch.stack(weights), "steps": taken}
+
+
+def trajectories(wraps: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> dict[Any, Any]:
+    return {
+        (wrap, dtype, rule): trajectory(Run(rule, wrap, dtype)) for wrap in wraps for dtype in dtypes for rule in RULES
+    }
+
+
+def after_a_fault(wrap: str, fault: str, rule: str) -> dict[str, Any]:
+    """Two good steps, one in which rank 1 has a bad micro-batch, two good ones."""
+    run, skipped, weights = Run(rule, wrap), [], []
+    for number in range(5):
+        run.fault = fault if number == 2 and dist.get_rank() == 1 else None
+        run.closure = lambda: run._closure()  # another function: backtracking looks again
+        run.step()
+        skipped.append(run.optimizer.last.skipped)
+        weights.append(run.weights())
+    return {"skipped": skipped, "weights": torch.stack(weights)}
+
+
+def all_faults(wraps: tuple[str, ...]) -> dict[Any, Any]:
+    return {
+        (wrap, fault, rule): after_a_fault(wrap, fault, rule)
+        for wrap in wraps
+        for fault in ("nan", "empty")
+        for rule in FAULTY_RULES
+    }
+
+
+def silent_rank(wrap: str) -> float | None:
+    """The loss of a step in which rank 1 told none."""
+    run = Run("adaptive-loss", wrap)
+    loss = run.loss()
+    loss.backward()
+    run.optimizer.step(loss=loss if dist.get_rank() == 0 else None)
+    return run.optimizer.last.measurement.loss
+
+
+def interrupted(rule: str) -> dict[str, Tensor]:
+    """Sharded training that goes on from a saved optimizer, beside one that was never interrupted."""
+    run = Run(rule, "fsdp")
+    trajectory(run, 5)
+    state = io.BytesIO()
+    torch.save(run.optimizer.state_dict(), state)
+    again = Run(rule, "fsdp")
+    again.model.load_state_dict(run.model.state_dict())
+    again.optimizer.load_state_dict(torch.load(io.BytesIO(state.getvalue()), weights_only=True))
+    return {"whole": trajectory(run, 5)["weights"], "resumed": trajectory(again, 5)["weights"]}
+
+
+def losses_around_the_average() -> list[float]:
+    """Last adapters, their average, last adapters again, without a backward pass in between."""
+    run = Run("auto, closure", "fsdp")
+    trajectory(run, 5)
+    with torch.no_grad():
+        losses = [float(run.loss())]
+        with run.optimizer.averaged():
+            losses.append(float(run.loss()))
+        return [*losses, float(run.loss())]
+
+
+def quick() -> dict[str, Any]:
+    """What the default tests look at."""
+    return {
+        "trajectories": trajectories(("ddp",), (torch.float64,)),
+        "faults": all_faults(("ddp",)),
+        "silent": silent_rank("ddp"),
+    }
+
+
+def thorough() -> dict[str, Any]:
+    """The rest: sharded, and in single precision."""
+    double, single = torch.float64, torch.float32
+    return {
+        "trajectories": trajectories(("fsdp", "fsdp after"), (double,)) | trajectories(("ddp", "fsdp"), (single,)),
+        "faults": all_faults(("fsdp",)),
+        "silent": silent_rank("fsdp"),
+        "interrupted": {rule: interrupted(rule) for rule in RESUMED_RULES},
+        "average": losses_around_the_average(),
+    }
+
+
+def _work(rank: int, folder: str, job: Callable[[], Any]) -> None:
+    torch.set_num_threads(1)
+    rendezvous = f"file://{folder}/rendezvous"
+    patience = timedelta(seconds=PATIENCE)
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=WORLD, timeout=patience)
+    torch.save(job(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def on_two_ranks(folder: Path, job: Callable[[], Any]) -> list[Any]:
+    """What the job returns on each rank; a rank that fails, or waits too long, fails the test."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    mp.spawn(_work, args=(str(folder), job), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]

@@ -1,0 +1,117 @@
+"""Two processes with half of the batch each take the steps of one process with the whole batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import rank_runs
+import torch
+from rank_runs import FAULTY_RULES, RESUMED_RULES, RULES, Run, trajectory
+
+import lorate
+from lorate.errors import LorateError
+from peft_models import linear_model
+
+DOUBLE, SINGLE = torch.float64, torch.float32
+TOLERANCE = {DOUBLE: 1e-10, SINGLE: 1e-5}
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Any]]:
+    """What both ranks report of a job, which is run once."""
+    done: dict[str, list[Any]] = {}
+
+    def run(job: str) -> list[Any]:
+        if job not in done:
+            done[job] = rank_runs.on_two_ranks(tmp_path_factory.mktemp(job), getattr(rank_runs, job))
+        return done[job]
+
+    return run
+
+
+def slow(*values: Any) -> Any:
+    return pytest.param("thorough", *values, marks=pytest.mark.slow)
+
+
+def test_every_rule_is_tried() -> None:
+    assert {rate for rate, _ in RULES.values()} == set(lorate.RATES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("job", "wrap", "dtype"),
+    [
+        ("quick", "ddp", DOUBLE),
+        slow("fsdp", DOUBLE),
+        slow("fsdp after", DOUBLE),
+        slow("ddp", SINGLE),
+        slow("fsdp", SINGLE),
+    ],
+)
+def test_half_of_the_batch_each_is_the_whole_batch(
+    on_two_ranks: Any, job: str, wrap: str, dtype: torch.dtype, rule: str
+) -> None:
+    first, second = (seen["trajectories"][wrap, dtype, rule] for seen in on_two_ranks(job))
+    alone = trajectory(Run(rule, None, dtype))
+    assert torch.equal(first["weights"], second["weights"])
+    assert first["steps"] == second["steps"]
+    assert all(skipped is None for _, skipped, *_ in first["steps"])
+    error = (first["weights"] - alone["weights"]).abs().max() / alone["weights"].abs().max()
+    assert error < TOLERANCE[dtype]
+    moved = (alone["weights"][-1] - alone["weights"][0]).abs().max()
+    assert moved > 100 * TOLERANCE[dtype] * alone["weights"].abs().max()
+
+
+@pytest.mark.parametrize("rule", FAULTY_RULES)
+@pytest.mark.parametrize("fault", ["nan", "empty"])
+@pytest.mark.parametrize(("job", "wrap"), [("quick", "ddp"), slow("fsdp")])
+def test_a_bad_micro_batch_on_one_rank_skips_the_step_on_all(
+    on_two_ranks: Any, job: str, wrap: str, fault: str, rule: str
+) -> None:
+    first, second = (seen["faults"][wrap, fault, rule] for seen in on_two_ranks(job))
+    assert [skipped is not None for skipped in first["skipped"]] == [False, False, True, False, False]
+    assert first["skipped"] == second["skipped"]
+    weights = first["weights"]
+    assert torch.equal(weights, second["weights"])
+    assert torch.equal(weights[2], weights[1])
+    assert weights.isfinite().all()
+    assert not torch.equal(weights[3], weights[2])
+
+
+@pytest.mark.parametrize(("job", "wrap"), [("quick", "ddp"), slow("fsdp")])
+def test_a_rank_that_tells_no_loss_does_not_shift_the_mean(on_two_ranks: Any, job: str, wrap: str) -> None:
+    first, second = (seen["silent"] for seen in on_two_ranks(job))
+    run = Run("adaptive-loss", None)
+    run.tokens, run.target = (x.chunk(rank_runs.WORLD)[0] for x in (run.tokens, run.target))
+    assert first == second == pytest.approx(run.loss().item(), rel=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RESUMED_RULES)
+def test_a_sharded_optimizer_goes_on_from_its_state(on_two_ranks: Any, rule: str) -> None:
+    for seen in on_two_ranks("thorough"):
+        paths = seen["interrupted"][rule]
+        assert torch.equal(paths["resumed"], paths["whole"])
+
+
+@pytest.mark.slow
+def test_a_sharded_model_sees_the_average_and_then_the_last_adapters(on_two_ranks: Any) -> None:
+    first, second = (torch.tensor(seen["average"]) for seen in on_two_ranks("thorough"))
+    last, average, again = first + second
+    assert again == last != average
+
+
+def test_zero_3_is_refused() -> None:
+    """Its partitioned parameters carry the attribute ``ds_id``."""
+    model = linear_model()
+    next(model.parameters()).ds_id = 0
+    with pytest.raises(LorateError, match=r"ZeRO-3 has partitioned .* use ZeRO stage 1 or 2"):
+        lorate.create_optimizer(model)
+
+
+def test_the_first_fsdp_is_refused() -> None:
+    class FullyShardedDataParallel(torch.nn.Sequential):
+        """Stands for torch's, which needs an accelerator."""
+
+    with pytest.raises(LorateError, match="flattens A and B"):
+        lorate.create_optimizer(FullyShardedDataParallel(linear_model()))
