@@ -33,6 +33,7 @@ def run(values: Any, norms: Any, loss: float | None = 1.0) -> dict[str, Any]:
     steps = np.arange(1, len(values) + 1)
     return {
         "steps": len(steps), "diverged": loss is None, "first_loss": 2.0, "final_loss": loss, "final_validation": loss,
+        "validation": {"step": [0, 240], "loss": [2.0, loss]},
         "trace": {"step": steps.tolist(), "grad_sq": list(values), "stacked_sq": list(norms), "loss": [1.0] * 240},
     }  # fmt: skip
 
