@@ -1,5 +1,7 @@
 """Times of the solvable attention model on one core.
 
+How to read it: seconds (``_s``) or milliseconds (``_ms``) for one point of a curve, unless the name says how many.
+
 Run: OMP_NUM_THREADS=1 python benchmarks/attention.py
 """
 

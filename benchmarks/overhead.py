@@ -9,6 +9,9 @@ SGD: median of several rounds, with all sizes beside it. glibc is told to give f
 keeps some of them, which ones depends on the timing of threads, and the same method's peak then differs by 6% from
 process to process.
 
+How to read it: ``overhead`` and ``memory`` are ratios to SGD, so 1.02 is 2% slower or 2% larger. ``exact`` and
+``sketch`` are the two ways to measure the frozen weights' gradient; ``autograd`` would let torch compute it.
+
 Run: python benchmarks/overhead.py
 """
 

@@ -12,6 +12,8 @@ from lorate.cli.app import app
 from lorate.experiments import EXPERIMENTS, Options, load_experiment
 from lorate.runs.strict_json import encode
 
+PAPERS = (Path(__file__).parents[2] / "docs" / "papers.md").read_text(encoding="utf-8")
+
 
 def run_twice_and_check(name: str, output: Path) -> None:
     command = ["reproduce", name, "--quick", "--jobs", "1", "--output", str(output)]
@@ -21,6 +23,8 @@ def run_twice_and_check(name: str, output: Path) -> None:
     assert claims and all(set(claim) == {"claim", "value", "verdict"} for claim in claims)
     assert {claim["verdict"] for claim in claims} <= {"holds", "does not hold", "not testable here"}
     assert all(claim["claim"] and claim["value"] for claim in claims)
+    for words in re.findall(rf"<!-- verdict: {name}: (.+?) -->", PAPERS):
+        assert any(words in claim["claim"] for claim in claims), f"docs/papers.md asks for a claim with {words!r}"
     figures = sorted(file.name for file in (output / "figures").iterdir() if file.stat().st_size > 3000)
     names = [Path(file).stem for file in figures[::2]]
     assert names and figures == sorted(f"{name}.{kind}" for name in names for kind in ("png", "svg"))

@@ -1,0 +1,77 @@
+"""What the documentation takes from committed files while it is built."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mkdocs", reason="needs the extra dev")
+
+from hooks import benchmarks, code, figures, verdicts
+
+from lorate.report import palette
+
+ROOT = Path(__file__).parent.parent
+ASKED = verdicts.VERDICT.findall((ROOT / "docs" / "papers.md").read_text(encoding="utf-8"))
+
+
+class Page:
+    """What a hook is given, as far as it looks."""
+
+    class file:
+        src_uri = "papers.md"
+
+
+def test_a_verdict_is_the_gallerys(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdicts, "GALLERY", tmp_path)
+    text = "<!-- verdict: logistic: flat -->; <!-- verdict: resnet: best -->"
+    assert verdicts.on_page_markdown(text, Page) == "`logistic`: not run yet; `resnet`: not run yet"
+    (tmp_path / "logistic").mkdir()
+    claims = [
+        {"claim": "It is flat.", "value": "1", "verdict": "does not hold"},
+        {"claim": "Steep.", "value": "1", "verdict": "holds"},
+    ]
+    (tmp_path / "logistic" / "claims.json").write_text(json.dumps(claims))
+    assert verdicts.on_page_markdown(text, Page).startswith(
+        "[`logistic`](gallery/logistic.md): does not hold; `resnet`"
+    )
+    with pytest.raises(verdicts.PluginError, match="no claim of logistic holds the words 'round'"):
+        verdicts.on_page_markdown("<!-- verdict: logistic: round -->", Page)
+    with pytest.raises(verdicts.PluginError, match="no experiment 'logic'"):
+        verdicts.on_page_markdown("<!-- verdict: logic: round -->", Page)
+
+
+def test_the_papers_page_asks_for_many_verdicts():
+    assert len(ASKED) > 30
+
+
+@pytest.mark.parametrize("file", sorted(benchmarks.RESULTS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_committed_benchmark_is_a_section(file):
+    text, found = benchmarks.section(file), json.loads(file.read_text(encoding="utf-8"))
+    assert found["command"] in text and f"torch {found['versions']['torch']}" in text
+    assert "Run:" not in text
+    for name, value in found["summary"].items():
+        assert f"| {name.replace('_', ' ')}" in text
+        if isinstance(value, float):
+            assert f" | {value:.4g} |" in text
+
+
+def test_numbers_of_any_kind():
+    summary = {"a_b": 0.123456, "c": {"d": None, "e": [1, True]}, "f": "x|y"}
+    assert list(benchmarks.numbers(summary)) == [
+        ("a b", "0.1235"),
+        ("c, d", "–"),
+        ("c, e", "1, yes"),
+        ("f", "x\\|y"),
+    ]
+
+
+def test_every_colour_of_the_figures_has_a_dark_form():
+    dark = figures.dark_colours()
+    assert set(palette.LIGHT.values()) < set(dark) and all(light != dark[light] for light in dark)
+    assert '[style*="stroke: #5b6675"] { stroke: #9aa6b4 !important }' in figures.dark_rules()
+
+
+def test_options_do_not_break_behind_hyphens():
+    shown = code.on_page_content("<p><code>lorate train --lr 3</code></p><pre><code>a\n--b</code></pre>")
+    assert '<code>lorate train <span class="whole">--lr</span> 3</code>' in shown and "<code>a\n--b</code>" in shown
