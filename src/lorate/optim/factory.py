@@ -94,7 +94,7 @@ def _refuse_dora(rule: Rate, pairs: list[LoraPair]) -> None:
     if dora and rule.needs & {"weight-gradient", "spectral", "displacement"}:
         raise LorateError(
             f"rate {rule.name!r} rests on W = W0 + s B A, which does not hold for DoRA layers ({dora[0]} and "
-            f"{len(dora) - 1} more); use 'adaptive-loss', 'normalized' or 'constant', or LoRA without DoRA"
+            f"{len(dora) - 1} more); use 'auto', 'adaptive-loss', 'normalized' or 'constant', or LoRA without DoRA"
         )
 
 

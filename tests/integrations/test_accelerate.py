@@ -1,0 +1,73 @@
+"""lorate's optimizer inside accelerate's wrapper takes the steps that it takes alone."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from test_transformers import language_model
+from torch.utils.data import DataLoader
+
+import lorate
+from lorate.integrations.loss_reader import LossReader
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def rows():
+    return [{"input_ids": row, "labels": row} for row in torch.arange(24 * 6).reshape(24, 6) % 20]
+
+
+def accelerated(rate: str, micro_batches: int, **options) -> list[float]:
+    """Step sizes of three steps of eight rows."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.manual_seed(0)
+    model = language_model()
+    own = lorate.create_optimizer(model, rate)
+    accelerator = Accelerator(gradient_accumulation_steps=micro_batches, **options)
+    loader = DataLoader(rows(), batch_size=8 // micro_batches)
+    model, optimizer, loader = accelerator.prepare(model, own, loader)
+    reader = LossReader(model, own)
+    etas = []
+    for batch in loader:
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**batch).loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            assert reader.take() == (8, 48)
+            etas.append(own.last.eta)
+    return etas
+
+
+def alone(rate: str) -> list[float]:
+    torch.manual_seed(0)
+    model, etas = language_model(), []
+    optimizer = lorate.create_optimizer(model, rate)
+    for batch in DataLoader(rows(), batch_size=8):
+
+        def closure(batch=batch):
+            loss = model(**batch).loss
+            if loss.requires_grad:
+                optimizer.zero_grad()
+                loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        etas.append(optimizer.last.eta)
+    return etas
+
+
+@pytest.mark.parametrize("rate", ["auto", "adaptive-loss"])
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_the_steps_are_those_of_a_plain_loop(rate, micro_batches):
+    found = accelerated(rate, micro_batches)
+    assert len(set(found)) > 1 and found == pytest.approx(alone(rate), rel=1e-4)
+
+
+def test_bfloat16():
+    assert accelerated("adaptive-loss", 1, mixed_precision="bf16") == pytest.approx(alone("adaptive-loss"), rel=0.02)
