@@ -5,5 +5,9 @@ class LorateError(ValueError):
     """A mistake in the input, the model or the options; the command line prints it and exits with 2."""
 
 
+class StorageError(LorateError):
+    """A disk is full, read-only or broken; what was there is kept. The command line prints it and exits with 1."""
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message holds the line that installs it."""

@@ -15,7 +15,7 @@ from lorate.cli.report import report
 from lorate.cli.reproduce import reproduce
 from lorate.cli.rules import rules
 from lorate.cli.train import train
-from lorate.errors import LorateError, MissingExtraError
+from lorate.errors import LorateError, MissingExtraError, StorageError
 
 app = typer.Typer(
     name="lorate",
@@ -65,7 +65,10 @@ def run(arguments: list[str] | None = None) -> int:
         result = app(args=arguments, standalone_mode=False)
     except (LorateError, MissingExtraError) as error:
         stderr.print(f"[bold red]lorate:[/] {_escaped(error)}", soft_wrap=True)
-        return 2
+        return 1 if isinstance(error, StorageError) else 2
+    except OSError as error:
+        stderr.print(f"[bold red]lorate:[/] {_escaped(error.filename or error)}: {error.strerror}.", soft_wrap=True)
+        return 1
     except typer.Abort:
         stderr.print("[bold red]lorate:[/] interrupted")
         return 130
@@ -82,7 +85,7 @@ def run(arguments: list[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _escaped(error: Exception) -> str:
+def _escaped(error: object) -> str:
     from rich.markup import escape
 
     return escape(str(error))

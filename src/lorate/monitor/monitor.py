@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -166,15 +167,19 @@ class Monitor:
 
     def close(self) -> None:
         """Write the layers' norms at the last step, and close the files; nothing happens the second time."""
-        if self._step is not None and not _layers_are_due(self._step):
-            self._write_layers(self._step)
-        for writer in (self._metrics, self._layers):
-            if writer is not None:
-                writer.close()
-        self._metrics = self._layers = None
+        with ExitStack() as files:  # closed also if a full disk takes no further line
+            for writer in (self._metrics, self._layers):
+                if writer is not None:
+                    files.callback(writer.close)
+            files.callback(self._let_go)
+            if self._step is not None and not _layers_are_due(self._step):
+                self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
             ended = {"status": "finished", "seconds": self.record["seconds"]}
             self._own_run.write_run({**self._own_run.read_run(), **ended})
+
+    def _let_go(self) -> None:
+        self._metrics = self._layers = None
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """The files for whoever uses the adapter: PEFT's own format, a model card, and how to load it."""
 
 import shutil
+from pathlib import Path
 
 from lorate.rates import RATES
 from lorate.runs import RunDirectory, write_atomically
@@ -20,6 +21,16 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, cha
     """Write ``adapter/`` whole or not at all: adapter, tokenizer or image processor, model card."""
     fresh = run.inside(".adapter.new")
     shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        _write_adapter(fresh, config, prepared, change)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(run.adapter, ignore_errors=True)
+    fresh.rename(run.adapter)
+
+
+def _write_adapter(fresh: Path, config: TrainConfig, prepared: Prepared, change: Change | None) -> None:
     with quiet():
         # embeddings are never resized here, so there is nothing to look up on a hub and nothing more to save
         prepared.model.save_pretrained(fresh, save_embedding_layers=False)
@@ -27,8 +38,6 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, cha
     card = fresh / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else "---\nlibrary_name: peft\n---\n"
     write_atomically(card, text.rstrip() + "\n\n" + card_section(config, prepared, change))
-    shutil.rmtree(run.adapter, ignore_errors=True)
-    fresh.rename(run.adapter)
 
 
 def card_section(config: TrainConfig, prepared: Prepared, change: Change | None) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from lorate.monitor import Monitor
 from lorate.report import write_report
 from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.facts import now
+from lorate.runs.storage import naming_storage_errors
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after
 from lorate.training.config import TrainConfig
 from lorate.training.description import check_same_data, describe
@@ -85,9 +86,11 @@ def train(
 
     Raises:
         LorateError: the place is taken, or data, model or options do not do.
+        StorageError: the disk is full, read-only or broken.
     """
     RunDirectory.check_free(output, force=force)
-    return _Session(config, command, listener or Listener()).start(output, force)
+    with naming_storage_errors(Path(output)):
+        return _Session(config, command, listener or Listener()).start(output, force)
 
 
 def resume(output: str | Path, *, steps: int | None = None, listener: Listener | None = None) -> Outcome:
@@ -100,9 +103,10 @@ def resume(output: str | Path, *, steps: int | None = None, listener: Listener |
 
     Raises:
         LorateError: no such run, it has all its steps, its data have changed, or no checkpoint is good.
+        StorageError: the disk is full, read-only or broken.
     """
     run = RunDirectory.open(output)
-    with run.in_use():
+    with naming_storage_errors(run.path), run.in_use():
         found, info = recover(run, steps), run.read_run()
         if info.get("status") == "finished" and run.report.exists() and found.step >= found.config.steps:
             raise LorateError(f"{run.path} has finished its {found.config.steps} steps; give --steps to train on.")
@@ -136,7 +140,7 @@ class _Session:
         run.write_config(self.config.to_mapping())
         resumed = [*info.get("resumed", []), {"at": now(), "step": found.step, "notes": found.notes}]
         changes = {"config": self.config.to_mapping(), "status": "running", "finished": None, "resumed": resumed}
-        run.write_run({**info, **changes})
+        run.write_run({**info, **changes, "error": None})
         return self._carry_out(run, prepared, found.checkpoint)
 
     def _prepare(self) -> Prepared:
@@ -179,7 +183,8 @@ class _Session:
                 return self._finish(run, prepared, trainer, status, change, samples)
         except BaseException as error:
             status_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
+            with suppress(OSError):  # on a full disk that cannot be written either; run.json then stays as it was
+                run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
             raise
 
     def _train(self, trainer: Any, prepared: Prepared, checkpoint: Checkpoint | None) -> None:
