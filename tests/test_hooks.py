@@ -1,6 +1,7 @@
 """What the documentation takes from committed files while it is built."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,16 @@ def test_every_colour_of_the_figures_has_a_dark_form():
 def test_options_do_not_break_behind_hyphens():
     shown = code.on_page_content("<p><code>lorate train --lr 3</code></p><pre><code>a\n--b</code></pre>")
     assert '<code>lorate train <span class="whole">--lr</span> 3</code>' in shown and "<code>a\n--b</code>" in shown
+
+
+def test_the_costs_in_the_questions_are_those_of_the_benchmark():
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    found = json.loads((benchmarks.RESULTS / "overhead.json").read_text(encoding="utf-8"))["summary"]
+    rows = re.findall(
+        r"^\| `([a-z-]+)`(?:, .* (sketch|exact)(?:ed)?)? \| ([+−][\d.]+)% \| ([+−][\d.]+)% \|$", page, re.MULTILINE
+    )
+    assert len(rows) == 5
+    for rule, how, time, memory in rows:
+        name = how or rule.replace("-", "_")
+        wanted = [f"{100 * (found[f'{kind}_{name}'] - 1):+.1f}".replace("-", "−") for kind in ("overhead", "memory")]
+        assert [time, memory] == wanted, rule
