@@ -1,7 +1,7 @@
 """TRL's SFTTrainer with chats, under a step size from theory: learn the timetable of an imaginary ferry office.
 
-Model and tokenizer are tiny, with random weights, and made here: `pip install 'lorate[hf]'`, no download, well under a
-minute on a CPU. With a real model only the first half changes: AutoModelForCausalLM and AutoTokenizer.from_pretrained.
+Model and tokenizer are tiny, with random weights, and made here. Needs the extra `hf`; no download, well under a minute
+on a CPU. With a real model only the first half changes: AutoModelForCausalLM and AutoTokenizer.from_pretrained.
 """
 
 import tempfile

@@ -36,6 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
         max_grad_norm=0,  # the rule must see the true gradient
         lr_scheduler_type="constant",  # or any schedule: it multiplies the rule's step size
         logging_steps=20,
+        save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
         report_to="none",

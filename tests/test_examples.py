@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.mark.slow
@@ -28,6 +29,13 @@ def test_example_learns(script, tmp_path):
     before, after = (float(value) for value in re.findall(r"([\d.]+)%? (?:before|after)", last))
     better = after > before + 20 if "accuracy" in last else after < before / 2
     assert better, last
+    assert "violated" not in run.stdout and "UserWarning" not in run.stderr, run.stderr
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
+def test_example_is_named_in_the_documentation(script):
+    pages = (ROOT / "docs").rglob("*.md")
+    assert any(f"examples/{script.name}" in page.read_text(encoding="utf-8") for page in pages)
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)

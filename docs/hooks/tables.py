@@ -34,6 +34,7 @@ def _rules() -> str:
     rows = ["| rule | formula | must know | proved | use |", "|---|---|---|---|---|"]
     for rule in RATES.values():
         needs = ", ".join(NEEDS[need] for need in NEEDS if need in rule.needs) or "–"
+        needs = re.sub(r"--[\w-]+", r"`\g<0>`", needs)
         cells = (f"`{rule.name}`", rule.formula, needs, rule.guarantee, rule.use_when)
         rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(rows)
