@@ -10,7 +10,7 @@ LONGEST = 24
 
 def on_page_content(content: str, **_: object) -> str:
     """Mark them; stylesheets/extra.css does the rest."""
-    return CODE.sub(lambda code: WORD.sub(_whole, code[0]), content)
+    return CODE.sub(lambda code: f"<code>{WORD.sub(_whole, code[1])}</code>", content)
 
 
 def _whole(word: re.Match[str]) -> str:
