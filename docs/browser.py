@@ -88,9 +88,7 @@ class Browser:
         failure = self._ask("Page.navigate", url=url).get("errorText")
         if failure:
             raise OSError(f"{url}: {failure}")
-        while not self._loaded:
-            self._note(self._receive())
-        self.evaluate("document.fonts.ready.then(() => 0)")
+        self._wait_for_page()
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page; a promise is waited for."""
@@ -106,9 +104,20 @@ class Browser:
         self._ask("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **values)
         self._ask("Input.dispatchKeyEvent", type="keyUp", **values)
 
+    def follow(self) -> None:
+        """Press Enter on a link, and wait for the page that it leads to."""
+        self._loaded = False
+        self.press("Enter")
+        self._wait_for_page()
+
     def screenshot(self, file: Path) -> None:
         """Write what the window shows as a PNG."""
         file.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"]))
+
+    def _wait_for_page(self) -> None:
+        while not self._loaded:
+            self._note(self._receive())
+        self.evaluate("document.fonts.ready.then(() => 0)")
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1

@@ -33,6 +33,14 @@ def assert_sound(window: Browser, width: int) -> None:
     assert window.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def wait_until(window: Browser, holds: str, seconds: float = 10) -> None:
+    """Wait for a JavaScript condition, looking every 50 milliseconds."""
+    window.evaluate(f"""new Promise((done, fail) => {{
+      const end = Date.now() + {1000 * seconds}, look = () =>
+        {holds} ? done() : Date.now() > end ? fail(new Error({holds!r})) : setTimeout(look, 50);
+      look() }})""")
+
+
 def tab_to(window: Browser, found: str, most: int = 60) -> None:
     """Press Tab until a JavaScript condition holds; wherever the focus is on the way, it can be seen."""
     for _ in range(most):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from browser_window import LOOKS, assert_sound, tab_to
+from browser_window import LOOKS, assert_sound, tab_to, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -86,15 +86,10 @@ def test_the_site_is_used_by_keyboard(site, window, width):
     window.evaluate(
         "document.activeElement.value = 'majorizer'; document.activeElement.dispatchEvent(new Event('keyup'))"
     )
-    window.evaluate("""new Promise((done, fail) => {
-      const end = Date.now() + 10000, look = setInterval(() => {
-        if (document.querySelector(".md-search-result__item")) { clearInterval(look); done() }
-        if (Date.now() > end) { clearInterval(look); fail(new Error("search finds nothing")) }
-      }, 50) })""")
+    wait_until(window, "document.querySelector('.md-search-result__item')")
     window.press("Escape")
     tab_to(window, "document.activeElement.textContent.trim() === 'Start in five minutes'")
     window.evaluate("new Promise(done => setTimeout(done, 400))")  # the drawer of a narrow window comes in
-    window.press("Enter")
-    window.evaluate("new Promise(done => setTimeout(done, 500))")
+    window.follow()
     assert window.evaluate("location.pathname").endswith("/start.html")
     assert window.complaints == []

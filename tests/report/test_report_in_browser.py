@@ -2,7 +2,7 @@
 
 import pytest
 
-from browser_window import LOOKS, assert_sound, tab_to
+from browser_window import LOOKS, assert_sound, tab_to, wait_until
 from report.synthetic import write_hostile_run, write_run, write_troubled_run
 
 pytest.importorskip("matplotlib")
@@ -68,8 +68,7 @@ def test_the_report_is_used_by_keyboard(window, reports, width):
     assert window.evaluate("document.activeElement.parentElement.open")
     tab_to(window, "document.activeElement.matches('button[data-copy]')")
     window.press("Enter")
-    window.evaluate("new Promise(done => setTimeout(done, 100))")
-    assert window.evaluate("document.querySelector('[role=status]').textContent") != ""
+    wait_until(window, "document.querySelector('[role=status]').textContent !== ''")
     assert window.complaints == []
 
 
