@@ -1,6 +1,7 @@
 """Whole runs on tiny models: what they leave behind, how they go on, and how they fail."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,19 @@ def test_image_classifier(resnet_dir: Path, image_folder: Path, tmp_path: Path) 
     outcome = train(config, tmp_path / "run")
     assert outcome.status == "finished" and outcome.samples[0]["after"] in ("dark", "light")
     assert all(record["tokens"] == 0 for record in metrics(outcome.run.path))
+
+
+@pytest.mark.fault("frozen weight that is not finite")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_with_weights_that_are_not_finite_is_refused(
+    value: float, options: dict[str, Any], llama_dir: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    damaged = Path(shutil.copytree(llama_dir, tmp_path / "damaged"))
+    weights = load_file(damaged / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = value
+    save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LorateError, match=r"damaged: model.layers.1.mlp.up_proj.weight holds values that are not fin"):
+        train(TrainConfig(**{**options, "model": str(damaged)}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """lorate in the transformers Trainer, and so in TRL's trainers."""
 
+import math
 import os
 import warnings
 from dataclasses import replace
@@ -13,7 +14,7 @@ from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_check import LossCheck
 from lorate.integrations.loss_reader import LossReader, is_linear
 from lorate.monitor import Alarm, Monitor
-from lorate.optim import LoraAuto, LoraGradientDescent, create_optimizer
+from lorate.optim import LoraAuto, LoraGradientDescent, Step, create_optimizer
 
 
 class OptimizerFactory:
@@ -111,7 +112,8 @@ class LorateCallback(TrainerCallback):
 
     @staticmethod
     def _name_the_guilty(optimizer: LoraGradientDescent, watch: GradientWatch) -> None:
-        if optimizer.last is not None and optimizer.last.skipped is not None:
+        """A loss that is not finite spoils every gradient; where it is finite, one of them went wrong first."""
+        if optimizer.last is not None and optimizer.last.skipped is not None and _is_finite(optimizer.last):
             fault = watch.take_fault()
             optimizer.last = replace(optimizer.last, skipped=fault or optimizer.last.skipped)
         watch.reset()
@@ -141,6 +143,10 @@ class LorateCallback(TrainerCallback):
         for hooked in (self._reader, self._watch):
             if hooked is not None:
                 hooked.remove()
+
+
+def _is_finite(step: Step) -> bool:
+    return step.measurement.loss is None or math.isfinite(step.measurement.loss)
 
 
 def for_trainer(

@@ -12,6 +12,7 @@ from lorate.extras import require
 from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model
 from lorate.training.config import TrainConfig
 
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
 
 
@@ -50,6 +51,7 @@ def prepare(config: TrainConfig) -> Prepared:
     )
     transformers.set_seed(config.seed)
     base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
+    check_weights(base.model)
     if config.task == "causal-lm" and config.train_on == "completion":
         for part in (data.train, data.eval):
             check_causal_data(part, data.record_kind, base.processor, max_length=config.max_length)
@@ -71,6 +73,22 @@ def prepare(config: TrainConfig) -> Prepared:
         except ValueError as error:
             raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
     return Prepared(data, base, model, device)
+
+
+def check_weights(model: Any) -> None:
+    """Weights that are not finite make every loss NaN, so that no step would ever be taken.
+
+    Raises:
+        LorateError: the model file is damaged; the weight is named.
+    """
+    for name, weight in model.named_parameters():
+        # smallest and largest are not finite if any value is not; in one pass and without a copy of the weight
+        if weight.dtype in FLOATS and weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
+            raise LorateError(
+                f"{model.name_or_path or 'the model'}: {name} holds values that are not finite, so every loss would "
+                "be NaN: the model file is damaged, or the weights do not fit the dtype; fetch it again, or choose "
+                "another --dtype."
+            )
 
 
 def default_device() -> str:

@@ -307,7 +307,10 @@ class LoraAuto(LoraDirected):
         loss = measured.measurement.loss
         if loss is None or math.isfinite(loss) or replay is None or not self._moved.length > 0:
             return False
-        return math.isfinite(self._evaluator(slots(self.param_groups), replay)(1.0))
+        current = slots(self.param_groups)
+        if replay.part is not None and math.isfinite(_mean(replay.part, current)):
+            return False  # another micro-batch is bad, which cannot be evaluated again
+        return math.isfinite(self._evaluator(current, replay)(1.0))
 
     def _take_back(self, current: Sequence[Slot]) -> None:
         assert self.control is not None

@@ -34,7 +34,7 @@ class TrainingForward:
     Args:
         model: whose passes are noted.
         layer: one of its LoRA layers; it sees the autocast in force.
-        wanted: tells whether the next pass is to be noted.
+        wanted: tells whether the random state of the next pass is to be noted, which takes time.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Module, wanted: Callable[[], bool]) -> None:
@@ -78,9 +78,9 @@ class TrainingForward:
             self._in_closure = False
 
     def _note_pass(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled() and not self._in_closure and self._wanted():
-            self.inputs = (args, dict(kwargs))
-            self.random_state = random_state(self._device)
+        if torch.is_grad_enabled() and not self._in_closure:
+            self.inputs = (args, dict(kwargs))  # always: a loss that is not finite is looked into at any step
+            self.random_state = random_state(self._device) if self._wanted() else None
 
     def _note_precision(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         kind = self._device.type
