@@ -183,3 +183,19 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(
     with pytest.raises(LorateError, match=r"damaged: model.layers.1.mlp.up_proj.weight holds values that are not fin"):
         train(TrainConfig(**{**options, "model": str(damaged)}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("label out of range")
+def test_a_token_that_the_model_does_not_have_is_refused(
+    options: dict[str, Any], llama_dir: Path, tmp_path: Path
+) -> None:
+    """Labels of a language model are tokens: beyond its vocabulary they would index outside of its weights."""
+    other = Path(shutil.copytree(llama_dir, tmp_path / "other"))
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["three"] = 99
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    train(TrainConfig(**{**options, "model": str(other), "steps": 1}), tmp_path / "run")  # no text has the word
+    data = tmp_path / "data.jsonl"
+    data.write_text(data.read_text().replace(" one", " three", 1))
+    with pytest.raises(LorateError, match=r"makes token 99 of ' \w+ \w+ three', but the model has embeddings for 16"):
+        train(TrainConfig(**{**options, "model": str(other)}), tmp_path / "again")

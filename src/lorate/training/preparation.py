@@ -52,6 +52,9 @@ def prepare(config: TrainConfig) -> Prepared:
     transformers.set_seed(config.seed)
     base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
     check_weights(base.model)
+    if config.task != "image-classification":
+        for part in (data.train, data.eval):
+            check_vocabulary(part, base.processor, base.model)
     if config.task == "causal-lm" and config.train_on == "completion":
         for part in (data.train, data.eval):
             check_causal_data(part, data.record_kind, base.processor, max_length=config.max_length)
@@ -89,6 +92,26 @@ def check_weights(model: Any) -> None:
                 "be NaN: the model file is damaged, or the weights do not fit the dtype; fetch it again, or choose "
                 "another --dtype."
             )
+
+
+def check_vocabulary(part: Any, tokenizer: Any, model: Any) -> None:
+    """Each token of the data must have an embedding; a tokenizer may know more tokens than the model.
+
+    Raises:
+        LorateError: a text holds a token that the model has no embedding for.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if max(tokenizer.get_vocab().values()) < rows:
+        return
+    for record in part:
+        messages = [message["content"] for message in record.get("messages", [])]
+        for text in [*messages, *(record[key] for key in ("prompt", "completion", "text") if key in record)]:
+            highest = max(tokenizer(text)["input_ids"], default=0)
+            if highest >= rows:
+                raise LorateError(
+                    f"The tokenizer of {model.name_or_path} makes token {highest} of {text[:40]!r}, but the model has "
+                    f"embeddings for {rows} tokens only: model and tokenizer do not belong together."
+                )
 
 
 def default_device() -> str:
