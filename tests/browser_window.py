@@ -1,9 +1,12 @@
 """A browser for tests of pages, and what has to hold on every page."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from browser import Browser, find_chromium
+
+if TYPE_CHECKING:
+    from browser import Browser
 
 LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 """Desktop and phone: width of the window and colour scheme of the machine."""
@@ -19,7 +22,9 @@ FOCUSED = """(() => {
 
 
 @pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
+def window() -> Iterator["Browser"]:
+    from browser import Browser, find_chromium
+
     program = find_chromium()
     if program is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
@@ -27,13 +32,13 @@ def window() -> Iterator[Browser]:
         yield browser
 
 
-def assert_sound(window: Browser, width: int) -> None:
+def assert_sound(window: "Browser", width: int) -> None:
     """Nothing failed to load or to run, nothing is wider than the window."""
     assert window.complaints == []
     assert window.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def wait_until(window: Browser, holds: str, seconds: float = 10) -> None:
+def wait_until(window: "Browser", holds: str, seconds: float = 10) -> None:
     """Wait for a JavaScript condition, looking every 50 milliseconds."""
     window.evaluate(f"""new Promise((done, fail) => {{
       const end = Date.now() + {1000 * seconds}, look = () =>
@@ -41,7 +46,7 @@ def wait_until(window: Browser, holds: str, seconds: float = 10) -> None:
       look() }})""")
 
 
-def tab_to(window: Browser, found: str, most: int = 60) -> None:
+def tab_to(window: "Browser", found: str, most: int = 60) -> None:
     """Press Tab until a JavaScript condition holds; wherever the focus is on the way, it can be seen."""
     for _ in range(most):
         window.press("Tab")

@@ -93,6 +93,14 @@ def test_every_page_is_in_the_navigation():
         assert f": {page.relative_to(ROOT / 'docs')}\n" in navigation
 
 
+def test_every_alarm_is_explained():
+    checks = (ROOT / "src" / "lorate" / "monitor" / "checks.py").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "alarms.md").read_text(encoding="utf-8")
+    kinds = set(re.findall(r'Alarm\(\s*"([a-z-]+)"', checks))
+    assert len(kinds) == 5
+    assert kinds == set(re.findall(r"^\| `([a-z-]+)`", page, re.MULTILINE))
+
+
 def test_pictures_are_small_and_shown():
     shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for picture in (ROOT / "docs" / "images").glob("*.png"):
