@@ -6,6 +6,7 @@ of it gives back what it was given. Every rank has to call these functions, in t
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,13 +25,18 @@ def world_size() -> int:
     return dist.get_world_size() if started() else 1
 
 
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if started() else 0
+
+
 def is_main() -> bool:
     """Whether this is the process that writes and prints, rank 0.
 
     >>> is_main(), world_size()
     (True, 1)
     """
-    return not started() or dist.get_rank() == 0
+    return rank() == 0
 
 
 @torch.no_grad()
@@ -63,6 +69,19 @@ def total(counts: Sequence[int], device: torch.device) -> list[int]:
     message = torch.tensor(counts, dtype=torch.int64, device=device)
     dist.all_reduce(message)
     return [int(count) for count in message.tolist()]
+
+
+def everyones(value: Any) -> list[Any]:
+    """The value of each rank, in their order; anything that pickles.
+
+    >>> everyones("a")
+    ['a']
+    """
+    if world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value)
+    return found
 
 
 @torch.no_grad()

@@ -91,8 +91,8 @@ def refuse_unreadable(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "ds_id"):
             raise LorateError(
-                f"DeepSpeed ZeRO-3 has partitioned {name}, so that no rule can measure it; use ZeRO stage 1 or 2, or "
-                "FSDP2 (torch's fully_shard; fsdp_version: 2 in accelerate)"
+                f"DeepSpeed ZeRO-3 has partitioned {name}, so that no rule can measure it; train data-parallel "
+                "(DDP), or with FSDP2 (torch's fully_shard; fsdp_version: 2 in accelerate)"
             )
     if any(cls.__name__ == "FullyShardedDataParallel" for module in model.modules() for cls in type(module).__mro__):
         raise LorateError(

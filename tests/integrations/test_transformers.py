@@ -173,6 +173,16 @@ def test_clipping_is_refused(tmp_path: Path) -> None:
         trainer.train()
 
 
+def test_data_parallel_copies_are_refused(tmp_path: Path) -> None:
+    settings = TrainingArguments(**arguments(tmp_path))
+    trainer = Trainer(
+        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("normalized")
+    )
+    settings._n_gpu = 2
+    with pytest.raises(LorateError, match="2 GPUs with DataParallel"):
+        trainer.train()
+
+
 def test_settings_that_never_arrive_are_told(tmp_path: Path) -> None:
     settings = TrainingArguments(**arguments(tmp_path, learning_rate=1e-3, max_steps=1))
     trainer = Trainer(

@@ -22,7 +22,7 @@ from lorate.optim.layout import slots, values
 from peft_models import mixed_model
 
 WORLD, STEPS, ROWS = 2, 20, 8
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds after which a message that is missing counts as a deadlock."""
 
 ADAMW = functools.partial(torch.optim.AdamW, lr=0.01)

@@ -11,11 +11,12 @@ from lorate.cli.attention import attention
 from lorate.cli.certify import certify
 from lorate.cli.console import stderr
 from lorate.cli.env import env
+from lorate.cli.launch import OTHER_FAILED, is_first
 from lorate.cli.report import report
 from lorate.cli.reproduce import reproduce
 from lorate.cli.rules import rules
 from lorate.cli.train import train
-from lorate.errors import LorateError, MissingExtraError, StorageError
+from lorate.errors import LorateError, MissingExtraError, OtherProcessError, StorageError
 
 app = typer.Typer(
     name="lorate",
@@ -42,7 +43,8 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 130 interrupted (go on with --resume)."
+    epilog="Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 3 another process of the run failed; "
+    "130 interrupted (go on with --resume)."
 )
 def _main(
     version: Annotated[
@@ -59,10 +61,16 @@ def run(arguments: list[str] | None = None) -> int:
         arguments: words after ``lorate``; those of this process if not given.
 
     Returns:
-        The exit code: 0 done, 1 stopped by an alarm or failed, 2 wrong input, 130 interrupted.
+        The exit code: 0 done, 1 stopped by an alarm or failed, 2 wrong input, 3 another process of the run failed,
+        130 interrupted.
     """
     try:
-        result = app(args=arguments, standalone_mode=False)
+        words = sys.argv[1:] if arguments is None else arguments
+        result = app(args=words, standalone_mode=False, obj=words)
+    except OtherProcessError as error:
+        if is_first():
+            stderr.print(f"[dim]lorate: {_escaped(error)}[/]", soft_wrap=True)
+        return OTHER_FAILED
     except (LorateError, MissingExtraError) as error:
         stderr.print(f"[bold red]lorate:[/] {_escaped(error)}", soft_wrap=True)
         return 1 if isinstance(error, StorageError) else 2

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from lorate.cli.console import stderr
+from lorate.cli.launch import is_first
 from lorate.monitor import Alarm
 from lorate.training import Listener
 from lorate.training.plan import Plan
@@ -30,7 +31,7 @@ class TerminalListener(Listener):
             TimeRemainingColumn(),
             console=stderr,
             transient=True,
-            disable=not stderr.is_terminal,
+            disable=not (stderr.is_terminal and is_first()),
         )
         self._task = self._progress.add_task("", total=None, figures="")
         self._started = time.monotonic()

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
+from lorate.cli.launch import is_first, is_launched, launch
 from lorate.errors import LorateError
 from lorate.rates import RATES
 
@@ -83,6 +84,10 @@ def train(
     on_alarm: Annotated[str, typer.Option(help="At a diverging or non-finite alarm: warn, stop or halve.")] = "warn",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")] = None,
     dtype: Annotated[str, typer.Option(help="Base weights: float32, bfloat16 or float16.")] = "float32",
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that train together, a GPU each, and --batch-size samples each."),
+    ] = None,
     report_to: Annotated[str, typer.Option(help="Another logger of transformers, such as wandb.")] = "none",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,
@@ -100,9 +105,15 @@ def train(
 
     `lorate train --task image-classification --model microsoft/resnet-18 --data photos/`
 
+    `lorate train --data chats.jsonl --processes 4`
+
     `lorate train --output runs/chats --resume`
     """
     silence_libraries()
+    check_processes(processes)
+    count = 1 if processes is None or is_launched() else processes
+    if count > 1 and not dry_run:
+        return launch(count, context.obj)
     given = _given(context)
     if targets is not None:
         given["targets"] = [name.strip() for name in targets.split(",") if name.strip()]
@@ -117,8 +128,10 @@ def train(
     options = options_from_file(config) | given
     settings = TrainConfig.from_mapping(options, source=str(config or "the command line"))
     if dry_run:
+        if not is_first():
+            return 0
         with TerminalListener() as listener:
-            plan = plan_only(settings, listener)
+            plan = plan_only(settings, listener, processes=count)
         _print_plan(settings, plan)
         return 0
     place = output or _next_run(Path("runs"))
@@ -128,9 +141,20 @@ def train(
     return _finish(outcome)
 
 
+def check_processes(wanted: int | None) -> None:
+    """A launcher's number of processes goes before ``--processes``: they must be the same.
+
+    Raises:
+        LorateError: they differ.
+    """
+    there = int(os.environ.get("WORLD_SIZE", "1"))
+    if is_launched() and wanted not in (None, there):
+        raise LorateError(f"--processes {wanted}, but a launcher started {there}; leave --processes out.")
+
+
 def _given(context: typer.Context) -> dict[str, Any]:
     """The options of a run that were typed, so that a YAML file can supply the others."""
-    other = {"output", "config", "resume", "force", "dry_run", "targets"}
+    other = {"output", "config", "resume", "force", "dry_run", "targets", "processes"}
     typed = {
         name: value
         for name, value in context.params.items()
@@ -207,10 +231,16 @@ def _print_plan(settings: Any, plan: Any) -> None:
 
 
 def _finish(outcome: Any) -> int:
+    from lorate import ranks
+
     run = outcome.run
+    if not ranks.is_main():
+        return CODES[outcome.status]
     if outcome.status == "interrupted":
+        count = ranks.world_size()
+        together = f" --processes {count}" if count > 1 else ""
         stderr.print(
-            f"Interrupted after {outcome.steps} steps; go on with: lorate train --output {run.path} --resume",
+            f"Interrupted after {outcome.steps} steps; go on with: lorate train --output {run.path} --resume{together}",
             soft_wrap=True,
         )
         return CODES["interrupted"]

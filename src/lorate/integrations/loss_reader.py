@@ -66,7 +66,9 @@ class LossReader:
     def _read_at_backward(self, value: Tensor, name: str) -> None:
         kept = value.detach()
 
-        def record(gradient: Tensor) -> None:
+        def record(gradient: Tensor | None) -> None:
+            if gradient is None:  # DistributedDataParallel passes on what is not trained on, too
+                return
             weights = gradient.detach().double() / self.loss_scale()
             share = (kept.double() * weights).sum()
             self.optimizer.record_loss(share)

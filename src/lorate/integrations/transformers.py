@@ -9,6 +9,7 @@ from typing import Any, Self
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lorate import ranks
 from lorate.errors import LorateError
 from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_check import LossCheck
@@ -37,9 +38,9 @@ class LorateCallback(TrainerCallback):
         monitor: where the steps are recorded; one without a file if not given.
 
     Raises:
-        LorateError: when training begins: ``max_grad_norm`` clips gradients that the rule must see whole, or the
-            Trainer does not run an optimizer of lorate. After the first step: the rule needs the loss, and what was
-            read is not what the Trainer trains on.
+        LorateError: when training begins: ``max_grad_norm`` clips gradients that the rule must see whole, the Trainer
+            does not run an optimizer of lorate, or it uses DataParallel. After the first step: the rule needs the loss,
+            and what was read is not what the Trainer trains on.
     """
 
     def __init__(self, monitor: Monitor | None = None) -> None:
@@ -68,6 +69,11 @@ class LorateCallback(TrainerCallback):
             raise LorateError(
                 f"the Trainer runs {type(own).__name__}, not an optimizer of lorate; "
                 "pass Trainer(..., **lorate.for_trainer(rate=...))"
+            )
+        if args.n_gpu > 1:
+            raise LorateError(
+                f"the Trainer would spread each batch over {args.n_gpu} GPUs with DataParallel, whose copies of the "
+                "model no rule sees; start it with torchrun or accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
             )
         if args.max_grad_norm and not own.rate.allows_clipping:
             raise LorateError(
@@ -119,8 +125,9 @@ class LorateCallback(TrainerCallback):
         watch.reset()
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """What happens at an alarm: a Python warning; override it to do more."""
-        warnings.warn(f"{alarm.message} {alarm.remedy}", stacklevel=2)
+        """What happens at an alarm: a Python warning, of the main process; override it to do more."""
+        if ranks.is_main():
+            warnings.warn(f"{alarm.message} {alarm.remedy}", stacklevel=2)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 
+from lorate import ranks
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, iterate_jsonl
 from lorate.monitor.alarm import Alarm
@@ -37,6 +38,9 @@ class Monitor:
     10 steps, and how far its weight has moved since the record before, see `lorate.monitor.window.Window`) into a
     directory, each line flushed as it is written. Memory stays bounded however long the run is: a thinned-out past,
     and one copy of the adapters.
+
+    Where several processes train together, build one in each of them and call it alike: the main process writes,
+    samples and tokens are summed, and all react to what the main process finds.
 
     Args:
         directory: where to write; made if missing. None keeps nothing on disk.
@@ -93,7 +97,7 @@ class Monitor:
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
         self._layers: JsonlWriter | None = None
-        if self._directory is not None:
+        if self._directory is not None and ranks.is_main():
             self._open(self._directory, resume_at)
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
@@ -123,23 +127,27 @@ class Monitor:
 
         Args:
             optimizer: after ``optimizer.step()``.
-            samples: samples in the batch of this step.
-            tokens: tokens in it.
+            samples: samples in the batch of this step, in this process.
+            tokens: tokens in it likewise.
 
         Returns:
             The alarms that this step raised; empty most of the time.
         """
         if optimizer.last is None:
             raise LorateError("monitor.update(optimizer) comes after optimizer.step(): no step was taken yet")
-        self.samples += samples
-        self.tokens += tokens
         seconds = time.monotonic() - self._started
-        record = step_record(optimizer.last, samples=self.samples, tokens=self.tokens, seconds=seconds)
+        record = step_record(optimizer.last, samples=samples, tokens=tokens, seconds=seconds)
         if record["skipped"] is None:
             self._history.add(record)
         alarms = self._alarms(record)
-        record["alarms"] = [asdict(alarm) for alarm in alarms]
-        if self.record is None and self._directory is not None:
+        # only the main process knows the past of a run that was resumed
+        harm = ranks.is_main() and self._is_harmful(record, alarms)
+        device = optimizer.param_groups[0]["params"][0].device
+        samples, tokens, is_harmed = ranks.total((samples, tokens, int(harm)), device)
+        self.samples += samples
+        self.tokens += tokens
+        record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
+        if self.record is None and self._directory is not None and ranks.is_main():
             setting = Setting.of(optimizer, full_batch=self._full_batch, lower_bound=self._lower_bound)
             setting.write(self._directory)
             self._describe(optimizer, self._directory)
@@ -147,9 +155,9 @@ class Monitor:
         if self._metrics is not None:
             self._metrics.write(record)
         self._step, self._layer_table = optimizer.last, optimizer.layers
-        if self._layers is not None:
+        if self._directory is not None:
             self._record_layers(optimizer, optimizer.last)
-        if self._is_harmful(record, alarms):
+        if is_harmed:
             self._react(optimizer)
         return alarms
 

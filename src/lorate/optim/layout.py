@@ -80,7 +80,18 @@ def param_groups(
 
 
 def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:
-    """Every parameter with its role and its group, as the groups stand now."""
+    """Every parameter with its role and its group, as the groups stand now.
+
+    Raises:
+        LorateError: a group no longer holds one parameter a role.
+    """
+    groups = list(groups)
+    for group in groups:
+        if len(group["params"]) != len(group["roles"]):
+            raise LorateError(
+                f"a param group holds {len(group['params'])} tensors in place of its {len(group['roles'])} parameters: "
+                "something has merged them, as DeepSpeed's ZeRO does; train data-parallel (DDP), or with FSDP2"
+            )
     return [
         Slot(parameter, None if role is None else (role[0], role[1]), group)
         for group in groups

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from lorate import ranks
 from lorate.errors import LorateError
 from lorate.rates import RATES
 from lorate.runs import RunDirectory
@@ -26,6 +27,7 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
         "seconds": 0.0,
         "versions": versions(PACKAGES),
         "device": prepared.device,
+        "processes": ranks.world_size(),
         "config": config.to_mapping(),
         "model": {
             "name": prepared.base.name,

@@ -1,7 +1,7 @@
 """Held-out loss before, during and after, example by example, so that a change has a standard error."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lorate import ranks
 from lorate.jsonl import JsonlWriter
 from lorate.tasks import example_losses
+from lorate.training.processes import together
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,34 @@ def standard_error(values: Tensor) -> float:
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
+def in_order(shares: Sequence[Tensor], size: int) -> Tensor:
+    """Put the losses of the processes together, which take turns at batches of one size.
+
+    The last round begins again with the first examples, so that all processes have something to do.
+
+    >>> in_order([torch.tensor([1.0, 2.0, 5.0, 6.0]), torch.tensor([3.0, 4.0, 7.0, 1.0])], size=2)
+    tensor([1., 2., 3., 4., 5., 6., 7., 1.])
+    """
+    if len(shares) == 1:
+        return shares[0]
+    return torch.stack([share.view(-1, size) for share in shares], dim=1).flatten()
+
+
 class Evaluator(TrainerCallback):
     """Evaluate the trainer's held-out data when asked, and every few steps of training.
 
-    The random state is put back afterwards (a data loader draws a seed even when it does not shuffle), so evaluation
-    does not change the run.
+    Every process evaluates its share of the examples, and all get all losses. The random state is put back afterwards
+    (a data loader draws a seed even when it does not shuffle), so evaluation does not change the run.
 
     Args:
         trainer: its evaluation data and model are used.
-        writer: gets ``{"step", "eval_loss", "eval_loss_se"}``.
+        writer: gets ``{"step", "eval_loss", "eval_loss_se"}``; None in processes that do not write.
         every: steps between evaluations during training.
         listen: called with step, loss and standard error.
     """
 
     def __init__(
-        self, trainer: Any, writer: JsonlWriter, every: int, listen: Callable[[int, float, float], None]
+        self, trainer: Any, writer: JsonlWriter | None, every: int, listen: Callable[[int, float, float], None]
     ) -> None:
         self._trainer = trainer
         self._writer = writer
@@ -72,14 +87,17 @@ class Evaluator(TrainerCallback):
 
     def losses(self) -> Tensor:
         """Losses of the held-out examples now."""
-        with torch.random.fork_rng():
-            return example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
+        with torch.random.fork_rng(), together():
+            own = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
+        size = self._trainer.args.per_device_eval_batch_size
+        return in_order(ranks.everyones(own), size)[: len(self._trainer.eval_dataset)]
 
     def evaluate(self, step: int) -> Tensor:
         """Losses of the held-out examples now; their mean is recorded under ``step``."""
         losses = self.losses()
         mean, error = float(losses.mean()), standard_error(losses)
-        self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error})
+        if self._writer is not None:
+            self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error})
         self._listen(step, mean, error)
         return losses
 

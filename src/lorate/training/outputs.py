@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from lorate import ranks
 from lorate.rates import RATES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
@@ -50,7 +51,7 @@ def card_section(config: TrainConfig, prepared: Prepared, change: Change | None)
         "held-out records",
         f"- LoRA: rank {config.rank}, alpha {config.alpha:g}, dropout {config.dropout:g}",
         f"- Step size: rule `{config.rate}` with constant {config.resolved_lr:g}, {config.steps} steps of "
-        f"{config.batch_size * config.accumulate} samples, seed {config.seed}",
+        f"{config.batch_size * config.accumulate * ranks.world_size()} samples, seed {config.seed}",
     ]
     if RATES[config.rate].averages:
         lines.append("- The adapter is an average over the run's steps, not the last one")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lorate import ranks
 from lorate.adapters import find_pairs
 from lorate.training.config import TrainConfig
 from lorate.training.preparation import Prepared
@@ -18,9 +19,10 @@ class Plan:
         adapted_layers: matrices with a LoRA pair.
         train_examples: records to train on.
         eval_examples: held-out records that are evaluated.
-        samples_per_step: batch size times accumulation.
+        samples_per_step: batch size times accumulation, times processes.
         tokens_per_step: tokens of a step at most; 0 without text.
-        memory_bytes: rough estimate of the peak: weights, adapters with gradients, activations of one micro-batch.
+        memory_bytes: rough estimate of a process' peak: weights, adapters with gradients, activations of one
+            micro-batch.
     """
 
     parameters: int
@@ -33,11 +35,17 @@ class Plan:
     memory_bytes: int
 
 
-def make_plan(config: TrainConfig, prepared: Prepared) -> Plan:
-    """Count parameters, tokens and bytes."""
+def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = None) -> Plan:
+    """Count parameters, tokens and bytes.
+
+    Args:
+        config: the options.
+        prepared: data and model.
+        processes: how many train together; those that are here if not given.
+    """
     parameters = list(prepared.model.parameters())
     trainable = [p for p in parameters if p.requires_grad]
-    samples = config.batch_size * config.accumulate
+    samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
     text = config.task != "image-classification"
     return Plan(
         parameters=sum(p.numel() for p in parameters),
@@ -51,6 +59,12 @@ def make_plan(config: TrainConfig, prepared: Prepared) -> Plan:
         + sum(p.numel() * p.element_size() for p in trainable)
         + (_activation_bytes(config, prepared.base.model) if text else 0),
     )
+
+
+def is_full_batch(config: TrainConfig, records: int) -> bool:
+    """Whether every step sees every record once, so that the run can be certified."""
+    samples = config.batch_size * config.accumulate * ranks.world_size()
+    return samples == records or (samples == config.batch_size and samples >= records)
 
 
 def _activation_bytes(config: TrainConfig, model: Any) -> int:

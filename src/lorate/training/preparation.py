@@ -11,6 +11,7 @@ from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model
 from lorate.training.config import TrainConfig
+from lorate.training.processes import own_device
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
@@ -41,7 +42,7 @@ def prepare(config: TrainConfig) -> Prepared:
     """
     peft = require("peft", extra="hf")
     transformers = require("transformers", extra="hf")
-    device = config.device or default_device()
+    device = own_device(config.device)
     data = load_data(
         config.data,
         eval_spec=config.eval_data,
@@ -112,12 +113,6 @@ def check_vocabulary(part: Any, tokenizer: Any, model: Any) -> None:
                     f"The tokenizer of {model.name_or_path} makes token {highest} of {text[:40]!r}, but the model has "
                     f"embeddings for {rows} tokens only: model and tokenizer do not belong together."
                 )
-
-
-def default_device() -> str:
-    """The first accelerator that torch sees, or the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if accelerator is None else accelerator.type
 
 
 def check_targets(model: Any, targets: list[str]) -> None:

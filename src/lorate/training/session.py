@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.jsonl import JsonlWriter
@@ -24,8 +25,18 @@ from lorate.training.evaluation import Change, Evaluator, paired_change
 from lorate.training.interruption import Interruption
 from lorate.training.listener import Listener, ListeningCallback
 from lorate.training.outputs import save_adapter, write_usage
-from lorate.training.plan import Plan, make_plan
+from lorate.training.plan import Plan, is_full_batch, make_plan
 from lorate.training.preparation import Prepared, prepare
+from lorate.training.processes import (
+    check_processes,
+    create_run,
+    held,
+    main_first,
+    meet,
+    noticing_losses,
+    open_run,
+    together,
+)
 from lorate.training.recovery import Recovery, recover
 from lorate.training.samples import answers, sample_prompts
 from lorate.training.trainers import build_trainer
@@ -54,15 +65,20 @@ class Outcome:
     seconds: float
 
 
-def dry_run(config: TrainConfig, listener: Listener | None = None) -> Plan:
+def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes: int = 1) -> Plan:
     """Load data and model, count, and write nothing.
+
+    Args:
+        config: the options.
+        listener: is told what happens.
+        processes: how many would train together.
 
     Raises:
         LorateError: whatever would stop the run itself.
     """
     listener = listener or Listener()
     listener.phase("Loading data and model")
-    plan = make_plan(config, prepare(config))
+    plan = make_plan(config, prepare(config), processes)
     listener.plan(plan)
     return plan
 
@@ -77,6 +93,8 @@ def train(
 ) -> Outcome:
     """Fine-tune and leave a run directory; nothing is written before data and model are known to be good.
 
+    Where a launcher started several processes, each calls this alike; the main one's files and listener are used.
+
     Args:
         config: the options.
         output: the run directory to make.
@@ -88,9 +106,12 @@ def train(
         LorateError: the place is taken, or data, model or options do not do.
         StorageError: the disk is full, read-only or broken.
     """
-    RunDirectory.check_free(output, force=force)
-    with naming_storage_errors(Path(output)):
-        return _Session(config, command, listener or Listener()).start(output, force)
+    with noticing_losses(), naming_storage_errors(Path(output)):
+        meet(config.device)
+        place = ranks.everyones(Path(output))[0]  # the next free number may have changed between two looks
+        with together():
+            RunDirectory.check_free(place, force=force)
+        return _Session(config, command, listener).start(place, force)
 
 
 def resume(output: str | Path, *, steps: int | None = None, listener: Listener | None = None) -> Outcome:
@@ -105,27 +126,32 @@ def resume(output: str | Path, *, steps: int | None = None, listener: Listener |
         LorateError: no such run, it has all its steps, its data have changed, or no checkpoint is good.
         StorageError: the disk is full, read-only or broken.
     """
-    run = RunDirectory.open(output)
-    with naming_storage_errors(run.path), run.in_use():
-        found, info = recover(run, steps), run.read_run()
-        if info.get("status") == "finished" and run.report.exists() and found.step >= found.config.steps:
-            raise LorateError(f"{run.path} has finished its {found.config.steps} steps; give --steps to train on.")
-        return _Session(found.config, info.get("command", ""), listener or Listener()).go_on(run, found)
+    with noticing_losses(), naming_storage_errors(Path(output)):
+        run = open_run(output)
+        with held(run):
+            with together():
+                found, info = recover(run, steps), run.read_run()
+                check_processes(run, info)
+                if info.get("status") == "finished" and run.report.exists() and found.step >= found.config.steps:
+                    raise LorateError(
+                        f"{run.path} has finished its {found.config.steps} steps; give --steps to train on."
+                    )
+            return _Session(found.config, info.get("command", ""), listener).go_on(run, found)
 
 
 class _Session:
     """One process' work on a run."""
 
-    def __init__(self, config: TrainConfig, command: str, listener: Listener) -> None:
+    def __init__(self, config: TrainConfig, command: str, listener: Listener | None) -> None:
         self.config = config
         self.command = command
-        self.listener = listener
+        self.listener = listener if listener is not None and ranks.is_main() else Listener()
         self.started = time.monotonic()
 
-    def start(self, output: str | Path, force: bool) -> Outcome:
+    def start(self, output: Path, force: bool) -> Outcome:
         prepared = self._prepare()
-        run = RunDirectory.create(output, force=force)
-        with run.in_use():
+        run = create_run(output, force=force)
+        with held(run):
             # run.json first: it makes the directory a run, which --force may replace
             run.write_run(describe(self.config, self.command, prepared) | {"status": "running"})
             run.write_config(self.config.to_mapping())
@@ -135,8 +161,10 @@ class _Session:
         for note in found.notes:
             self.listener.notice(note)
         prepared, info = self._prepare(), run.read_run()
-        check_same_data(run, prepared)
-        discard_after(run.checkpoints, found.step)
+        with together():
+            check_same_data(run, prepared)
+            if ranks.is_main():
+                discard_after(run.checkpoints, found.step)
         run.write_config(self.config.to_mapping())
         resumed = [*info.get("resumed", []), {"at": now(), "step": found.step, "notes": found.notes}]
         changes = {"config": self.config.to_mapping(), "status": "running", "finished": None, "resumed": resumed}
@@ -145,7 +173,7 @@ class _Session:
 
     def _prepare(self) -> Prepared:
         self.listener.phase("Loading data and model")
-        prepared = prepare(self.config)
+        prepared = main_first(lambda: prepare(self.config))
         self.listener.plan(make_plan(self.config, prepared))
         return prepared
 
@@ -154,13 +182,15 @@ class _Session:
         config = self.config
         try:
             with ExitStack() as stack:
-                full = _is_full_batch(config, len(prepared.data.train))
+                full = is_full_batch(config, len(prepared.data.train))
                 monitor = stack.enter_context(
                     Monitor(run.path, full_batch=full, on_alarm=config.on_alarm, resume_at=step)
                 )
-                evaluations = stack.enter_context(JsonlWriter(run.evaluations))
-                # the evaluation after the last step is made again
-                evaluations.truncate_after(min(step, config.steps - 1))
+                evaluations = None
+                if ranks.is_main():
+                    evaluations = stack.enter_context(JsonlWriter(run.evaluations))
+                    # the evaluation after the last step is made again
+                    evaluations.truncate_after(min(step, config.steps - 1))
                 callback = ListeningCallback(monitor, self.listener, config.steps)
                 trainer = build_trainer(config, prepared, run, callback)
                 evaluator = Evaluator(trainer, evaluations, config.evaluation_interval, self.listener.evaluation)
@@ -176,9 +206,10 @@ class _Session:
                 status: Status = "stopped" if monitor.should_stop else "finished"
                 self.listener.phase("Evaluating and sampling")
                 after = evaluator.evaluate(trainer.state.global_step)
-                replies = answers(prepared, [sample["prompt"] for sample in samples])
-                samples = [sample | {"after": reply} for sample, reply in zip(samples, replies, strict=True)]
-                _write_json(run.samples, samples)
+                if ranks.is_main():
+                    replies = answers(prepared, [sample["prompt"] for sample in samples])
+                    samples = [sample | {"after": reply} for sample, reply in zip(samples, replies, strict=True)]
+                    _write_json(run.samples, samples)
                 change = paired_change(torch.tensor(before, dtype=torch.float64), after)
                 return self._finish(run, prepared, trainer, status, change, samples)
         except BaseException as error:
@@ -188,7 +219,8 @@ class _Session:
             raise
 
     def _train(self, trainer: Any, prepared: Prepared, checkpoint: Checkpoint | None) -> None:
-        require("transformers", extra="hf").set_seed(self.config.seed)
+        # dropout of its own in each process
+        require("transformers", extra="hf").set_seed(self.config.seed + ranks.rank())
         if checkpoint is None or checkpoint.step < self.config.steps:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
             return
@@ -205,24 +237,33 @@ class _Session:
         They are recorded if ``evaluations`` is given and they are not on file.
         """
         file = run.inside("before.json")
-        try:
-            saved = json.loads(file.read_text(encoding="utf-8"))
-            return saved["losses"], saved["samples"]
-        except FileNotFoundError:
-            pass
-        except (ValueError, TypeError, KeyError) as error:
-            self.listener.notice(f"{file.name} is damaged ({error}), and is made again.")
+        losses, samples = ranks.everyones(self._read_before(file))[0]
+        if losses:
+            return losses, samples
         self.listener.phase("Evaluating and sampling")
         if evaluations is None:
             losses = evaluator.losses().tolist()
         else:
             evaluations.truncate_after(-1)
             losses = evaluator.evaluate(0).tolist()
+        if not ranks.is_main():
+            return losses, []
         prompts = sample_prompts(prepared, self.config.samples, self.config.max_length)
         replies = answers(prepared, prompts)
         samples = [{"prompt": p, "before": reply, "after": ""} for p, reply in zip(prompts, replies, strict=True)]
         _write_json(file, {"losses": losses, "samples": samples})
         return losses, samples
+
+    def _read_before(self, file: Path) -> tuple[list[float], list[dict[str, str]]]:
+        """What is on file; nothing if it is missing or damaged."""
+        try:
+            saved = json.loads(file.read_text(encoding="utf-8"))
+            return list(saved["losses"]), list(saved["samples"])
+        except FileNotFoundError:
+            return [], []
+        except (ValueError, TypeError, KeyError) as error:
+            self.listener.notice(f"{file.name} is damaged ({error}), and is made again.")
+            return [], []
 
     def _finish(
         self,
@@ -235,6 +276,9 @@ class _Session:
     ) -> Outcome:
         self.listener.phase("Saving")
         seconds = time.monotonic() - self.started
+        outcome = Outcome(status, trainer.state.global_step, change, samples, run, seconds)
+        if not ranks.is_main():
+            return outcome
         save_adapter(run, self.config, prepared, change)
         write_usage(run, self.config, prepared)
         info = run.read_run()
@@ -248,12 +292,7 @@ class _Session:
         total = round(info.get("seconds", 0.0) + seconds, 1)
         run.write_run({**info, "status": status, "finished": now(), "seconds": total, "result": result})
         write_report([run.path], run.report)
-        return Outcome(status, trainer.state.global_step, change, samples, run, seconds)
-
-
-def _is_full_batch(config: TrainConfig, records: int) -> bool:
-    """Whether every step sees every record once, so that the run can be certified."""
-    return config.batch_size * config.accumulate == records or (config.batch_size >= records and config.accumulate == 1)
+        return outcome
 
 
 def _write_json(path: Path, value: Any) -> None:

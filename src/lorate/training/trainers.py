@@ -72,6 +72,7 @@ def _language_trainer(
         gradient_checkpointing=False,
     )
     held_out = data.eval.select(range(min(len(data.eval), config.eval_examples)))
+    _keep_to_one_device(settings)
     return trl.SFTTrainer(args=settings, train_dataset=data.train, eval_dataset=held_out, **shared)
 
 
@@ -88,4 +89,10 @@ def _classifier_trainer(
         collator = text_collator(processor)
         train, held = (tokenised(part, processor, config.max_length) for part in (data.train, held_out))
     settings = transformers.TrainingArguments(**arguments, remove_unused_columns=config.task != "image-classification")
+    _keep_to_one_device(settings)
     return transformers.Trainer(args=settings, train_dataset=train, eval_dataset=held, data_collator=collator, **shared)
+
+
+def _keep_to_one_device(settings: Any) -> None:
+    """Without processes of their own, more GPUs would mean DataParallel, whose copies of the model no rule sees."""
+    settings._n_gpu = min(settings.n_gpu, 1)

@@ -1,0 +1,145 @@
+"""``lorate train --processes N``: the same command line in N processes of this machine, and their common end.
+
+Like torchrun, with two differences: Ctrl-C reaches each process once, so that the run saves a checkpoint, and an error
+is said once.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+from lorate.cli.console import stderr
+
+OTHER_FAILED = 3
+"""Exit code of a process that ended because another one did."""
+
+PATIENCE = 15.0
+"""Seconds that the others get to end by themselves, and then again to obey."""
+
+
+def is_launched() -> bool:
+    """Whether a launcher (this one, torchrun, ``accelerate launch``) started this process."""
+    return "LOCAL_RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process has the terminal."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launch(count: int, words: Sequence[str]) -> int:
+    """Run ``lorate`` with these words in several processes.
+
+    The first one has the terminal; what the others say is shown if one of them is the cause of a failure.
+
+    Args:
+        count: how many.
+        words: the command line after ``lorate``.
+
+    Returns:
+        The exit code: of the first process, or of the one that failed.
+    """
+    with TemporaryDirectory() as folder:
+        notes = [Path(folder) / str(rank) for rank in range(count)]
+        port = _free_port()
+        children = [_start(rank, count, port, words, notes[rank]) for rank in range(count)]
+        with _passing_on(children):
+            failed = _wait(children)
+        codes = [_exit_code(child) for child in children]
+        if failed is None:
+            return max(codes)
+        if failed != 0 and codes[0] in (0, OTHER_FAILED, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
+            stderr.print(f"Process {failed} failed:", soft_wrap=True)
+            sys.stderr.write(notes[failed].read_text(encoding="utf-8", errors="replace"))
+        if codes[failed] > 128 and codes[failed] != 130:
+            stderr.print(f"[bold red]lorate:[/] process {failed} was killed by signal {codes[failed] - 128}")
+        return codes[failed]
+
+
+def _start(rank: int, count: int, port: int, words: Sequence[str], notes: Path) -> subprocess.Popen[bytes]:
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    environment = {
+        "OMP_NUM_THREADS": threads,
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # else each process warns that all of its parameters are in use
+        **os.environ,
+        **{name: str(value) for name, value in place.items()},
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    command = [sys.executable, "-m", "lorate", *words]
+    if rank == 0:
+        # a session of its own: Ctrl-C comes from here, once
+        return subprocess.Popen(command, env=environment, start_new_session=True)
+    with notes.open("wb") as file:
+        return subprocess.Popen(
+            command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Ctrl-C, and a request to end, go to all processes."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        _signal(children, number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _signal(children, signal.SIGKILL)
+        for child in children:
+            child.wait()
+
+
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait for all; the first process that failed by itself, None if none did."""
+    failed: int | None = None
+    deadlines = iter((PATIENCE, PATIENCE))
+    until: float | None = None
+    while any(child.poll() is None for child in children):
+        if failed is None:
+            failed = _cause(children)
+        elif until is None:
+            until = time.monotonic() + next(deadlines)
+        elif time.monotonic() > until:
+            patience = next(deadlines, None)
+            _signal(children, signal.SIGKILL if patience is None else signal.SIGTERM)
+            until = time.monotonic() + (patience or PATIENCE)
+        time.sleep(0.05)
+    return _cause(children) if failed is None else failed
+
+
+def _cause(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """The first process that failed, and not because another one did."""
+    failed = [rank for rank, child in enumerate(children) if child.poll()]
+    causes = [rank for rank in failed if children[rank].returncode != OTHER_FAILED]
+    return next(iter(causes), None)
+
+
+def _signal(children: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+
+
+def _exit_code(child: subprocess.Popen[bytes]) -> int:
+    assert child.returncode is not None
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
