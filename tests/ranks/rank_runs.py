@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import lorate
 from lorate.adapters import find_pairs
+from lorate.jsonl import read_jsonl
 from lorate.optim.layout import slots, values
 from peft_models import mixed_model
 
@@ -207,12 +208,29 @@ def losses_around_the_average() -> list[float]:
         return [*losses, float(run.loss())]
 
 
+def monitored() -> dict[str, Any]:
+    """Three steps under a monitor, the second one with a bad micro-batch on rank 1."""
+    run, alarms = Run("adaptive-loss", "ddp"), []
+    with lorate.Monitor("records", on_alarm="halve") as monitor:
+        for number in range(3):
+            run.fault = "nan" if number == 1 and dist.get_rank() == 1 else None
+            run.step()
+            alarms.append([a.kind for a in monitor.update(run.optimizer, samples=dist.get_rank() + 1, tokens=10)])
+    return {
+        "alarms": alarms,
+        "counts": (monitor.samples, monitor.tokens),
+        "damping": run.optimizer.param_groups[0]["damping"],
+        "records": read_jsonl(Path("records/metrics.jsonl")).records,
+    }
+
+
 def quick() -> dict[str, Any]:
     """What the default tests look at."""
     return {
         "trajectories": trajectories(("ddp",), (torch.float64,)),
         "faults": all_faults(("ddp",)),
         "silent": silent_rank("ddp"),
+        "monitored": monitored(),
     }
 
 
@@ -233,6 +251,7 @@ def _work(rank: int, folder: str, job: Callable[[], Any]) -> None:
     rendezvous = f"file://{folder}/rendezvous"
     patience = timedelta(seconds=PATIENCE)
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=WORLD, timeout=patience)
+    os.chdir(folder)
     torch.save(job(), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

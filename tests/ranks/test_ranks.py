@@ -92,6 +92,14 @@ def test_a_rank_that_tells_no_loss_does_not_shift_the_mean(on_two_ranks: Any, jo
     assert first == second == pytest.approx(run.loss().item(), rel=1e-12)
 
 
+def test_one_rank_writes_the_records_and_all_hear_the_alarms(on_two_ranks: Any) -> None:
+    first, second = (seen["monitored"] for seen in on_two_ranks("quick"))
+    assert first["counts"] == second["counts"] == (9, 60)
+    assert [(record["step"], record["samples"]) for record in first["records"]] == [(1, 3), (2, 6), (3, 9)]
+    assert first["alarms"] == second["alarms"] == [[], ["non-finite"], []]
+    assert first["damping"] == second["damping"] == 0.5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RESUMED_RULES)
 def test_a_sharded_optimizer_goes_on_from_its_state(on_two_ranks: Any, rule: str) -> None:
