@@ -113,8 +113,11 @@ def _last_line_start(file: Any, block: int = 65536) -> int:
 def _parse(line: bytes) -> Record | str:
     """The record in a line, or what is wrong with it."""
     try:
-        record = _DECODER.decode(line.decode("utf-8"))
+        text = line.decode("utf-8").strip()
+        record, end = _DECODER.raw_decode(text)  # decode() looks for white space twice more, a million times
     except (ValueError, RecursionError):
+        return "is not JSON"
+    if end != len(text):
         return "is not JSON"
     return record if isinstance(record, dict) else "is not a JSON object"
 
