@@ -67,6 +67,7 @@ def test_an_undamaged_run_goes_on_from_the_newest_checkpoint_in_silence(run: Run
     assert found.step == 6 and found.notes == []
 
 
+@pytest.mark.fault("damaged checkpoint")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("damage", [cut, flip, remove])
 @pytest.mark.parametrize("file", FILES)
@@ -95,6 +96,7 @@ class Watch(Notices):
             self.checkpoints_at_step_5 = [checkpoint.path.name for checkpoint in checkpoints(self._run.checkpoints)]
 
 
+@pytest.mark.fault("damaged checkpoint")
 @pytest.mark.parametrize(("file", "damage"), [("optimizer.pt", cut), (MANIFEST, remove)])
 def test_from_the_checkpoint_before_the_numbers_are_those_of_the_uninterrupted_run(
     file: str, damage: Callable[[Path, int], None], run: RunDirectory, runs: Path
@@ -125,6 +127,7 @@ def test_a_run_that_lacks_only_its_end_gets_it(lost: dict[str, Any], runs: Path,
     assert adapter_bytes(run.path) == adapter_bytes(runs / "whole")
 
 
+@pytest.mark.fault("damaged checkpoint")
 def test_without_a_good_checkpoint_nothing_is_thrown_away(run: RunDirectory) -> None:
     for checkpoint in checkpoints(run.checkpoints):
         flip(checkpoint.path / "optimizer.pt", 0)
@@ -156,6 +159,7 @@ def test_before_the_first_checkpoint_a_run_begins_anew(run: RunDirectory) -> Non
     assert recover(run).checkpoint is None
 
 
+@pytest.mark.fault("damaged checkpoint")
 @pytest.mark.parametrize(("records", "damaged"), [(1, "optimizer.pt"), (2, MANIFEST)])
 def test_a_first_checkpoint_that_was_complete_once_is_not_taken_for_one_cut_short(
     records: int, damaged: str, run: RunDirectory
@@ -175,6 +179,7 @@ def damage_line(run: RunDirectory, step: int, line: bytes) -> None:
     run.metrics.write_bytes(b"".join(lines))
 
 
+@pytest.mark.fault("damaged record")
 @pytest.mark.parametrize("line", [b'{"step": 5, "lo', b"\x00\x00", b'{"step": 5}', b"[]"])
 def test_a_damaged_record_is_made_again_from_the_checkpoint_before_it(line: bytes, run: RunDirectory) -> None:
     damage_line(run, 5, line)
@@ -184,12 +189,14 @@ def test_a_damaged_record_is_made_again_from_the_checkpoint_before_it(line: byte
     assert any("line 5" in note for note in found.notes) or line == b'{"step": 5}'
 
 
+@pytest.mark.fault("damaged record")
 def test_after_damage_to_a_record_each_step_stands_once(run: RunDirectory, runs: Path) -> None:
     damage_line(run, 5, b"?")
     resume(run.path)
     assert metrics(run.path) == metrics(runs / "whole")
 
 
+@pytest.mark.fault("damaged record")
 def test_a_record_that_no_checkpoint_can_make_again_is_told_and_the_run_goes_on(run: RunDirectory, runs: Path) -> None:
     damage_line(run, 2, b"???")
     listener = Notices()
@@ -200,6 +207,7 @@ def test_a_record_that_no_checkpoint_can_make_again_is_told_and_the_run_goes_on(
     assert "metrics.jsonl, line 2" in run.report.read_text()
 
 
+@pytest.mark.fault("damaged options")
 def test_damaged_options_are_replaced_by_their_copy_and_changed_ones_refused(run: RunDirectory, runs: Path) -> None:
     good = run.config.read_text()
     run.config.write_bytes(b"rank: [2, \xff\n")
@@ -217,6 +225,7 @@ def test_damaged_options_are_replaced_by_their_copy_and_changed_ones_refused(run
     assert recover(run).config == recover(RunDirectory(runs / "cut")).config
 
 
+@pytest.mark.fault("damaged options")
 def test_losses_before_training_are_made_again_if_their_file_is_damaged(run: RunDirectory, runs: Path) -> None:
     (run.path / "before.json").write_text('{"losses": [')
     listener = Notices()
@@ -226,6 +235,7 @@ def test_losses_before_training_are_made_again_if_their_file_is_damaged(run: Run
     assert evaluations(run.path) == evaluations(runs / "whole")
 
 
+@pytest.mark.fault("changed data")
 def test_changed_data_are_refused_and_the_run_stays_as_it_is(run: RunDirectory, tmp_path: Path) -> None:
     data = tmp_path / "other.jsonl"
     original = Path(run.read_config()["data"])
@@ -254,6 +264,7 @@ def test_only_a_lock_and_half_a_file_are_nothing_to_lose(run: RunDirectory, runs
         RunDirectory.check_free(place)
 
 
+@pytest.mark.fault("damaged options")
 def test_killed_before_config_yaml_the_options_are_those_of_run_json(run: RunDirectory) -> None:
     os.remove(run.config)
     notes: list[Any] = recover(run).notes
