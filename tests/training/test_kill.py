@@ -99,6 +99,8 @@ def finishes(run: RunDirectory, info: dict[str, Any]) -> bool:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
+    "in run.json": lambda: die_at(os, "fsync"),
+    "in config.yaml": lambda: die_at(os, "fsync", 2),
     "before run.json": lambda: die_at(RunDirectory, "write_run"),
     "between run.json and config.yaml": lambda: die_at(RunDirectory, "write_config"),
     "in the first evaluation": lambda: die_at(session.Evaluator, "evaluate"),

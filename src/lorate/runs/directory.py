@@ -14,6 +14,9 @@ from lorate.extras import require
 from lorate.runs.atomic import write_atomically
 from lorate.runs.strict_json import encode
 
+_HALF_A_FILE = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+"""What `lorate.runs.atomic.replacing` calls a file until it is whole."""
+
 
 class RunDirectory:
     """The files of one training run, by name.
@@ -215,11 +218,14 @@ class RunDirectory:
                 raise LorateError(
                     f"{self.path} is in use by another process; wait for it, or choose another name with --output."
                 ) from None
+            for half in self.path.glob(".*.tmp"):  # left by a process that was killed while it wrote a file
+                if _HALF_A_FILE.fullmatch(half.name):
+                    half.unlink()
             yield
 
     def _is_empty(self) -> bool:
         """Whether there is nothing to lose: a process that was killed at once leaves its lock, or half a file."""
-        return all(re.fullmatch(r"\.lock|\.run\.json\.[0-9a-f]+\.tmp", entry.name) for entry in self.path.iterdir())
+        return all(entry.name == ".lock" or _HALF_A_FILE.fullmatch(entry.name) for entry in self.path.iterdir())
 
     def _check_is_run(self) -> None:
         try:
