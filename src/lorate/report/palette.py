@@ -59,10 +59,14 @@ def rule_colour(rule: str) -> str:
 def line_styles(rules: Sequence[str]) -> list[str | tuple[int, tuple[float, ...]]]:
     """A line style for each run: the first one of a rule is solid, the next ones dashed, dotted and so on.
 
+    A rule without a colour of its own is never solid beside ``constant``, whose grey is close to its own.
+
     >>> line_styles(["theory", "constant", "theory"])
     ['solid', 'solid', (0, (5.0, 2.0))]
+    >>> line_styles(["constant", "adamw"])
+    ['solid', (0, (5.0, 2.0))]
     """
-    seen: dict[str, int] = {}
+    seen: dict[str, int] = {"": int("constant" in rules)}
     styles = []
     for rule in rules:
         # Rules without a colour of their own share one, so they are counted together.
