@@ -58,7 +58,7 @@ class Run:
     """One piece of work, done in a process of its own.
 
     Attributes:
-        name: unique in the experiment, letters, digits and ``-=.,`` only; names the file of the result.
+        name: unique in the experiment, letters, digits and ``-_=.,+`` only; names the file of the result.
         function: a function of a module, called with the arguments; returns what JSON can hold.
         arguments: plain values.
     """

@@ -1,6 +1,7 @@
 """The run directory of an experiment: made or gone on with, never overwritten; one file a finished run."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from lorate.errors import LorateError
 from lorate.experiments.experiment import Run
 from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.strict_json import encode
+
+NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
+"""What a run may be called: its name is the name of a file."""
 
 
 class ExperimentFolder(RunDirectory):
@@ -76,6 +80,8 @@ class ExperimentFolder(RunDirectory):
         return record
 
     def _file(self, run: Run) -> Path:
+        if not NAME.fullmatch(run.name):
+            raise LorateError(f"{run.name!r} cannot name a run: use letters, digits and -_=.,+ only.")
         return self.inside(f"finished/{run.name}.json")
 
 

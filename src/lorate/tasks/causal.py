@@ -20,7 +20,7 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
         max_length: tokens a record is cut to.
 
     Raises:
-        LorateError: the tokenizer lacks what the records need, or no record keeps any completion.
+        LorateError: the tokenizer lacks what the records need or refuses one, or no record keeps any completion.
     """
     if record_kind == "messages":
         if not tokenizer.chat_template:
@@ -28,6 +28,8 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
                 "The data holds chat messages, but the model's tokenizer has no chat template: "
                 "use an instruct model, or prompt and completion records."
             )
+        for messages in dataset["messages"]:
+            _check_conversation(messages, tokenizer)
         return
     if tokenizer.eos_token is None:
         raise LorateError("The model's tokenizer has no end token, which ends every record: use another model.")
@@ -38,3 +40,15 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
             f"Every prompt alone fills the maximum of {max_length} tokens, so no completion is left to learn: "
             "raise the maximum length."
         )
+
+
+def _check_conversation(messages: Any, tokenizer: Any) -> None:
+    """The template comes with the model: it may refuse the order of roles, and its sandbox what it tries to reach."""
+    try:
+        tokenizer.apply_chat_template(messages, tokenize=False)
+    except Exception as error:  # whatever a template can do wrong
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise LorateError(
+            f"The chat template of {tokenizer.name_or_path} refuses the conversation that begins with "
+            f"{messages[0]['content'][:40]!r} ({reason}): change the conversation, or use another model."
+        ) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
+from lorate.tasks.links import check_inside
 from lorate.tasks.records import Record, RecordSet
 
 
@@ -16,7 +17,8 @@ def read_image_folder(path: Path) -> RecordSet:
     dot and files of other kinds are skipped.
 
     Raises:
-        LorateError: not a folder, no sub-folders, a class without images, or an image that does not open.
+        LorateError: not a folder, no sub-folders, a class without images, an image that does not open, or a link that
+            leads out of the folder.
     """
     from PIL import Image
 
@@ -30,6 +32,8 @@ def read_image_folder(path: Path) -> RecordSet:
         files = [file for file in _visible(folder) if file.suffix.lower() in suffixes]
         if not files:
             raise LorateError(f"{folder} holds no images: every class needs at least one.")
+        for file in files:
+            check_inside(file, path)
         records += [_record(file, folder.name) for file in files]
     if not records:
         raise LorateError(f"{path} holds no images: expected a sub-folder of images for each class.")

@@ -16,6 +16,8 @@ from lorate.tasks.quiet import quiet
 from lorate.tasks.targets import head_modules, suggested_targets
 
 T = TypeVar("T")
+NO_CODE = {"trust_remote_code": False}
+"""Said to every loader: left out, transformers asks at the terminal whether a checkpoint's own code may run."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,16 @@ def _reason(what: str, kind: TaskKind, error: Exception) -> str:
     first = re.split(r"\n|\.\s", str(error).strip())[0].rstrip(".:") or type(error).__name__
     if first.startswith("Unrecognized configuration class"):
         return f"{what} is no model for {kind}: transformers has no such version of this architecture."
+    if "contains custom code" in first or "references custom code" in first:
+        return (
+            f"{what} needs code of its own, and lorate runs no code from a model: choose a model of an architecture "
+            "that transformers knows."
+        )
+    if first.startswith("Weights only load failed"):
+        return (
+            f"{what} could not be loaded: its weights are a damaged file or a pickle with more than tensors in it, "
+            "which may run code: get the model as .safetensors."
+        )
     if "couldn't connect" in first.lower():
         return (
             f"{what} could not be fetched from the Hugging Face hub (no connection, and not in the local "
@@ -124,16 +136,16 @@ def _reason(what: str, kind: TaskKind, error: Exception) -> str:
 def _processor(source: ModelSource, kind: TaskKind) -> Any:
     transformers = require("transformers", extra="hf")
     if kind == "image-classification":
-        return transformers.AutoImageProcessor.from_pretrained(source.place)
+        return transformers.AutoImageProcessor.from_pretrained(source.place, **NO_CODE)
     if source.gguf_file:
-        return transformers.AutoTokenizer.from_pretrained(source.place, gguf_file=source.gguf_file)
-    return transformers.AutoTokenizer.from_pretrained(source.place)
+        return transformers.AutoTokenizer.from_pretrained(source.place, gguf_file=source.gguf_file, **NO_CODE)
+    return transformers.AutoTokenizer.from_pretrained(source.place, **NO_CODE)
 
 
 def _model(source: ModelSource, kind: TaskKind, labels: list[str] | None, dtype: torch.dtype) -> tuple[Any, set[str]]:
     """The model, and the names of the parameters that the checkpoint did not fill."""
     transformers = require("transformers", extra="hf")
-    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, **NO_CODE}
     if source.gguf_file:
         # dequantize: Trainer refuses to train, and save_pretrained to save, a model marked as quantised
         config = transformers.GgufConfig(dequantize=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lorate.errors import LorateError
 from lorate.tasks.kinds import TaskKind
+from lorate.tasks.links import check_inside
 from lorate.tasks.records import RecordSet, check_record, expected_keys, record_kind
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -161,6 +162,7 @@ def _folder(path: Path, task: TaskKind) -> Iterator[Located]:
     if not files:
         raise LorateError(f"{path} holds no text files: expected .txt or .text files in it.")
     for file in files:
+        check_inside(file, path)
         yield {"text": decode(file)}, f"{file}, line 1"
 
 

@@ -13,11 +13,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lorate.errors import LorateError
 from lorate.runs import write_atomically
 
 MANIFEST = "manifest.json"
@@ -45,7 +47,8 @@ class Checkpoint:
         """What is wrong with it, in words that follow its name; None if every file is as it was written."""
         try:
             files = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["files"]
-            if STATE not in files:
+            own = self.path.resolve()
+            if STATE not in files or not all((own / name).resolve().is_relative_to(own) for name in files):
                 return f"{MANIFEST} is damaged"
             faults = (_file_fault(self.path / name, name, **entry) for name, entry in files.items())
             return next((fault for fault in faults if fault is not None), None)
@@ -79,8 +82,29 @@ def seal(folder: Path) -> None:
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
-    """All checkpoints of a run, complete or not, the one with the most steps first."""
+    """All checkpoints of a run, complete or not, the one with the most steps first.
+
+    Raises:
+        LorateError: one of them is a link.
+    """
     return sorted(_checkpoints(folder), key=lambda checkpoint: checkpoint.step, reverse=True)
+
+
+def train_from(trainer: Any, checkpoint: Checkpoint | None) -> None:
+    """Train, from a checkpoint if there is one; its files are read as tensors and nothing else.
+
+    Raises:
+        LorateError: a file holds more than tensors, which might run code.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+    except UnpicklingError as error:
+        if checkpoint is None:
+            raise
+        raise LorateError(
+            f"{checkpoint.path} holds a file with more in it than tensors, which may run code: it was not written by "
+            "lorate; delete this checkpoint, and --resume goes on from the one before it."
+        ) from error
 
 
 def discard_after(folder: Path, step: int) -> None:
@@ -95,6 +119,8 @@ def _checkpoints(folder: Path) -> Iterator[Checkpoint]:
     for path in folder.glob("checkpoint-*"):
         number = re.fullmatch(r"checkpoint-([0-9]+)", path.name)
         if number and path.is_dir():
+            if path.is_symlink():  # it would be deleted, or written to, elsewhere
+                raise LorateError(f"{path} is a link: a run keeps its checkpoints inside; put the directory there.")
             yield Checkpoint(path, int(number[1]))
 
 

@@ -18,7 +18,7 @@ from lorate.report import write_report
 from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
-from lorate.training.checkpoints import Checkpoint, Sealer, discard_after
+from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
 from lorate.training.description import check_same_data, describe
 from lorate.training.evaluation import Change, Evaluator, paired_change
@@ -222,7 +222,7 @@ class _Session:
         # dropout of its own in each process
         require("transformers", extra="hf").set_seed(self.config.seed + ranks.rank())
         if checkpoint is None or checkpoint.step < self.config.steps:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+            train_from(trainer, checkpoint)
             return
         # all steps are done, the end was missing; the Trainer would take one step more
         peft = require("peft", extra="hf")
