@@ -36,6 +36,7 @@ from _regret.settings import DEVELOP, JUDGE, Setting
 from _regret.summary import Row, plain, rows, summary, written
 from _regret.table import write_into
 
+from lorate.experiments.backends import Backend
 from lorate.experiments.folder import ExperimentFolder
 from lorate.experiments.runner import run_missing
 from lorate.report import save_figure
@@ -66,7 +67,7 @@ def main() -> None:
             for run in wanted:
                 (RUNS / "finished" / f"{run.name}.json").unlink(missing_ok=True)
         try:
-            run_missing(wanted, folder, options.jobs, _show)
+            run_missing(wanted, folder, options.jobs, _show, options.backend)
         finally:
             pack(ARCHIVE, all_runs(), folder)
     conclude()
@@ -120,7 +121,8 @@ def _show(done: int, total: int, name: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument("--jobs", type=int, help="runs at a time; one a core if not given")
+    parser.add_argument("--backend", type=Backend, choices=list(Backend), default=Backend.JOBLIB, help="ray: a cluster")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, default=["develop", "judge"], metavar="SETTING", help=", ".join(NAMES)

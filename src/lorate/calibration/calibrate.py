@@ -1,6 +1,5 @@
 """Sweep, fit the law, and write down which alpha to take and how sure that is."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from lorate.calibration.halving import Halving, Row
 from lorate.calibration.plan import Sweep
 from lorate.errors import LorateError
 from lorate.experiments import Run
+from lorate.experiments.backends import Backend
 from lorate.experiments.folder import ExperimentFolder
 from lorate.experiments.runner import PACKAGES, run_missing
 from lorate.extras import require
@@ -47,7 +47,13 @@ class Calibration:
 
 
 def calibrate(
-    sweep: Sweep, output: Path, *, jobs: int | None = None, command: str = "", progress: Progress | None = None
+    sweep: Sweep,
+    output: Path,
+    *,
+    jobs: int | None = None,
+    backend: Backend = Backend.JOBLIB,
+    command: str = "",
+    progress: Progress | None = None,
 ) -> Calibration:
     r"""Find the best ``lora_alpha`` of several ranks on a model and data, and the law through them.
 
@@ -59,19 +65,20 @@ def calibrate(
         sweep: what to try.
         output: directory; made, or gone on with if it holds a calibration of the same task.
         jobs: processes; by default one a core, and a single one where there is an accelerator.
+        backend: where they run, see `lorate.experiments.backends`.
         command: how to repeat it, for ``run.json``.
         progress: called with the runs done, their number, and the name of the last one.
 
     Raises:
         LorateError: ``output`` holds something else, every run diverged, or too few ranks have their best alpha inside
             the grid.
-        MissingExtraError: joblib, matplotlib, PEFT or transformers is not installed.
+        MissingExtraError: joblib, Ray, matplotlib, PEFT or transformers is not installed.
     """
     for module in ("matplotlib", "peft"):
         require(module, extra="report" if module == "matplotlib" else "hf")
     began = time.monotonic()
     jobs = _processes(sweep) if jobs is None else jobs
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise LorateError(f"jobs must be at least 1, got {jobs}.")
     folder = ExperimentFolder.make_or_resume(output, sweep.identity)
     info = {"lorate": lorate.__version__, "command": command, "started": now(), "versions": versions(PACKAGES)}
@@ -79,7 +86,7 @@ def calibrate(
     with folder.in_use():
         folder.write_run(info)
         try:
-            lr, fit, content = _find(sweep, folder, jobs, progress)
+            lr, fit, content = _find(sweep, folder, jobs, backend, progress)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             folder.write_run(info | {"status": status})
@@ -90,10 +97,10 @@ def calibrate(
 
 
 def _find(
-    sweep: Sweep, folder: ExperimentFolder, jobs: int, progress: Progress | None
+    sweep: Sweep, folder: ExperimentFolder, jobs: int | None, backend: Backend, progress: Progress | None
 ) -> tuple[float, ScalingFit, dict[str, Any]]:
     def execute(runs: Sequence[Run]) -> dict[str, Any]:
-        records, _ = run_missing(runs, folder, jobs, progress)
+        records, _ = run_missing(runs, folder, jobs, progress, backend)
         return {name: record["result"] for name, record in records.items()}
 
     trained = Halving(sweep, execute).run()
@@ -151,8 +158,8 @@ def _of_fit(fit: ScalingFit, ranks: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _processes(sweep: Sweep) -> int:
-    """One model at a time on an accelerator."""
+def _processes(sweep: Sweep) -> int | None:
+    """One model at a time on an accelerator; elsewhere the backend decides."""
     own_device = None if sweep.own is None else sweep.own.get("device")
     accelerated = sweep.own is not None and own_device != "cpu" and torch.accelerator.is_available()
-    return 1 if accelerated else (os.cpu_count() or 1)
+    return 1 if accelerated else None

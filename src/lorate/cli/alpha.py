@@ -12,6 +12,7 @@ from rich.table import Table
 from lorate.cli.console import stderr, stdout
 from lorate.cli.train import Task, options_from_file, silence_libraries
 from lorate.errors import LorateError
+from lorate.experiments.backends import Backend
 from lorate.scaling import lora_alpha
 
 alpha = typer.Typer(
@@ -57,6 +58,7 @@ def calibrate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core; one on an accelerator.")
     ] = None,
+    backend: Annotated[Backend, typer.Option(help="What runs the processes; ray: a Ray cluster.")] = Backend.JOBLIB,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/alpha.")
     ] = None,
@@ -106,6 +108,7 @@ def calibrate(
             sweep,
             place,
             jobs=jobs,
+            backend=backend,
             command=command,
             progress=lambda done, total, last: bar.update(shown, completed=done, total=total, last=last),
         )

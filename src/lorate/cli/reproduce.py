@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
 from lorate.experiments import EXPERIMENTS, Claim, Options
+from lorate.experiments.backends import Backend
 
 STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
 
@@ -27,6 +28,7 @@ def reproduce(
         str | None, typer.Option(help="Another model than the embedded one, where the experiment takes any.")
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
+    backend: Annotated[Backend, typer.Option(help="What runs the processes; ray: a Ray cluster.")] = Backend.JOBLIB,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/NAME and options."),
@@ -60,7 +62,7 @@ def reproduce(
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
                 stderr.print(f"{name}: {done} of {total} runs done")
 
-        outcome = start(name, place, options, jobs=jobs, progress=progress)
+        outcome = start(name, place, options, jobs=jobs, backend=backend, progress=progress)
     stdout.print(_table(outcome.claims))
     stdout.print(f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {outcome.folder.report}", soft_wrap=True)
 

@@ -1,9 +1,8 @@
 """Run an experiment: what is finished stays, the rest goes to several processes, and the report comes last."""
 
-import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import lorate
 from lorate.errors import LorateError
 from lorate.experiments import load_experiment
+from lorate.experiments.backends import Backend, execute
 from lorate.experiments.experiment import Claim, Drawing, Experiment, Options, Results, Run
 from lorate.experiments.folder import ExperimentFolder
 from lorate.experiments.page import write_page
@@ -46,6 +46,7 @@ def reproduce(
     options: Options | None = None,
     *,
     jobs: int | None = None,
+    backend: Backend = Backend.JOBLIB,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Reproduced:
     """Run an experiment, or what is missing of it, and write figures, claims and the report.
@@ -55,17 +56,17 @@ def reproduce(
         output: directory; made, or gone on with if it holds the same experiment with the same options.
         options: the full experiment with seed 0 if not given.
         jobs: processes; one a core if not given. More than one needs joblib.
+        backend: where they run, see `lorate.experiments.backends`.
         progress: called with the runs done, their number, and the name of the last one.
 
     Raises:
         LorateError: no such experiment, ``output`` holds something else, or the experiment has no other data or model
             than its own and was given some.
-        MissingExtraError: joblib, matplotlib or jinja2 is not installed.
+        MissingExtraError: joblib, Ray, matplotlib or jinja2 is not installed.
     """
     options = options or Options()
     experiment = load_experiment(name)
-    jobs = (os.cpu_count() or 1) if jobs is None else jobs
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise LorateError(f"jobs must be at least 1, got {jobs}.")
     for module in ("matplotlib", "jinja2"):
         require(module, extra="report")
@@ -76,14 +77,15 @@ def reproduce(
     config = {"experiment": name, "quick": options.quick, "seed": options.seed, **given}
     folder = ExperimentFolder.make_or_resume(output, config)
     with folder.in_use():
-        return _reproduce(experiment, folder, options, jobs, config, progress)
+        return _reproduce(experiment, folder, options, jobs, backend, config, progress)
 
 
 def _reproduce(
     experiment: Experiment,
     folder: ExperimentFolder,
     options: Options,
-    jobs: int,
+    jobs: int | None,
+    backend: Backend,
     config: Mapping[str, Any],
     progress: Callable[[int, int, str], None] | None,
 ) -> Reproduced:
@@ -102,7 +104,7 @@ def _reproduce(
     }
     folder.write_run(info)
     try:
-        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress)
+        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress, backend)
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
         write_atomically(folder.results, "".join(encode(record) + "\n" for record in records.values()))
@@ -124,16 +126,18 @@ def _reproduce(
 def run_missing(
     runs: Sequence[Run],
     folder: ExperimentFolder,
-    jobs: int,
+    jobs: int | None,
     progress: Callable[[int, int, str], None] | None,
+    backend: Backend = Backend.JOBLIB,
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """Do the runs that are not finished yet, several at a time, and keep each as it finishes.
 
     Args:
         runs: what is wanted.
         folder: where finished ones lie.
-        jobs: processes.
+        jobs: processes; None: one a core.
         progress: as in `reproduce`.
+        backend: likewise.
 
     Returns:
         The record of every run by name, in the order of ``runs``, and how many had to be done.
@@ -146,27 +150,12 @@ def run_missing(
     missing = [run for run in runs if run.name not in records]
     if progress is not None:
         progress(len(records), len(runs), "")
-    for place, result, seconds in _executed(missing, jobs):
+    for place, result, seconds in execute(missing, jobs, backend):
         run = missing[place]
         records[run.name] = folder.save(run, result, seconds)
         if progress is not None:
             progress(len(records), len(runs), run.name)
     return {run.name: records[run.name] for run in runs}, len(missing)
-
-
-def _executed(runs: Sequence[Run], jobs: int) -> Iterator[tuple[int, Mapping[str, Any], float]]:
-    """Place, result and seconds of each run, as they finish."""
-    if jobs == 1 or len(runs) < 2:
-        yield from (_execute(place, run) for place, run in enumerate(runs))
-        return
-    joblib = require("joblib", extra="experiments")
-    parallel = joblib.Parallel(n_jobs=min(jobs, len(runs)), return_as="generator_unordered", batch_size=1)
-    yield from parallel(joblib.delayed(_execute)(place, run) for place, run in enumerate(runs))
-
-
-def _execute(place: int, run: Run) -> tuple[int, Mapping[str, Any], float]:
-    began = time.monotonic()
-    return place, run.function(**run.arguments), time.monotonic() - began
 
 
 def _conclude(
