@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow lint bench bench-regret docs screenshots data gallery clean
+.PHONY: demo test test-slow lint bench bench-regret docs screenshots data gallery dist check-dist clean
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
 	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
@@ -48,6 +48,13 @@ gallery: data  ## run what is missing of all experiments into runs/ (hours), and
 	for name in $$($(BIN)/python -c 'from lorate.experiments import EXPERIMENTS; print(*EXPERIMENTS)'); do \
 		OMP_NUM_THREADS=1 $(BIN)/lorate reproduce $$name || exit 1; done
 	$(BIN)/python docs/make_gallery.py
+
+dist: $(INSTALLED)  ## sdist and wheel in dist/; the wheel is built from the sdist
+	rm -rf dist
+	$(BIN)/python -m build
+
+check-dist: dist  ## install the wheel into clean environments: core only, each extra, all of them
+	$(BIN)/python -m pytest -q -m distribution $(CHECK_DIST_ARGS) tests/test_distribution.py
 
 clean:  ## remove the virtual environment and all caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

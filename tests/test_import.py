@@ -1,9 +1,14 @@
 """The core stands on torch, numpy and scipy alone."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+from lorate.extras import MODULES
 
 OPTIONAL = ("transformers", "peft", "accelerate", "trl", "datasets", "matplotlib", "typer", "rich", "yaml", "jinja2")
 
@@ -32,6 +37,16 @@ def test_core_works_where_no_extra_is_installed() -> None:
         ("transformers", "lorate.for_trainer('normalized')", "hf"),
         ("matplotlib", "from lorate.report import write_report; write_report(['x'])", "report"),
         ("typer", "from lorate.cli import main; main()", "cli"),
+        ("transformers", "import lorate.training", "hf"),
+        ("transformers", "import lorate.calibration", "hf"),
+        ("transformers", "import lorate.integrations.transformers", "hf"),
+        ("transformers", "from lorate.cli.app import run; sys.exit(run(['train']))", "hf"),
+        ("transformers", "from lorate.cli.app import run; sys.exit(run(['alpha', 'calibrate']))", "hf"),
+        (
+            "matplotlib",
+            "from lorate.training import TrainConfig, train; train(TrainConfig(data='no/such.jsonl'), 'no/such/run')",
+            "report",
+        ),
     ],
 )
 def test_a_missing_extra_names_the_line_to_type(module: str, call: str, extra: str) -> None:
@@ -46,4 +61,13 @@ def test_a_missing_extra_names_the_line_to_type(module: str, call: str, extra: s
     )
     result = python(code)
     assert result.returncode != 0
+    assert not Path("no/such/run").exists()
     assert f"{module} is not installed; type: pip install 'lorate[{extra}]'" in result.stderr
+
+
+def test_every_package_of_an_extra_is_known_by_the_name_it_is_imported_by() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    imported = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+    for extra, modules in MODULES.items():
+        packages = [re.split(r"[><=\[]", line)[0] for line in project["optional-dependencies"][extra]]
+        assert tuple(imported.get(package, package) for package in packages) == modules

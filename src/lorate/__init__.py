@@ -23,9 +23,6 @@ def for_trainer(*args: Any, **options: Any) -> dict[str, Any]:
     Raises:
         MissingExtraError: transformers is not installed.
     """
-    from lorate.extras import require
-
-    require("transformers", extra="hf")
     from lorate.integrations.transformers import for_trainer as build
 
     return build(*args, **options)

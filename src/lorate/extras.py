@@ -5,6 +5,14 @@ from types import ModuleType
 
 from lorate.errors import MissingExtraError
 
+MODULES = {
+    "hf": ("transformers", "peft", "accelerate", "trl", "datasets", "safetensors", "gguf", "PIL"),
+    "cli": ("typer", "rich", "yaml"),
+    "report": ("matplotlib", "jinja2"),
+    "experiments": ("joblib", "sklearn"),
+}
+"""What each extra brings, by the names that are imported."""
+
 
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
@@ -30,3 +38,16 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise  # the module is there, something that it needs is not: its own message says more
         raise MissingExtraError(f"{error.name} is not installed; type: pip install 'lorate[{extra}]'") from error
+
+
+def require_extra(extra: str) -> None:
+    """Import all that an extra brings: before long work that will need it, not after.
+
+    Args:
+        extra: one of `MODULES`.
+
+    Raises:
+        MissingExtraError: a module of it is not installed.
+    """
+    for module in MODULES[extra]:
+        require(module, extra)

@@ -16,7 +16,7 @@ from lorate.experiments import Run
 from lorate.experiments.backends import Backend
 from lorate.experiments.folder import ExperimentFolder
 from lorate.experiments.runner import PACKAGES, run_missing
-from lorate.extras import require
+from lorate.extras import require, require_extra
 from lorate.report import save_figure
 from lorate.report.scaling_map import scaling_figure
 from lorate.runs import write_atomically
@@ -72,10 +72,10 @@ def calibrate(
     Raises:
         LorateError: ``output`` holds something else, every run diverged, or too few ranks have their best alpha inside
             the grid.
-        MissingExtraError: joblib, Ray, matplotlib, PEFT or transformers is not installed.
+        MissingExtraError: joblib, Ray, matplotlib, jinja2, PEFT or transformers is not installed.
     """
-    for module in ("matplotlib", "peft"):
-        require(module, extra="report" if module == "matplotlib" else "hf")
+    require_extra("report")
+    require("peft", extra="hf")
     began = time.monotonic()
     jobs = _processes(sweep) if jobs is None else jobs
     if jobs is not None and jobs < 1:

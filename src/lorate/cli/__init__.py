@@ -3,12 +3,10 @@
 
 def main() -> None:
     """Entry point: run a command, turn mistakes into one sentence and exit code 2."""
-    from lorate.extras import require
+    from lorate.extras import require_extra
 
     try:
-        require("typer", extra="cli")
-        require("rich", extra="cli")
-        require("yaml", extra="cli")
+        require_extra("cli")
     except ImportError as error:
         raise SystemExit(f"lorate: {error}") from None
     from lorate.cli.app import run

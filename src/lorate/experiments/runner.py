@@ -14,7 +14,7 @@ from lorate.experiments.backends import Backend, execute
 from lorate.experiments.experiment import Claim, Drawing, Experiment, Options, Results, Run
 from lorate.experiments.folder import ExperimentFolder
 from lorate.experiments.page import write_page
-from lorate.extras import require
+from lorate.extras import require_extra
 from lorate.report import save_figure
 from lorate.runs import write_atomically
 from lorate.runs.facts import now, versions
@@ -68,8 +68,7 @@ def reproduce(
     experiment = load_experiment(name)
     if jobs is not None and jobs < 1:
         raise LorateError(f"jobs must be at least 1, got {jobs}.")
-    for module in ("matplotlib", "jinja2"):
-        require(module, extra="report")
+    require_extra("report")
     given = _given(options)
     for word in given:
         if word not in experiment.takes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lorate
 from lorate.errors import LorateError
-from lorate.extras import require
+from lorate.extras import require, require_extra
 from lorate.monitor.certificate import Certificate, certify
 from lorate.monitor.setting import Setting
 from lorate.report import captions, feedback, figures, palette
@@ -57,8 +57,7 @@ def write_report(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLi
         LorateError: a directory is no run, or ``output`` is a file that is no report.
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
-    for module in ("matplotlib", "jinja2"):
-        require(module, extra="report")
+    require_extra("report")
     loaded = load_runs([Path(run) for run in runs])
     if output is not None:
         target = Path(output)

@@ -11,7 +11,7 @@ import torch
 
 from lorate import ranks
 from lorate.errors import LorateError
-from lorate.extras import require
+from lorate.extras import require, require_extra
 from lorate.jsonl import JsonlWriter
 from lorate.monitor import Monitor
 from lorate.report import write_report
@@ -105,6 +105,7 @@ def train(
     Raises:
         LorateError: the place is taken, or data, model or options do not do.
         StorageError: the disk is full, read-only or broken.
+        MissingExtraError: matplotlib or jinja2 is not installed; said before the work, not after.
     """
     with noticing_losses(), naming_storage_errors(Path(output)):
         meet(config.device)
@@ -125,6 +126,7 @@ def resume(output: str | Path, *, steps: int | None = None, listener: Listener |
     Raises:
         LorateError: no such run, it has all its steps, its data have changed, or no checkpoint is good.
         StorageError: the disk is full, read-only or broken.
+        MissingExtraError: matplotlib or jinja2 is not installed.
     """
     with noticing_losses(), naming_storage_errors(Path(output)):
         run = open_run(output)
@@ -172,6 +174,7 @@ class _Session:
         return self._carry_out(run, prepared, found.checkpoint)
 
     def _prepare(self) -> Prepared:
+        require_extra("report")  # the report is drawn last, after hours of work
         self.listener.phase("Loading data and model")
         prepared = main_first(lambda: prepare(self.config))
         self.listener.plan(make_plan(self.config, prepared))

@@ -14,10 +14,10 @@ from torch import Tensor
 from lorate import ranks, sharding
 from lorate.errors import LorateError
 from lorate.geometry import inner_products
-from lorate.measurement import Array
 from lorate.optim import loss_scale
 from lorate.optim.auto.average import PolynomialAverage
 from lorate.optim.auto.control import Control
+from lorate.optim.auto.moved import Moved
 from lorate.optim.auto.probe import part_of_batch, rounding_unit, whole_batch
 from lorate.optim.auto.replay import Loss, Replay, TrainingForward, without_trace
 from lorate.optim.directed import LoraDirected
@@ -88,7 +88,7 @@ class LoraAuto(LoraDirected):
         self.is_averaged = False
         self.forward: TrainingForward | None = None
         self._average = PolynomialAverage(self._parameters)
-        self._moved = _Moved()
+        self._moved = Moved()
 
     def watch(self, model: torch.nn.Module, layer: torch.nn.Module) -> None:
         """Note the forward passes of the model, so that they can be repeated; ``layer`` is one of its LoRA layers."""
@@ -208,7 +208,7 @@ class LoraAuto(LoraDirected):
         self.is_averaged = own["is_averaged"]
         device = self._parameters[0].device
         self._average.tensors = [tensor.to(device, copy=True) for tensor in own["average"]]
-        self._moved = _Moved.from_state(own["moved"], device)
+        self._moved = Moved.from_state(own["moved"], device)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("control", "is_averaged", "_average", "_moved")}
@@ -298,7 +298,7 @@ class LoraAuto(LoraDirected):
             # what D does to the weights depends on where it starts: before the move
             numbers = displacement_numbers(current, directions, self.layers, None)
             self._move(current, self._sizes)
-            self._moved = _Moved.after(directions, numbers, current, self._multiplier, self.control.eta)
+            self._moved = Moved.after(directions, numbers, current, self._multiplier, self.control.eta)
             taken = self.param_groups[0]["steps"] - self.param_groups[0]["skipped"] + 1
             self._average.update(self._parameters, taken)
 
@@ -316,67 +316,12 @@ class LoraAuto(LoraDirected):
         assert self.control is not None
         parameters = sharding.local(slot.parameter.detach() for slot in current)
         torch._foreach_add_(parameters, sharding.local(self._moved.directions), alpha=-self._moved.length)
-        self.control, self._moved = self.control.taken_back(), _Moved()
+        self.control, self._moved = self.control.taken_back(), Moved()
 
     def _forget(self) -> None:
         super()._forget()
         if self.forward is not None:
             self.forward.forget()
-
-
-class _Moved:
-    """The last displacement: its direction, how far it went, and its numbers, which stay on the device."""
-
-    def __init__(
-        self,
-        directions: Sequence[Tensor] = (),
-        numbers: Tensor | None = None,
-        multiplier: float = 0.0,
-        eta: float = 0.0,
-    ) -> None:
-        self.directions = list(directions)
-        self.numbers = torch.zeros(4, dtype=torch.float64) if numbers is None else numbers
-        self.multiplier = multiplier
-        self.eta = eta
-
-    @classmethod
-    def after(
-        cls,
-        directions: Sequence[Tensor],
-        numbers: dict[str, Tensor],
-        current: Sequence[Slot],
-        multiplier: float,
-        eta: float,
-    ) -> "_Moved":
-        rest = [i for i, slot in enumerate(current) if slot.role is None]
-        straight = numbers["pp"].double().sum() + numbers["length"][rest].sum()
-        packed = (numbers["slope"].sum(), straight, numbers["pq"].double().sum(), numbers["qq"].double().sum())
-        return cls(directions, torch.stack([number.double() for number in packed]), multiplier, eta)
-
-    @property
-    def length(self) -> float:
-        """What D was multiplied by."""
-        return self.multiplier * self.eta
-
-    def slope_and_length(self, numbers: Array) -> tuple[float, float]:
-        r"""Slope that the batch of D promised for the whole displacement, and $\|\Delta W\|^2$."""
-        e = self.length
-        slope, pp, pq, qq = (float(number) for number in numbers)
-        return e * slope, max(e**2 * pp + 2 * e**3 * pq + e**4 * qq, 0.0)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "directions": self.directions,
-            "numbers": self.numbers.tolist(),
-            "multiplier": self.multiplier,
-            "eta": self.eta,
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> "_Moved":
-        directions = [tensor.to(device, copy=True) for tensor in state["directions"]]
-        numbers = torch.tensor(state["numbers"], dtype=torch.float64, device=device)
-        return cls(directions, numbers, state["multiplier"], state["eta"])
 
 
 def _rms(tensors: Sequence[Tensor]) -> Tensor:
