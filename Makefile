@@ -29,7 +29,7 @@ lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
-	for script in overhead steps attention long_run faults; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in import_time overhead steps attention long_run faults; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-regret: data  ## rule auto against grids of learning rates and its peers: some hours; goes on where it stopped
 	$(BIN)/python benchmarks/regret.py

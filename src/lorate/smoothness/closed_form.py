@@ -6,7 +6,6 @@ Source: docs/mathematics/smoothness.md.
 """
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike
 
 from lorate.errors import LorateError
@@ -54,6 +53,8 @@ def least_squares_smoothness(features: ArrayLike, *, bias: bool = False) -> floa
 
 def _largest_second_moment(features: ArrayLike, bias: bool) -> float:
     """Largest eigenvalue of the mean of x xᵀ, from the smaller of the two Gram matrices."""
+    import scipy.linalg  # here, because it takes longer to load than all of lorate
+
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or x.size == 0 or not np.all(np.isfinite(x)):
         raise LorateError(f"features must be a finite matrix [examples, features], but its shape is {x.shape}.")

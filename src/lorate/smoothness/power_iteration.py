@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -78,6 +77,8 @@ Vector = list[Tensor]
 
 def _iterate(product: Callable[[Vector], Vector], start: Vector, tolerance: float, limit: int) -> HessianNorm:
     """Lanczos without reorthogonalisation: lost orthogonality repeats eigenvalues, but moves none of the largest."""
+    from scipy.linalg import eigh_tridiagonal  # here, because it takes longer to load than all of lorate
+
     diagonal: list[float] = []
     beside: list[float] = []
     before, current = [torch.zeros_like(x) for x in start], start
