@@ -14,6 +14,11 @@ TRUSTED = 20.0  # longest extrapolation, in residuals
 class NotConverged(RuntimeError):
     """A solver stopped before its equations held.
 
+    Args:
+        message: what did not converge; the state and the residual are added to it.
+        state: see below.
+        residual: see below.
+
     Attributes:
         state: the last values, by the symbols of the equations.
         residual: how far the equations were from holding.

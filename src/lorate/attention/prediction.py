@@ -80,6 +80,12 @@ def linear_error(order: PretrainingOrder, tuned: FinetuningOrder, beta: float = 
               (q - q_0)^2 / T $$
 
     Add the noise variance for noisy labels.
+
+    Args:
+        order: of the pretraining.
+        tuned: of the fine-tuning.
+        beta: what the pretrained part is multiplied by.
+        centred: as the fine-tuning was, see `Finetuning`.
     """
     T, q0 = order.problem.tokens, tuned.q0
     mismatch = order.problem.Q0 - 2 * beta * order.M + beta**2 * order.Q

@@ -63,6 +63,11 @@ class Sweep:
     def train_config(self, rank: int, alpha: float, seed: int) -> TrainConfig:
         """The options of a run on the user's own model and data.
 
+        Args:
+            rank: r of the adapters.
+            alpha: their ``lora_alpha``.
+            seed: of adapters and batches.
+
         Raises:
             LorateError: an option is unknown or does not fit.
         """

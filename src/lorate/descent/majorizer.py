@@ -86,6 +86,8 @@ def majorizer_change(
 ) -> FloatArray:
     r"""$\varphi(\eta)$, the proved upper bound of the change of the loss, one value a layer; add them up.
 
+    Arguments and errors as in `majorizer_coefficients`; ``step_size`` is $\eta$.
+
     >>> float(majorizer_change(0.25, -1.0, 0.0, 1.0, 0.0, 0.0, smoothness=4.0))
     -0.125
     """

@@ -66,8 +66,8 @@ def tight_descent_bound(
     $$ J(V) + \langle\nabla J, D\rangle + \tfrac L2\|D\|^2\bigl(\|V\| + \tfrac12\|D\|\bigr)^2
        + \tfrac12\|\nabla\mathrm{Loss}\|\,\|D\|^2 $$
 
-    The same quantities as in `paper_descent_bound`, never above it: the terms in L are smaller by
-    $2\sqrt2$, the last one by 2. Arguments and errors are the same.
+    Never above `paper_descent_bound`: the terms in L are smaller by $2\sqrt2$, the last one by 2. Arguments and errors
+    as in `paper_descent_bound`.
 
     Source: docs/mathematics/paper.md, Lemma 1.
     """

@@ -82,6 +82,11 @@ def gradient_bound(gap: Floats, sum_eta: Floats, fraction: Floats) -> FloatArray
     With the decrease J(V_0) - J(V_T) that really happened in place of the gap the bound is sharper and needs no
     Loss*.
 
+    Args:
+        gap: $\Delta$; all arguments broadcast.
+        sum_eta: S, the sum of the step sizes that were taken.
+        fraction: $\kappa$.
+
     Raises:
         LorateError: a value is negative or not finite.
 
@@ -96,6 +101,15 @@ def gradient_bound(gap: Floats, sum_eta: Floats, fraction: Floats) -> FloatArray
 
 def stacked_norm_bound(gap: Floats, stacked_norm: Floats, sum_eta: Floats, fraction: Floats) -> FloatArray:
     r"""A-posteriori bound of $\|V_T\|$: $\|V_0\| + \sqrt{\Delta S/\kappa}$.
+
+    Args:
+        gap: $\Delta$; all arguments broadcast.
+        stacked_norm: $\|V_0\|$.
+        sum_eta: S, the sum of the step sizes that were taken.
+        fraction: $\kappa$.
+
+    Raises:
+        LorateError: a value is negative or not finite.
 
     >>> float(stacked_norm_bound(1.0, 3.0, 8.0, 0.5))
     7.0
@@ -137,6 +151,15 @@ def paper_log_bound(gap: float, stacked_norm: float, smoothness: float, steps: F
 
     It counts steps where `rate_bound` of `theory_guarantee` counts the sum of the step sizes, with the same alpha and
     beta: there the logarithm becomes a square root.
+
+    Args:
+        gap: $\Delta$.
+        stacked_norm: $\|V_0\|$.
+        smoothness: L > 0.
+        steps: T.
+
+    Raises:
+        LorateError: as `theory_guarantee`, or a number of steps is negative.
 
     Source: the paper, Theorem 3.5, general case; constants in docs/mathematics/rates.md, Theorem 3.
     """

@@ -64,11 +64,10 @@ def sharp_step_size(
     For one step size for the whole model take the smallest. Parameters outside the factors may move by up to 1/L with
     the same guarantee.
 
+    Arguments and errors as in `layer_curvature`.
+
     Returns:
         Step sizes, shape ``[layers]``; infinite where A, B and G are all zero (a layer without gradient).
-
-    Raises:
-        LorateError: as `layer_curvature`, which explains the arguments.
 
     >>> sharp_step_size([1.0, 0.0], [0.0, 0.0], [0.0, 2.0], smoothness=4.0)
     array([0.25, 0.5 ])

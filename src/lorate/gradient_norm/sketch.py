@@ -66,7 +66,14 @@ def sketch_norm(S: Tensor) -> Tensor:
 
 
 class SketchSum:
-    """The sum of sketches ``dY_i^T (X_i Z)`` over backward passes, all with the same Z."""
+    """The sum of sketches ``dY_i^T (X_i Z)`` over backward passes, all with the same Z.
+
+    Args:
+        out_dim: columns of dY.
+        in_dim: columns of X.
+        probes: k, columns of Z.
+        name: of the layer, for messages.
+    """
 
     def __init__(self, out_dim: int, in_dim: int, probes: int, name: str) -> None:
         self.out_dim = out_dim

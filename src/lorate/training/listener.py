@@ -27,7 +27,13 @@ class Listener:
         """The monitor raised an alarm."""
 
     def evaluation(self, step: int, loss: float, standard_error: float) -> None:
-        """The held-out data was evaluated."""
+        """The held-out data was evaluated.
+
+        Args:
+            step: after which one.
+            loss: mean over the examples.
+            standard_error: of that mean.
+        """
 
 
 class ListeningCallback(LorateCallback):
