@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -139,6 +140,6 @@ def _print(outcome: Any) -> None:
     stdout.print(
         f"Exponent of the rank: {fit.exponent:.2f} ({verdict}).\n"
         f"Square-root law: lora_alpha = {fit.c:.0f}·√r ({fit.c_interval[0]:.0f} to {fit.c_interval[1]:.0f}), for AdamW "
-        f"at lr {outcome.lr:g}.\n{outcome.folder.inside('alpha.json')} in {outcome.seconds:.0f} s",
+        f"at lr {outcome.lr:g}.\n{escape(str(outcome.folder.inside('alpha.json')))} in {outcome.seconds:.0f} s",
         soft_wrap=True,
     )

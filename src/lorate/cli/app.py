@@ -1,6 +1,7 @@
 """All commands together, and what happens when one fails."""
 
 import sys
+from io import StringIO
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import lorate
 from lorate.cli.alpha import alpha
 from lorate.cli.attention import attention
 from lorate.cli.certify import certify
-from lorate.cli.console import stderr
+from lorate.cli.console import shown, stderr
 from lorate.cli.env import env
 from lorate.cli.launch import OTHER_FAILED, is_first
 from lorate.cli.report import report
@@ -88,7 +89,9 @@ def run(arguments: list[str] | None = None) -> int:
         show = getattr(error, "show", None)
         if show is None:
             raise
-        show(sys.stderr)
+        message = StringIO()
+        show(message)
+        sys.stderr.write(shown(message.getvalue()))
         return int(getattr(error, "exit_code", 2))
     return result if isinstance(result, int) else 0
 

@@ -220,7 +220,7 @@ def compare(
     else:
         _print_comparison(comparison.rows, _title(arguments, VARIED.get(over or "")), dimension, seeds)
     if output is not None:
-        stderr.print(f"Written to {output}", soft_wrap=True)
+        stderr.print(f"Written to {escape(str(output))}", soft_wrap=True)
 
 
 def _simulate(arguments: Mapping[str, Any], dimension: int, seeds: int, first: int, device: str) -> Any:

@@ -28,9 +28,9 @@ def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate tr
     for line in certificate.lines:
         kind = "proved" if line.proved else "observed"
         colour = "green" if line.verdict == "holds" else "bold red"
-        table.add_row(line.claim, line.figures, f"[{colour}]{line.verdict}[/]\n[dim]{kind}[/]")
+        table.add_row(escape(line.claim), escape(line.figures), f"[{colour}]{line.verdict}[/]\n[dim]{kind}[/]")
     stdout.print(table)
-    stdout.print(f"Regime: {certificate.regime}.", soft_wrap=True)
+    stdout.print(f"Regime: {escape(certificate.regime)}.", soft_wrap=True)
     for title, items in (("Assumed", certificate.assumptions), ("Not proved", certificate.not_proved)):
-        stdout.print(f"{title}: {'; '.join(items)}.", soft_wrap=True)
+        stdout.print(f"{title}: {escape('; '.join(items))}.", soft_wrap=True)
     return certificate.exit_code

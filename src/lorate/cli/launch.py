@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from lorate.cli.console import stderr
+from lorate.cli.console import shown, stderr
 
 OTHER_FAILED = 3
 """Exit code of a process that ended because another one did."""
@@ -58,7 +58,7 @@ def launch(count: int, words: Sequence[str]) -> int:
             return max(codes)
         if failed != 0 and codes[0] in (0, OTHER_FAILED, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
             stderr.print(f"Process {failed} failed:", soft_wrap=True)
-            sys.stderr.write(notes[failed].read_text(encoding="utf-8", errors="replace"))
+            sys.stderr.write(shown(notes[failed].read_text(encoding="utf-8", errors="replace")))
         if codes[failed] > 128 and codes[failed] != 130:
             stderr.print(f"[bold red]lorate:[/] process {failed} was killed by signal {codes[failed] - 128}")
         return codes[failed]

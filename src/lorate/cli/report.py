@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from lorate.cli.console import stdout
 
@@ -25,4 +26,4 @@ def report(
     """
     from lorate.report import write_report
 
-    stdout.print(f"Report: {write_report(runs, output)}", soft_wrap=True)
+    stdout.print(f"Report: {escape(str(write_report(runs, output)))}", soft_wrap=True)

@@ -60,11 +60,14 @@ def reproduce(
         def progress(done: int, total: int, last: str) -> None:
             bar.update(task, completed=done, total=total, last=last)
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
-                stderr.print(f"{name}: {done} of {total} runs done")
+                stderr.print(f"{escape(name)}: {done} of {total} runs done")
 
         outcome = start(name, place, options, jobs=jobs, backend=backend, progress=progress)
     stdout.print(_table(outcome.claims))
-    stdout.print(f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {outcome.folder.report}", soft_wrap=True)
+    stdout.print(
+        f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {escape(str(outcome.folder.report))}",
+        soft_wrap=True,
+    )
 
 
 def _folder_name(name: str, options: Options) -> str:

@@ -239,8 +239,9 @@ def _finish(outcome: Any) -> int:
     if outcome.status == "interrupted":
         count = ranks.world_size()
         together = f" --processes {count}" if count > 1 else ""
+        place = escape(shlex.quote(str(run.path)))
         stderr.print(
-            f"Interrupted after {outcome.steps} steps; go on with: lorate train --output {run.path} --resume{together}",
+            f"Interrupted after {outcome.steps} steps; go on with: lorate train --output {place} --resume{together}",
             soft_wrap=True,
         )
         return CODES["interrupted"]
@@ -252,10 +253,10 @@ def _finish(outcome: Any) -> int:
     stdout.print(
         f"Held-out loss {change.before:.4f} -> {change.after:.4f} ({change.relative:+.1%}; difference "
         f"{change.after - change.before:+.4f} ± {change.standard_error:.4f} standard error, {change.examples} examples)"
-        f" with rule {rate['name']}, a = {rate['lr']:g}, {outcome.steps} steps.",
+        f" with rule {escape(str(rate['name']))}, a = {rate['lr']:g}, {outcome.steps} steps.",
         soft_wrap=True,
     )
-    stdout.print(f"Run:     {run.path}\nAdapter: {run.adapter}\nReport:  {run.report}", soft_wrap=True)
+    stdout.print(escape(f"Run:     {run.path}\nAdapter: {run.adapter}\nReport:  {run.report}"), soft_wrap=True)
     if outcome.status == "stopped":
         stderr.print("[bold yellow]The run was stopped by an alarm; see the report.[/]")
     return CODES[outcome.status]
