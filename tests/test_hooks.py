@@ -57,6 +57,22 @@ def test_every_committed_benchmark_is_a_section(file):
             assert f" | {value:.4g} |" in text
 
 
+def test_counts_are_those_of_the_file():
+    found = json.loads((benchmarks.RESULTS / "faults.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    table = benchmarks.on_page_markdown(page)
+    for kind, row in [*found["kinds"].items(), ("all", found["summary"])]:
+        assert f"| {kind} | {row['injected']} | {row['survived']} | {row['skipped']} |\n" in table
+    assert "<!-- counts" not in table
+
+
+def test_files_that_the_promises_name_exist():
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(tests/[\w/.]+)`", page)
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
 def test_numbers_of_any_kind():
     summary = {"a_b": 0.123456, "c": {"d": None, "e": [1, True]}, "f": "x|y"}
     assert list(benchmarks.numbers(summary)) == [

@@ -1,7 +1,7 @@
 """The page of benchmarks, made from what is committed in benchmarks/results while the site is built.
 
 ``<!-- benchmarks -->`` becomes a section for each file: what the script says of itself, its command, versions and
-machine, and the numbers of its summary.
+machine, and the numbers of its summary. ``<!-- counts: faults -->`` becomes a table of what one file counted by kind.
 """
 
 import ast
@@ -14,15 +14,27 @@ from typing import Any
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
+COUNTS = re.compile(r"<!-- counts: (\w+) -->")
 LONG = 24
 """A table with more rows is folded."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the sections."""
+    """Fill in the sections, and the counts of single files."""
+    markdown = COUNTS.sub(lambda found: counts(RESULTS / f"{found[1]}.json"), markdown)
     if "<!-- benchmarks -->" not in markdown:
         return markdown
     return markdown.replace("<!-- benchmarks -->", "\n\n".join(map(section, sorted(RESULTS.glob("*.json")))))
+
+
+def counts(file: Path) -> str:
+    """What was counted of each kind, as a table whose last row is the sum."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    heads = list(found["summary"])
+    rows = [*found["kinds"].items(), ("all", found["summary"])]
+    table = [f"| kind | {' | '.join(heads)} |", f"|---{'|--:' * len(heads)}|"]
+    table += [f"| {html.escape(kind)} | {' | '.join(str(row[head]) for head in heads)} |" for kind, row in rows]
+    return "\n".join(table)
 
 
 def section(file: Path) -> str:

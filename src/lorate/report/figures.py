@@ -5,6 +5,7 @@ ones are overlaid with a legend. Alarms are marked by triangles at the top, skip
 """
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_UNDRAWABLE = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
+"""What neither XML nor a font has a place for."""
 _MARKS = ("alarm", "skipped step")
 LABELS = {
     "loss": "loss",
@@ -125,6 +128,11 @@ def rendered(figure: "Figure", kind: str, metadata: dict[str, Any]) -> bytes:
     """A figure as the bytes of an ``svg`` or ``png`` file."""
     from io import BytesIO
 
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if _UNDRAWABLE.search(text.get_text()):
+            text.set_text(_UNDRAWABLE.sub("�", text.get_text()))
     buffer = BytesIO()
     with style():
         figure.savefig(buffer, format=kind, metadata=metadata)
