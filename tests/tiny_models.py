@@ -40,9 +40,7 @@ def word_tokenizer(**special):
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
-@pytest.fixture(scope="session")
-def llama_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny-llama"
+def save_llama(path):
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(
@@ -59,6 +57,11 @@ def llama_dir(tmp_path_factory):
     ).save_pretrained(path)
     word_tokenizer(unk_token="<unk>", bos_token="<s>", eos_token="</s>").save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def llama_dir(tmp_path_factory):
+    return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")

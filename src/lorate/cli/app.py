@@ -1,7 +1,7 @@
 """All commands together, and what happens when one fails."""
 
 import sys
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -65,6 +65,9 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code: 0 done, 1 stopped by an alarm or failed, 2 wrong input, 3 another process of the run failed,
         130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     try:
         words = sys.argv[1:] if arguments is None else arguments
         result = app(args=words, standalone_mode=False, obj=words)
@@ -97,6 +100,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _escaped(error: object) -> str:
+    """One line and printable, whatever file names and data are in it, and no markup."""
     from rich.markup import escape
 
-    return escape(str(error))
+    line = " ".join(str(error).split())
+    return escape("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))

@@ -17,6 +17,7 @@ from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first, is_launched, launch
 from lorate.errors import LorateError
 from lorate.rates import RATES
+from lorate.runs.safe_yaml import parse_yaml
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
 
@@ -171,14 +172,12 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    import yaml
-
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LorateError(f"--config {path} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LorateError(f"--config {path} is no YAML: {' '.join(str(error).split())}.") from None
+    except ValueError as error:
+        raise LorateError(f"--config {path} is no YAML: {error}.") from None
     if not isinstance(options, dict):
         raise LorateError(f"--config {path} should hold one option a line, name: value.")
     return options

@@ -4,6 +4,7 @@ Everything is in the scaled factors $\tilde V_l = \sqrt{s_l} V_l$, see docs/math
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,15 @@ from lorate.descent import (
 )
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
-from lorate.monitor.setting import Setting
+from lorate.monitor.setting import LARGEST, Setting, is_number
 
 Verdict = Literal["holds", "violated"]
 GLOBAL = {"theory": theory_guarantee, "sharp": sharp_guarantee}
 """Rules with one step size for all layers whose sum of steps is bounded in advance."""
+
+
+_NUMBERS = ("loss", "lr", "sum_eta", "scaled_stacked_norm", "scaled_grad_norm")
+"""What every record must hold, finite."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def certify(directory: Path) -> Certificate:
 
 def certify_records(setting: Setting, records: Sequence[dict[str, Any]]) -> Certificate:
     """The certificate of records and the facts about them; a pure function."""
-    steps = [record for record in records if record["skipped"] is None]
+    steps = [record for record in records if record.get("skipped") is None]
     reason = _obstacle(setting, steps)
     if reason is not None:
         return Certificate([], "", [], [reason], reason)
@@ -117,8 +122,12 @@ def _obstacle(setting: Setting, steps: Sequence[dict[str, Any]]) -> str | None:
         return "the adapters have dropout, so the loss is another function at every step"
     if len(steps) < 2:
         return f"at least 2 steps are needed, and the run has {len(steps)}"
-    if any(record["loss"] is None for record in steps):
+    if any(record.get("loss") is None for record in steps):
         return "the loss of some steps was not recorded: call optimizer.step(loss=loss)"
+    for place, record in enumerate(steps, start=1):
+        for name in (*_NUMBERS, *(["guarantee"] if record.get("guarantee") is not None else [])):
+            if not is_number(record.get(name), sys.float_info.max if name == "loss" else LARGEST):
+                return f"record {place} of the steps taken holds no number for {name}"
     return None
 
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 import torch
 
@@ -12,6 +12,7 @@ from lorate.optim import LoraGradientDescent
 from lorate.runs import write_atomically
 
 FILE = "setting.json"
+LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,24 @@ class Setting:
         """
         file = directory / FILE
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
+            setting = cls(**json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise LorateError(f"{directory} holds no {FILE}; lorate.Monitor writes it beside metrics.jsonl.") from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise LorateError(f"{file} cannot be read: {error}.") from None
+        for name, expected in get_type_hints(cls).items():
+            value = getattr(setting, name)
+            if not (
+                is_number(value) if value is not None and float in _options(expected) else isinstance(value, expected)
+            ):
+                raise LorateError(f"{file}: {name} is not what lorate.Monitor writes; the file is damaged.")
+        return setting
+
+
+def is_number(value: object, largest: float = LARGEST) -> bool:
+    """Whether a value that was read back is a finite number, by default one whose square is finite too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= largest
+
+
+def _options(declared: Any) -> tuple[Any, ...]:
+    return get_args(declared) or (declared,)

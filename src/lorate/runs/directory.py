@@ -12,6 +12,7 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.runs.atomic import write_atomically
+from lorate.runs.safe_yaml import parse_yaml
 from lorate.runs.strict_json import encode
 
 _HALF_A_FILE = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
@@ -160,7 +161,7 @@ class RunDirectory:
             info = json.loads(self.run.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise LorateError(f"{self.path} is no run of lorate: it holds no run.json.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise LorateError(f"{self.run} cannot be read as JSON: {error}.") from None
         if not isinstance(info, dict) or "lorate" not in info:
             raise LorateError(f"{self.run} was not written by lorate: the entry 'lorate' is missing.")
@@ -185,12 +186,11 @@ class RunDirectory:
         Raises:
             LorateError: the file is missing or is not a map of options.
         """
-        yaml = require("yaml", extra="cli")
         try:
-            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            config = parse_yaml(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise LorateError(f"{self.path} holds no config.yaml.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise LorateError(f"{self.config} cannot be read as YAML: {error}.") from None
         if not isinstance(config, dict):
             raise LorateError(f"{self.config} should hold one option a line, name: value.")

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -17,6 +19,9 @@ from lorate.tasks.kinds import TaskKind
 Dtype = Literal["float32", "bfloat16", "float16"]
 LAW = "law"
 """In place of a number for alpha: the square-root law."""
+
+_BRIEFLY = reprlib.Repr()  # a few lines of YAML with references can stand for a text that fills the memory
+_BRIEFLY.maxlevel, _BRIEFLY.maxstring, _BRIEFLY.maxother = 2, 80, 80
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class TrainConfig:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
-                raise LorateError(f"{source} holds an unknown option {name!r}{hint}.")
+                raise LorateError(f"{source} holds an unknown option {_BRIEFLY.repr(name)}{hint}.")
         if named.get("alpha") == LAW:
             named["alpha"] = lora_alpha(named.get("rank", cls.rank))
         return cls(**named)
@@ -156,7 +161,7 @@ class TrainConfig:
 
 def _check(name: str, fits: bool, expected: str, config: TrainConfig) -> None:
     if not fits:
-        raise LorateError(f"{name} must be {expected}, got {getattr(config, name)}.")
+        raise LorateError(f"{name} must be {expected}, got {_BRIEFLY.repr(getattr(config, name))}.")
 
 
 def _check_type(name: str, value: Any, declared: Any) -> None:
@@ -165,7 +170,7 @@ def _check_type(name: str, value: Any, declared: Any) -> None:
     if any(_fits(value, option) for option in options):
         return
     words = [word for option in options if (word := _word(option))]
-    raise LorateError(f"{name} must be {' or '.join(words)}, got {value!r}.")
+    raise LorateError(f"{name} must be {' or '.join(words)}, got {_BRIEFLY.repr(value)}.")
 
 
 def _fits(value: Any, declared: Any) -> bool:
@@ -175,7 +180,9 @@ def _fits(value: Any, declared: Any) -> bool:
         return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
     if isinstance(value, bool):
         return declared is bool
-    return isinstance(value, (int, float) if declared is float else declared)
+    if isinstance(value, int):  # of any length in Python, but a float and torch cannot hold all of them
+        return (declared is int and abs(value) < 2**63) or (declared is float and abs(value) <= sys.float_info.max)
+    return isinstance(value, declared)
 
 
 def _word(declared: Any) -> str:
