@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_input_is_survived(name: str, tmp_path: Path, llama_dir: Path) -> None:
     target = TARGETS[name]

@@ -21,13 +21,13 @@ def test_both_forms_have_the_scale_c_over_root_r(r: int, c: float) -> None:
     assert lorate.lora_alpha(r, c, use_rslora=True) / math.sqrt(r) == pytest.approx(c / math.sqrt(r))
 
 
-@pytest.mark.parametrize("r", [0, -4, 2.0, True, "8"])
+@pytest.mark.parametrize("r", [0, -4, 2.0, True, "8", 10**400])
 def test_a_rank_that_is_none(r: object) -> None:
     with pytest.raises(LorateError, match=r"rank r must be a whole number of at least 1, got"):
         lorate.lora_alpha(r)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("c", [0, -1.0, math.inf, math.nan, "256", True])
+@pytest.mark.parametrize("c", [0, -1.0, math.inf, math.nan, "256", True, 10**400])
 def test_a_coefficient_that_is_none(c: object) -> None:
     with pytest.raises(LorateError, match="coefficient c must be a finite number above 0"):
         lorate.lora_alpha(8, c)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The square-root law of ``lora_alpha``."""
 
 import math
+import sys
 
 from lorate.errors import LorateError
 
@@ -29,8 +30,8 @@ def lora_alpha(r: int, c: float = 256.0, use_rslora: bool = False) -> float:
     >>> lora_alpha(16), lora_alpha(16, use_rslora=True), lora_alpha(4, c=32)
     (1024.0, 256.0, 64.0)
     """
-    if not isinstance(r, int) or isinstance(r, bool) or r < 1:
+    if not isinstance(r, int) or isinstance(r, bool) or not 1 <= r < 2**63:
         raise LorateError(f"the rank r must be a whole number of at least 1, got {r!r}.")
-    if not isinstance(c, (int, float)) or isinstance(c, bool) or not 0 < c < math.inf:
+    if not isinstance(c, (int, float)) or isinstance(c, bool) or not 0 < c <= sys.float_info.max:
         raise LorateError(f"the coefficient c must be a finite number above 0, got {c!r}.")
     return float(c) if use_rslora else float(c * math.sqrt(r))
