@@ -146,6 +146,13 @@ def test_error_terms_by_drawing_fields() -> None:
         ({"beta": "best"}, 'beta must be a number, or "optimal"'),
         ({"beta": "optimal", "attention": "softmax"}, "with linear attention"),
         ({"beta": -1.0}, "beta must be at least 0"),
+        ({"beta": math.nan}, "beta must be a finite number; it is nan"),
+        ({"finetune_alpha": 0.0, "finetune_lam": 0.5}, "finetune_alpha must be above 0"),
+        ({"finetune_alpha": 3.0, "finetune_lam": -0.5}, "finetune_lam must be at least 0"),
+        ({"fraction": 5.0}, "fraction must be at most 1"),
+        ({"tokens": 3.0}, r"tokens must be a whole number of at least 2; it is 3\.0"),
+        ({"attention": "softmax", "points": 9}, "points must be a power of two, at least 4; it is 9"),
+        ({"attention": "softmax", "points": 2}, "points must be a power of two, at least 4; it is 2"),
         ({"fraction": 0.1, "reused": True}, "fraction chooses among fresh sequences"),
         ({"fraction": 0.1, "beta": 1.5}, "active selection"),
         ({"attention": "softmax", "beta": 1.5}, "linear attention only"),
@@ -162,6 +169,12 @@ def test_arguments_out_of_range(options: dict[str, Any], message: str) -> None:
 def test_disagreement_needs_two_points() -> None:
     with pytest.raises(LorateError, match="at least two"):
         disagreement(Pretraining(0.1, 0.1), 3, 0.5, [0.1])
+
+
+def test_no_weight_decay_is_best_for_an_overlap_that_is_nowhere() -> None:
+    found = disagreement(Pretraining(0.1, 1), 1, 50.0, (0.01, 0.1), points=2**6)
+    assert all(map(math.isnan, (*found.overlaps, found.best_for_overlap, *found.interval)))
+    assert found.best_for_error == 0.01
 
 
 def test_sweep_keeps_the_order_and_carries_failures() -> None:
@@ -183,8 +196,10 @@ def test_sweep_in_parallel_equals_the_serial_one() -> None:
 
 
 def test_sweep_needs_a_job() -> None:
-    with pytest.raises(LorateError, match="jobs must be at least 1"):
+    with pytest.raises(LorateError, match="jobs must be a whole number of at least 1"):
         sweep([], jobs=0)
+    with pytest.raises(LorateError, match=r"jobs must be a whole number of at least 1; it is 1\.5"):
+        sweep([], jobs=1.5)  # type: ignore[arg-type]
 
 
 def test_exception_survives_a_process_border() -> None:

@@ -153,8 +153,14 @@ def test_recalibration_and_softmax_run() -> None:
 
 
 def test_arguments_out_of_range() -> None:
-    with pytest.raises(LorateError, match="dimension must be at least 2"):
+    with pytest.raises(LorateError, match="dimension must be a whole number of at least 2; it is 1"):
         draw_instance(Pretraining(0.1, 0.1), 1, (0,))
+    with pytest.raises(LorateError, match=r"dimension must be a whole number of at least 2; it is 10\.5"):
+        draw_instance(Pretraining(0.1, 0.1), 10.5, (0,))  # type: ignore[arg-type]
+    for name, value in (("beta", math.nan), ("beta", -1.0), ("finetune_lam", math.nan), ("finetune_lam", -1.0)):
+        options = {"finetune_alpha": 1.0, "finetune_lam": 0.5, name: value}
+        with pytest.raises(LorateError, match=f"{name} must be"):
+            simulate(0.1, 0.1, dimension=10, seeds=(0,), **options)  # type: ignore[arg-type]
     with pytest.raises(LorateError, match="seeds must hold"):
         draw_instance(Pretraining(0.1, 0.1), 10, ())
     instance = draw_instance(Pretraining(0.1, 0.1), 10, (0,))

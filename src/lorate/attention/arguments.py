@@ -1,6 +1,7 @@
 """Checks of the numbers a user hands in: what was expected, what came."""
 
 import math
+from numbers import Integral
 
 from lorate.errors import LorateError
 
@@ -30,7 +31,13 @@ def check(
         raise LorateError(f"{name} must be at most {at_most:g}; it is {value:g}")
 
 
-def check_tokens(tokens: int) -> None:
-    """Raise `LorateError` unless ``tokens`` is a whole number of at least two."""
-    if not math.isfinite(tokens) or int(tokens) != tokens or tokens < 2:
-        raise LorateError(f"tokens must be a whole number of at least 2; it is {tokens}")
+def check_whole(name: str, value: int, at_least: int) -> None:
+    """Raise `LorateError` unless ``value`` is an int within the bound; shapes of arrays take no float, not even 3.0."""
+    if not isinstance(value, Integral) or value < at_least:
+        raise LorateError(f"{name} must be a whole number of at least {at_least}; it is {value!r}")
+
+
+def check_points(points: int, at_least: int = 2) -> None:
+    """Raise `LorateError` unless ``points`` is a power of two within the bound."""
+    if not isinstance(points, Integral) or points < at_least or points & (points - 1):
+        raise LorateError(f"points must be a power of two, at least {at_least}; it is {points!r}")

@@ -73,12 +73,14 @@ def settle(
     [0.739085]
     """
     state, residual = start, np.inf
+    message = f"no fixed point after {max_iterations} iterations"
     states: list[Array] = []
     changes: list[Array] = []
     for _ in range(max_iterations):
         change = update(state) - state
         residual = float(np.abs(change).max())
         if not np.isfinite(residual):
+            message = "the iteration left the range of finite numbers"
             break
         if residual <= tolerance:
             return state
@@ -92,4 +94,4 @@ def settle(
             if np.abs(correction).max() < TRUSTED * residual:
                 state = state - correction
     last = dict(zip(names, state.tolist(), strict=True))
-    raise NotConverged(f"no fixed point after {max_iterations} iterations", last, residual)
+    raise NotConverged(message, last, residual)

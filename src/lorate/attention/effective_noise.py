@@ -20,6 +20,9 @@ def fresh_sequences(order: PretrainingOrder, beta: float = 1.0) -> float:
         order: what pre-training left.
         beta: recalibration of the frozen map, S_hat to beta S_hat (W to sqrt(beta) W), not negative.
 
+    Raises:
+        LorateError: beta is out of its range.
+
     >>> from lorate.attention.pretraining import Pretraining, solve_pretraining
     >>> round(fresh_sequences(solve_pretraining(Pretraining(0.1, 0.01))), 4)
     0.6223
@@ -42,6 +45,9 @@ def reused_sequences(order: PretrainingOrder, beta: float = 1.0, fresh_noise: bo
         order: what pre-training left.
         beta: recalibration of the frozen map, not negative.
         fresh_noise: the labels carry new noise in the second stage; otherwise the same noise in both.
+
+    Raises:
+        LorateError: beta is out of its range.
     """
     check("beta", beta, at_least=0)
     noise, fitted = order.problem.noise / 2, _fitted_share(order)
@@ -62,6 +68,9 @@ def active_sequences(order: PretrainingOrder, fraction: float) -> float:
     Args:
         order: what pre-training left.
         fraction: rho, the share of the pool that is chosen, in (0, 1].
+
+    Raises:
+        LorateError: the fraction is out of its range.
     """
     check("fraction", fraction, above=0, at_most=1)
     p = order.problem
@@ -74,7 +83,13 @@ def active_sequences(order: PretrainingOrder, fraction: float) -> float:
 
 
 def optimal_beta(order: PretrainingOrder, reused: bool = False, fresh_noise: bool = False) -> float:
-    """Recalibration of the frozen map that minimises the effective noise; M / Q for fresh sequences.
+    r"""Recalibration of the frozen map that minimises the effective noise.
+
+    M / Q for fresh sequences; for reused ones
+
+    $$ \beta = \frac{a n + (1 - a) M}{a^2 n + (1 - a)^2 Q + 2 a (1 - a) M} $$
+
+    with a and n of `reused_sequences`; with fresh label noise n is Q0 and the denominator has a^2 Delta/2 more.
 
     Args:
         order: what pre-training left; where it learned nothing any beta does, and 1 is returned.

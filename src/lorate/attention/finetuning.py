@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv
 
-from lorate.attention.arguments import check, check_tokens
+from lorate.attention.arguments import check, check_whole
 from lorate.attention.proximal import prox
 from lorate.attention.samples import normals, sobol, symmetric_gaussian
 from lorate.attention.state_evolution import (
@@ -50,7 +50,7 @@ class Finetuning:
         check("alpha", self.alpha, above=0)
         check("lam", self.lam, at_least=0)
         check("effective_noise", self.effective_noise, at_least=0)
-        check_tokens(self.tokens)
+        check_whole("tokens", self.tokens, at_least=2)
         check("q0", self.q0, above=0)
 
 

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
+from lorate.attention.arguments import check
 from lorate.attention.effective_noise import (
     active_sequences,
     fresh_sequences,
@@ -129,7 +130,7 @@ def predict(
         beta: recalibration of the frozen map, or "optimal" for the one of least effective noise.
         fraction: choose the fine-tuning sequences actively, this share of a pool; None for no choice.
         centred: the adapter's own mean is subtracted from the attention.
-        points: quasi-random points, a power of two; None for 2**13 (linear) or 2**12 (softmax).
+        points: quasi-random points, a power of two (softmax: from 4 on); None for 2**13 (linear) or 2**12 (softmax).
         seed: of the points.
 
     Raises:
@@ -198,7 +199,7 @@ def check_options(
     beta: float | str,
     fraction: float | None,
 ) -> None:
-    """Raise `LorateError` for options of the two stages that make no sense together."""
+    """Raise `LorateError` for options of the two stages that are out of range or make no sense together."""
     if attention not in POINTS:
         raise LorateError(f"attention must be one of {', '.join(POINTS)}; it is {attention!r}")
     if (alpha is None) != (lam is None):
@@ -207,6 +208,13 @@ def check_options(
         raise LorateError("fresh_noise says something about reused sequences only: add reused, or leave it out")
     if isinstance(beta, str) and (beta != "optimal" or attention == "softmax"):
         raise LorateError(f'beta must be a number, or "optimal" with linear attention; it is {beta!r}')
+    if not isinstance(beta, str):
+        check("beta", beta, at_least=0)
+    if alpha is not None and lam is not None:
+        check("finetune_alpha", alpha, above=0)
+        check("finetune_lam", lam, at_least=0)
+    if fraction is not None:
+        check("fraction", fraction, above=0, at_most=1)
     if fraction is not None and reused:
         raise LorateError("fraction chooses among fresh sequences: leave out reused, or fraction")
 

@@ -43,6 +43,10 @@ def optimal_decay(problem: Pretraining, recalibrated: bool = False) -> BestDecay
         problem: what to solve, at every weight decay.
         recalibrated: the frozen map is multiplied by its best beta before fine-tuning.
 
+    Raises:
+        LorateError: at one of the weight decays searched, from 1e-5 times `collapse_decay` on, more directions are
+            active than a student of width kappa has.
+
     >>> best = optimal_decay(Pretraining(alpha=0.2, lam=1, tokens=2, kappa0=0.5))
     >>> print(f"{best.lam:.3f} {best.effective_noise:.5f}")
     0.104 0.46674
@@ -89,6 +93,13 @@ def active_gain(order: PretrainingOrder, fraction: float) -> ActiveGain:
 
     The gain is in the overlap of the adapter. The mismatch of the frozen map stays in the test error, which
     recalibration lowers as well.
+
+    Args:
+        order: what pre-training left.
+        fraction: the share of the pool that is chosen, in (0, 1].
+
+    Raises:
+        LorateError: the fraction is out of its range.
     """
     plain, active = fresh_sequences(order), active_sequences(order, fraction)
     return ActiveGain(plain, active, fresh_sequences(order, optimal_beta(order)))
@@ -101,7 +112,7 @@ class Disagreement:
     Attributes:
         lams: the weight decays, ascending.
         errors: test error after fine-tuning, noise-free labels.
-        overlaps: cosine between the adapter and its teacher.
+        overlaps: cosine between the adapter and its teacher; nan where the adapter vanishes.
     """
 
     lams: tuple[float, ...]
@@ -115,12 +126,19 @@ class Disagreement:
 
     @property
     def best_for_overlap(self) -> float:
-        """Weight decay of largest overlap."""
+        """Weight decay of largest overlap; nan where the adapter vanishes at every one."""
+        if all(map(math.isnan, self.overlaps)):
+            return math.nan
         return self.lams[int(np.nanargmax(self.overlaps))]
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Weight decays between the two best ones: going one way the error falls, the other way the overlap rises."""
+        """Weight decays between the two best ones: going one way the error falls, the other way the overlap rises.
+
+        Both nan where there is no best one for the overlap.
+        """
+        if math.isnan(self.best_for_overlap):
+            return math.nan, math.nan
         low, high = sorted((self.best_for_error, self.best_for_overlap))
         return low, high
 
@@ -147,7 +165,8 @@ def disagreement(
         points: quasi-random points, a power of two.
 
     Raises:
-        LorateError: fewer than two weight decays.
+        LorateError: fewer than two weight decays, or an argument that is out of range.
+        NotConverged: the equations have no solution that the solver reaches at one of them.
     """
     if len(lams) < 2:
         raise LorateError(f"lams must hold at least two weight decays; it holds {len(lams)}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scipy.optimize import brentq
 
-from lorate.attention.arguments import check, check_tokens
+from lorate.attention.arguments import check, check_whole
 from lorate.attention.convergence import NotConverged
 from lorate.attention.spectrum import SpectralIntegrals, edges, integrals, mismatch
 from lorate.errors import LorateError
@@ -43,7 +43,7 @@ class Pretraining:
     def __post_init__(self) -> None:
         check("alpha", self.alpha, above=0)
         check("lam", self.lam, above=0)
-        check_tokens(self.tokens)
+        check_whole("tokens", self.tokens, at_least=2)
         check("kappa0", self.kappa0, above=0)
         check("kappa", self.kappa, above=0)
         check("noise", self.noise, at_least=0)

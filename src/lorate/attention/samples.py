@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from lorate.errors import LorateError
+from lorate.attention.arguments import check_points
 
 Array = NDArray[np.float64]
 
@@ -23,8 +23,7 @@ def sobol(dimension: int, points: int, seed: int) -> Array:
     Raises:
         LorateError: ``points`` is no power of two.
     """
-    if points < 2 or points & (points - 1):
-        raise LorateError(f"points must be a power of two, at least 2; it is {points}")
+    check_points(points)
     cube = qmc.Sobol(dimension, scramble=True, seed=seed).random_base2(points.bit_length() - 1)
     tiny = 2.0**-40
     return np.asarray(np.clip(cube, tiny, 1 - tiny))

@@ -49,7 +49,7 @@ def solve_softmax_finetuning(
         reused: fine-tune on sequences of pre-training, with the same label noise; otherwise on fresh ones.
         centred: the adapter's own mean |w|^2 / D is subtracted from the attention, as the teacher's is.
         q0: |w0|^2 / D of the teacher, positive.
-        points: quasi-random points, a power of two; 2**11 gives about one percent.
+        points: quasi-random points, a power of two from 4 on; 2**11 gives about one percent.
         seed: of the points.
         activation: the attention function.
 
@@ -81,15 +81,23 @@ def finetuned_error(
     seed: int = 1,
     activation: Activation = SOFTMAX,
 ) -> float:
-    """Test error after fine-tuning on noise-free labels of fresh sequences, for a general attention function.
+    r"""Test error after fine-tuning on noise-free labels of fresh sequences, for a general attention function.
+
+    $$ E\,\|\sigma(\Omega + \chi\chi^T - q I) - \sigma(A^* + \chi_*\chi_*^T - q_0 I)\|_F^2 $$
+
+    over Gaussian attention matrices with covariances Q, M and Q0 and fields with covariances q, m and q0; without the
+    two subtracted means if not centred.
 
     Args:
         order: what pre-training left.
         tuned: what fine-tuning left.
         centred: as in fine-tuning.
-        points: quasi-random points, a power of two.
+        points: quasi-random points, a power of two from 4 on.
         seed: of the points.
         activation: the attention function.
+
+    Raises:
+        LorateError: ``points`` is no power of two, or below 4.
     """
     T = order.problem.tokens
     draws = Draws(order.problem, points, seed, fields=T)

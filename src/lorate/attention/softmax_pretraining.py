@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorate.attention.activation import SOFTMAX, Activation
+from lorate.attention.arguments import check_points
 from lorate.attention.convergence import settle
 from lorate.attention.newton import Problems, Rows, minimise
 from lorate.attention.pretraining import Pretraining, check_width
@@ -77,7 +78,7 @@ def solve_softmax_pretraining(
 
     Args:
         problem: what to solve.
-        points: quasi-random points, a power of two; 2**11 gives about one percent.
+        points: quasi-random points, a power of two from 4 on; 2**11 gives about one percent.
         seed: of the points.
         activation: the attention function.
 
@@ -112,9 +113,19 @@ class Draws:
 
     What the student cannot know comes in pairs of opposite sign, so that forces linear in it cancel exactly:
     without the pairs the mean force, which shifts the weight decay of fine-tuning, has an error of ten percent.
+
+    Args:
+        problem: gives T and the variance of the label noise.
+        points: of the draws, a power of two, at least 4: each half has as many as `sobol` gives.
+        seed: of the points.
+        fields: T for fine-tuning, whose small problem has fields of T entries too; 0 for pre-training.
+
+    Raises:
+        LorateError: ``points`` is no power of two, or below 4.
     """
 
     def __init__(self, problem: Pretraining, points: int, seed: int, fields: int = 0) -> None:
+        check_points(points, at_least=4)
         T = problem.tokens
         K = T * (T + 1) // 2
         half = normals(sobol(2 * K + T * T + 2 * fields, points // 2, seed))

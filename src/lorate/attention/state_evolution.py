@@ -92,6 +92,13 @@ class StateEvolution(ABC):
 
     The share of G in the weight decay is there only where the adapter's own mean is subtracted (``centred``), since
     the loss then depends on |w|^2 directly.
+
+    Attributes:
+        alpha: sequences over the dimension, alpha' = N' / D.
+        lam: weight decay lambda' of the adapter.
+        tokens: T.
+        centred: the adapter's own mean is subtracted from its attention.
+        q0: |w0|^2 / D of the teacher.
     """
 
     alpha: float

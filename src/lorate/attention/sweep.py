@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lorate.attention.arguments import check
+from lorate.attention.arguments import check_whole
 from lorate.attention.convergence import NotConverged
 from lorate.attention.prediction import Prediction, predict
 from lorate.extras import require
@@ -34,7 +34,7 @@ def sweep(
     >>> [round(row.error, 3) for row in curve if isinstance(row, Prediction)]
     [0.496, 0.594]
     """
-    check("jobs", jobs, at_least=1)
+    check_whole("jobs", jobs, at_least=1)
     results: list[Prediction | NotConverged] = []
     for result in _results(points, jobs):
         results.append(result)

@@ -40,6 +40,9 @@ def noiseless_recovery(kappa0: float) -> float:
     Args:
         kappa0: width of the teacher over the dimension, positive.
 
+    Raises:
+        LorateError: kappa0 is out of its range.
+
     >>> round(noiseless_recovery(0.3), 5)
     0.65431
     """
@@ -82,6 +85,9 @@ def bayes_bound(alpha: float, tokens: int, kappa0: float, noise: float) -> Bayes
         tokens: T, at least 2.
         kappa0: width of the teacher over the dimension, positive.
         noise: variance of the label noise, not negative.
+
+    Raises:
+        LorateError: an argument is out of its range.
 
     >>> bound = bayes_bound(alpha=0.1, tokens=3, kappa0=1.0, noise=0.5)
     >>> print(f"{bound.Q:.4f} {bound.effective_noise:.4f}")

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lorate.attention.arguments import check
+from lorate.attention.arguments import check_whole
 from lorate.attention.pretraining import Pretraining
 from lorate.errors import LorateError
 
@@ -75,9 +75,9 @@ def draw_instance(
         dtype: of the tensors.
 
     Raises:
-        LorateError: the dimension is below 2, or no seed is given.
+        LorateError: the dimension is no whole number of at least 2, or no seed is given.
     """
-    check("dimension", dimension, at_least=2)
+    check_whole("dimension", dimension, at_least=2)
     if not seeds:
         raise LorateError("seeds must hold at least one number; it is empty")
     D, T = dimension, problem.tokens

@@ -96,7 +96,7 @@ def finetuning_data(
         centred: the teacher's mean is subtracted from the attention.
 
     Raises:
-        LorateError: more sequences are to be reused than there are.
+        LorateError: more sequences are to be reused than there are; alpha or the fraction is out of its range.
     """
     D, T, seeds = instance.dimension, instance.problem.tokens, instance.seeds
     check("alpha", alpha, above=0)
@@ -153,7 +153,11 @@ def finetune_adapter(
         centred: the adapter's own mean is subtracted from the attention.
         max_iterations: of L-BFGS.
         tolerance: length of the gradient relative to the first one that stops a search.
+
+    Raises:
+        LorateError: the weight decay is negative or not finite.
     """
+    check("lam", lam, at_least=0)
     seeds, _, T, D = data.x.shape
     eye = torch.eye(T, dtype=data.x.dtype, device=data.x.device)
 

@@ -58,7 +58,7 @@ def pretrain_map(instance: Instance, max_iterations: int = 500, tolerance: float
     Args:
         instance: what to train on.
         max_iterations: steps at most; near the interpolation threshold more are needed.
-        tolerance: change of S in a step relative to S, in every seed, that stops it.
+        tolerance: change of S in a step over 1 + ||S||_F, in every seed, that stops it.
 
     Source: Beck and Teboulle 2009; restarts of O'Donoghue and Candes 2015.
     """
