@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="needs the extra dev")
 
-from hooks import benchmarks, code, figures, verdicts
+from hooks import benchmarks, code, figures, tables, verdicts
 
 from lorate.report import palette
 
@@ -106,3 +106,9 @@ def test_the_costs_in_the_questions_are_those_of_the_benchmark():
         name = how or rule.replace("-", "_")
         wanted = [f"{100 * (found[f'{kind}_{name}'] - 1):+.1f}".replace("-", "−") for kind in ("overhead", "memory")]
         assert [time, memory] == wanted, rule
+
+
+def test_options_show_defaults_that_are_zero_and_those_of_a_group():
+    train, law = tables.on_page_markdown("<!-- options: train -->|||<!-- options: alpha law -->").split("|||")
+    assert "| `--seed` | `0` |" in train and "| `--resume` |  |" in train and "| `--lr` |  |" in train
+    assert "| `R` |  |" in law and "| `--c` | `256.0` |" in law

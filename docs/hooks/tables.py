@@ -1,6 +1,7 @@
 """Tables that are made from the code, so that they cannot fall behind it.
 
-``<!-- options: train -->`` becomes the options of a command, ``<!-- rules -->`` the rules for the step size.
+``<!-- options: train -->`` becomes the options of a command, ``<!-- options: alpha law -->`` those of a command of a
+group, ``<!-- rules -->`` the rules for the step size.
 """
 
 import html
@@ -13,7 +14,7 @@ from lorate.cli.app import app
 from lorate.cli.rules import NEEDS
 from lorate.rates import RATES
 
-OPTIONS = re.compile(r"<!-- options: (\w+) -->")
+OPTIONS = re.compile(r"<!-- options: ([\w ]+?) -->")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -23,9 +24,12 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _options(command: str) -> str:
     rows = ["| option | default | what it does |", "|---|---|---|"]
-    for option in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]
-        name = ", ".join(option.opts) if option.param_type_name == "option" else option.name.upper()
-        default = "" if option.default in (None, False) or option.required else f"`{option.default}`"
+    found: Any = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    for option in found.params:
+        name = ", ".join(option.opts) if option.param_type_name == "option" else option.metavar or option.name.upper()
+        default = "" if option.default is None or option.default is False or option.required else f"`{option.default}`"
         rows.append(f"| `{name}` | {default} | {_cell(option.help)} |")
     return "\n".join(rows)
 
