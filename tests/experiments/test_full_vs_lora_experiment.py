@@ -1,10 +1,12 @@
 """All weights against LoRA: costs that are known, and claims that can come out either way."""
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
 
+from lorate.errors import LorateError
 from lorate.experiments import Options, load_experiment
 from lorate.experiments.full_vs_lora import claims, work
 from lorate.experiments.full_vs_lora.measured import held_out_curves, loss_at_equal_cost
@@ -104,6 +106,13 @@ def test_learning_rates_and_overfitting() -> None:
     assert claims._overfitting(results(full, r1=lora), long).verdict == "does not hold"  # the same gap
     tight = {**lora, "runs": [{**run, "final_validation": 1.2} for run in lora["runs"]]}
     assert claims._overfitting(results(full, r1=tight), long).verdict == "holds"
+
+
+def test_a_measurement_that_the_system_ends_without_a_word_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.CompletedProcess([], -9, stdout="", stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(LorateError, match="The memory of resnet could not be measured: the process ended with -9"):
+        work.memory("resnet", 32, True)
 
 
 @pytest.mark.slow

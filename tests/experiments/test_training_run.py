@@ -100,6 +100,19 @@ def test_a_run_that_stands_still_below_its_start_is_not_called_diverged() -> Non
     assert not watch.diverged and watch.reason == "10 steps in a row were skipped: the direction does not descend"
 
 
+def test_a_last_step_that_breaks_the_model_is_a_divergence() -> None:
+    task = load_workload("logistic", quick=True)
+    model = task.model(AdapterSpec(**ADAPTER), 0)
+
+    def spoil() -> None:
+        for parameter in model.parameters():
+            parameter.data.fill_(math.inf)
+
+    broken = train_model(task, model, Recipe("sgd", 0.1, 1, None, 0), after_step=spoil)
+    assert broken["diverged"] and broken["stopped"] == "the held-out loss at the end is not finite"
+    assert broken["final_loss"] is None and broken["final_validation"] is None and broken["steps"] == 1
+
+
 def test_a_loss_has_to_stay_high_to_be_a_divergence() -> None:
     watch = Watch()
     losses = [1.0, *[9.0] * 9, 2.0, *[9.0] * 10]

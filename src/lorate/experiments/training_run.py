@@ -89,7 +89,7 @@ def train_model(
         - ``validation``: columns ``step`` and ``loss``; ``final_validation``, None if the run diverged;
         - ``first_loss``; ``final_loss``: of a full-batch run the last one, else the mean of the last tenth of the
           steps; None if the run diverged;
-        - ``diverged``; ``stopped``: why the run ended early, None if it did not; ``skipped`` steps;
+        - ``diverged``; ``stopped``: why the run ended early or is lost, None if neither; ``skipped`` steps;
           ``rises``: steps after which the loss was higher;
         - ``seconds_per_step``: median, without validation and records; ``peak_mib``: what the process' memory grew by
           at its highest, None where the system does not tell.
@@ -124,6 +124,8 @@ def train_model(
                 validate(step)
     if not watch.diverged and validation["step"][-1:] != [trace.steps]:
         validate(trace.steps)
+    if not watch.diverged and not math.isfinite(validation["loss"][-1]):
+        watch.lose("the held-out loss at the end is not finite")  # the last step did it: no batch was seen since
     final = None if watch.diverged else trace.final_loss(1 if recipe.batch is None else max(1, recipe.steps // 10))
     return {
         "rate": recipe.rate,
@@ -160,6 +162,10 @@ class Watch:
         self._first: float | None = None
         self._high = self._skipped = 0
 
+    def lose(self, reason: str) -> None:
+        """Count the run as diverged."""
+        self.diverged, self.reason = True, reason
+
     def must_stop(self, seen: Seen) -> bool:
         """Whether the run ends after this step; `reason` and `diverged` then say why."""
         if self._first is None:
@@ -167,10 +173,9 @@ class Watch:
         self._high = self._high + 1 if seen.loss > DIVERGED_FACTOR * self._first else 0
         self._skipped = 0 if seen.skipped is None else self._skipped + 1
         if not math.isfinite(seen.loss) or not math.isfinite(seen.grad_sq):
-            self.diverged, self.reason = True, "the loss or its gradient is not finite"
+            self.lose("the loss or its gradient is not finite")
         elif self._high == DIVERGED_STEPS:
-            self.diverged = True
-            self.reason = f"the loss stayed above {DIVERGED_FACTOR:g} times the first one for {DIVERGED_STEPS} steps"
+            self.lose(f"the loss stayed above {DIVERGED_FACTOR:g} times the first one for {DIVERGED_STEPS} steps")
         elif self._skipped == SKIPPED_STEPS:
             self.diverged = seen.loss > self._first
             self.reason = f"{SKIPPED_STEPS} steps in a row were skipped: {seen.skipped}"

@@ -45,10 +45,15 @@ def flops_of_a_step(task: str, adapter: Adapter, batch: int, quick: bool) -> int
 
 
 def memory(task: str, batch: int, quick: bool) -> Values:
-    """Peak memory of every variant, see `lorate.experiments.full_vs_lora.memory`, in fresh processes."""
+    """Peak memory of every variant in MiB, see `lorate.experiments.full_vs_lora.memory`, in fresh processes.
+
+    Raises:
+        LorateError: a process failed, or the system ended it.
+    """
     words = [sys.executable, "-m", "lorate.experiments.full_vs_lora.memory", task, str(batch), *["--quick"] * quick]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
-        raise LorateError(f"The memory of {task} could not be measured: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1]
+        raise LorateError(f"The memory of {task} could not be measured: {reason}")
     measured: Values = json.loads(done.stdout.splitlines()[-1])
     return measured
