@@ -79,7 +79,7 @@ def simulate(
         dtype: float64, or float32 where the device has no fast double precision.
 
     Raises:
-        LorateError: an argument is out of range.
+        LorateError: an argument is out of range, or more sequences are to be reused than pre-training has.
     """
     check_options(attention, finetune_alpha, finetune_lam, reused, fresh_noise, beta, fraction)
     problem = Pretraining(alpha, lam, tokens, kappa0, kappa, noise)
@@ -114,7 +114,14 @@ def simulate(
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number, predicted and measured."""
+    """One number, predicted and measured.
+
+    Attributes:
+        name: as in `Prediction.row`.
+        theory: the prediction, for D to infinity.
+        mean: of the simulations, over the seeds.
+        standard_error: of that mean; nan for a single seed.
+    """
 
     name: str
     theory: float
@@ -141,6 +148,10 @@ def compare(
 
     Returns:
         The prediction, and its numbers next to the measured ones.
+
+    Raises:
+        LorateError: what `predict` or `simulate` refuses.
+        NotConverged: the equations have no solution that the solver reaches.
     """
     prediction = predict(**arguments)
     shared = {name: value for name, value in arguments.items() if name not in ("points", "seed")}
