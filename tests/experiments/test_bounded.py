@@ -11,7 +11,7 @@ import torch
 
 from experiments.tiny import QUICK, only, results_of, verdicts
 from lorate.adapters import find_pairs
-from lorate.experiments import load_experiment
+from lorate.experiments import Options, load_experiment
 from lorate.experiments.bounded import settings
 from lorate.experiments.bounded.work import held_run
 from lorate.experiments.workloads import AdapterSpec, load_workload
@@ -96,3 +96,16 @@ def test_only_constants_that_train_count_as_rescued(results: dict[str, Any]) -> 
         results[f"survivors-{task}"]["rows"] = rows
     found = verdicts("bounded", results)
     assert only(found, "A cap on ‖V‖ rescues") == "holds" and only(found, "Weight decay rescues") == "does not hold"
+
+
+def test_growth_of_a_run_that_is_too_short_is_not_judged(results: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr(settings, "FULL", TINY)
+    for task in settings.TASKS:
+        for rate in settings.RATES:
+            for run in results[f"compared-{task}-{rate}"]["free"]:
+                steps = np.array(run["trace"]["step"], dtype=float)
+                run["trace"]["stacked_sq"] = (steps if task == "logistic" else 0 * steps + 1).tolist()
+    assert only(verdicts("bounded", results, Options()), "grow without end") == "holds"
+    run = results["compared-matrix-sharp"]["free"][0]
+    run["trace"] = {name: values[:2] for name, values in run["trace"].items()}
+    assert only(verdicts("bounded", results, Options()), "grow without end") == "not testable here"

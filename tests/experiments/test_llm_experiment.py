@@ -11,10 +11,9 @@ from lorate.experiments import Options, load_experiment
 from lorate.experiments.llm import work
 from lorate.experiments.llm.claims import decide
 from lorate.experiments.llm.figures import draw
-from lorate.experiments.llm.measured import begun, sign
+from lorate.experiments.llm.measured import ahead, begun
 from lorate.experiments.llm.settings import (
     LARGE_START,
-    PAPER,
     RULES,
     SMALL_START,
     STARTS,
@@ -23,6 +22,7 @@ from lorate.experiments.llm.settings import (
     large_model,
     run_name,
 )
+from lorate.experiments.rule_claims import PAPER
 from lorate.runs.strict_json import encode
 
 SHORT = {"steps": 6, "batch": 4, "validate_every": 3}
@@ -171,12 +171,29 @@ def test_the_large_model_is_called_by_its_name() -> None:
 
 
 def test_the_sign_of_a_lead() -> None:
-    assert sign(np.array([0.3, 0.31])) is True and sign(np.array([-0.3, -0.31])) is False
-    assert sign(np.array([0.3, -0.2])) is None
-    assert sign(np.array([0.3, -math.inf])) is False and sign(np.array([0.3, math.inf])) is True
+    assert ahead(np.array([0.3, 0.31])) is True and ahead(np.array([-0.3, -0.31])) is False
+    assert ahead(np.array([0.3, -0.2])) is None
+    assert ahead(np.array([0.3, -math.inf])) is False and ahead(np.array([0.3, math.inf])) is True
 
 
 def test_the_start_ends_with_a_fifth_of_the_way() -> None:
     results = _results({}, slow=7)
     assert begun(results, "constant", SMALL_START) == 6, "the mean of steps 6 to 8 is 2.67, a fifth of the way 3.6"
     assert begun(results, "constant", LARGE_START) == 1
+
+
+def test_a_start_from_which_nothing_gets_anywhere_is_not_held_against_another() -> None:
+    results = _results({}, slow=9)
+    for start in STARTS:
+        for run in results[run_name("constant", start)]["runs"]:
+            run["trace"]["loss"] = [4.0] * len(run["trace"]["loss"])
+    found = {claim.claim: claim.verdict for claim in decide(results, Options(quick=True))}
+    (verdict,) = (verdict for claim, verdict in found.items() if "flat near V = 0" in claim)
+    assert verdict == "not testable here"
+
+
+def test_auto_is_not_as_low_where_everything_diverged() -> None:
+    ends: dict[tuple[str, float], float | None] = {(rule, LARGE_START): None for rule in RULES}
+    results = _results(ends, slow=9)
+    (verdict,) = (one.verdict for one in decide(results, Options(quick=True)) if "without any constant" in one.claim)
+    assert verdict == "does not hold"

@@ -92,6 +92,30 @@ def test_the_order_of_the_rate_is_read_from_the_gradient(results: dict[str, Any]
     assert verdict == {-0.2: "does not hold", -0.6: "holds", -1.2: "holds"}
 
 
+def test_a_run_that_is_not_past_its_peak_leaves_the_order_open(results: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr(settings, "FULL", TINY)
+    steps = np.geomspace(1, 5000, 100)
+
+    def trace(values: Any) -> dict[str, Any]:
+        return {"step": steps.tolist(), "grad_sq": values.tolist(), "sum_eta": (steps**0.5).tolist()}
+
+    for rule, values in (("sharp", steps), ("adaptive-loss", steps**-0.8), ("constant", steps**-0.8)):
+        results[f"long-{rule}"] = {"steps": 5000, "trace": trace(values)}
+    for rank, values in zip(TINY.equal_ranks, (steps**-1.0, steps), strict=True):
+        results[f"equal-start-rank-{rank}"]["trace"] |= trace(values)
+    found = verdicts("logistic", results, Options())
+    assert only(found, "keeps to our O(1/√T)") == "not testable here"
+    assert only(found, "The order of the rate does not depend") == "not testable here"
+    results["long-constant"]["trace"] = trace(steps**-0.2)
+    assert only(verdicts("logistic", results, Options()), "keeps to our O(1/√T)") == "does not hold"
+
+
+def test_a_speed_that_no_rank_reaches_is_not_the_same_speed(results: dict[str, Any]) -> None:
+    for rank in TINY.equal_ranks:
+        results[f"equal-start-rank-{rank}"]["first_loss"] = 1e-9
+    assert only(verdicts("logistic", results), "Nor does the speed depend") == "not testable here"
+
+
 def test_early_correlation_compares_two_rules_from_one_start() -> None:
     found = work.early_correlation(("adaptive", "adaptive"), 3.0, 4, 20, 0, True)
     assert found["loss"]["early"] == pytest.approx(1) and found["eta"]["later"] == pytest.approx(1, abs=0.05)

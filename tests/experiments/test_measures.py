@@ -29,6 +29,7 @@ def test_the_fall_is_judged_after_the_peak_and_before_rounding() -> None:
     assert math.isnan(falling_exponent(run_of(late), "grad_sq")), "the peak is not behind it"
     noise = np.maximum(STEPS**-2.0, 1e-4) * (1 + 0.5 * np.sin(STEPS))
     assert falling_exponent(run_of(noise), "grad_sq", floor=1e-4) < -1.2 < falling_exponent(run_of(noise), "grad_sq")
+    assert math.isnan(falling_exponent(run_of(np.full(1000, math.nan)), "grad_sq")), "nothing is known"
     assert falling_exponent(run_of(np.where(STEPS < 3, 1.0, 1e-9)), "grad_sq", floor=1e-4) < -5
     sudden = np.where(STEPS < 300, STEPS, 1e-9)
     assert falling_exponent(run_of(sudden), "grad_sq", floor=1e-4) == -math.inf

@@ -63,6 +63,21 @@ def test_claims_on_rate_and_growth_can_fail() -> None:
     assert claims._rate(fast, Options(quick=True)).verdict == "not testable here"
 
 
+def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
+    lost = results(-1.5, 0.01, {})
+    for rule in settings.TUNED:
+        lost[f"tuned-{rule}"]["runs"] = [run(STEPS**-1.5, STEPS**0.01, None)] * 3
+    for claim in (claims._rate(lost, Options()), claims._growth_stops(lost, Options())):
+        assert claim.verdict == "not testable here" and "normalized diverged" in claim.value
+    assert claims._adamw(lost).verdict == "does not hold"
+
+
+def test_a_held_out_loss_of_zero_is_no_divergence() -> None:
+    found = results(-1, 0, {})
+    found["tuned-normalized"]["runs"] = [{**run(STEPS, STEPS), "final_validation": 0.0}] * 3
+    assert "normalized 1 (0)" in claims._normalized_is_best(found).value
+
+
 def test_the_best_rule_is_named_by_its_loss() -> None:
     assert claims._normalized_is_best(results(-1, 0, {"normalized": 0.5, "adamw": 0.1})).verdict == "holds"
     beaten = claims._normalized_is_best(results(-1, 0, {"adaptive": 0.5}))

@@ -9,7 +9,7 @@ import pytest
 from experiments.tiny import QUICK, only, verdicts
 from lorate.experiments import Options, load_experiment
 from lorate.experiments.rules import settings, work
-from lorate.experiments.rules.claims import common_target, steps_needed
+from lorate.experiments.rules.claims import common_target, steps_needed, usable
 from lorate.experiments.runner import reproduce
 
 TINY = replace(settings.QUICK, points=3, regression_steps=6, language_steps=4, language_batch=2)
@@ -57,6 +57,28 @@ def test_targets_and_steps() -> None:
 )
 def test_normalized_against_adaptive(speed: dict[str, float], verdict: str) -> None:
     assert only(verdicts("rules", made_up(QUICK, speed, {}, {})), "normalized is at least as fast") == verdict
+
+
+@pytest.mark.parametrize("last", [None, 4.0])
+def test_steps_mean_nothing_where_a_rule_diverged_or_learned_nothing(last: float | None) -> None:
+    results = made_up(QUICK, {"normalized": 0.3}, {}, {})
+    for workload in settings.tasks(QUICK):
+        for run in results[f"{workload}-constant"]["runs"]:
+            run |= {"final_loss": last, "final_validation": last, "diverged": last is None}
+    found = verdicts("rules", results)
+    for words in ("normalized is at least as fast", "which costs nothing", "in fewer steps than the best constant"):
+        assert only(found, words) == "not testable here"
+
+
+def test_nothing_is_usable_and_nothing_keeps_up_where_all_diverged() -> None:
+    results = made_up(QUICK, {}, {}, {})
+    for workload, task in settings.tasks(QUICK).items():
+        for rate in task.rates:
+            for run in (*results[f"{workload}-{rate}"]["grid"], *results[f"{workload}-{rate}"]["runs"]):
+                run |= {"final_loss": None, "final_validation": None, "diverged": True}
+    assert usable(results["small-lm-constant"], settings.tasks(QUICK)["small-lm"]) == 0
+    found = verdicts("rules", results)
+    assert only(found, "the best of these rules") == "does not hold" == only(found, "auto as it comes")
 
 
 def test_sensitivity_and_transfer_come_out_either_way() -> None:

@@ -95,6 +95,13 @@ def test_other_scales_of_a_constant(large: list[float | None], small: float, ver
     assert f"rank 4 (best 1): {large.count(None)} of 2 runs at ten times the best diverged" in claim.value
 
 
+def test_a_constant_rate_that_always_diverges_does_not_crawl() -> None:
+    lost = [result("constant", 1.0, seed, None) for seed in (0, 1)]
+    found = found_with(losses(0.5, 1.0), runs=lost, large=lost, small=lost)
+    claim = other_scales({"rank 4": found})
+    assert claim.verdict == "does not hold" and "loss diverged at a tenth" in claim.value
+
+
 def test_a_rule_is_held_against_constants() -> None:
     good, bad = (
         {"a": found_with(losses(0.5, 1.0))},

@@ -1,6 +1,6 @@
 """What an experiment is: a list of runs, the figures drawn from their results, and the claims they decide."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -36,6 +36,20 @@ class Claim:
         return cls(claim, value, "not testable here" if holds is None else "holds" if holds else "does not hold")
 
 
+def all_hold(parts: Iterable[bool | None]) -> bool | None:
+    """Whether every part of a claim holds: one that fails decides it, else one that is not known leaves it open.
+
+    Without any part it is open too.
+
+    >>> all_hold([True, True]), all_hold([None, False]), all_hold([True, None]), all_hold([])
+    (True, False, None, None)
+    """
+    known = list(parts)
+    if any(part is not None and not part for part in known):
+        return False
+    return True if known and None not in known else None
+
+
 @dataclass(frozen=True)
 class Options:
     """How an experiment is to be run.
@@ -51,6 +65,14 @@ class Options:
     seed: int = 0
     data: str | None = None
     model: str | None = None
+
+    def seeds(self, count: int) -> list[int]:
+        """Seeds of so many starts; with another ``seed`` all are different, up to a thousand of them.
+
+        >>> Options(seed=2).seeds(3)
+        [2000, 2001, 2002]
+        """
+        return [1000 * self.seed + number for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ class Drawing:
 
 
 class Experiment(Protocol):
-    """One file of this folder each; named in `lorate.experiments.EXPERIMENTS`."""
+    """What a package of this folder offers under the name that `lorate.experiments.EXPERIMENTS` gives."""
 
     @property
     def title(self) -> str:

@@ -1,7 +1,8 @@
 """Numbers read off the results of training runs."""
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,13 @@ def falling_exponent(run: Result, name: str, *, share: float = 1 / 3, floor: flo
         floor: where the fit ends.
 
     Returns:
-        The exponent; nan while the peak lies in the fitted part. Minus infinity if the column fell to the floor within
-        the first ``1 / share`` times the steps to the peak: faster than can be told.
+        The exponent; nan while the peak lies in the fitted part, or if no value is finite. Minus infinity if the column
+        fell to the floor within the first ``1 / share`` times the steps to the peak: faster than can be told.
     """
     steps, values = column(run, "step"), column(run, name)
     known = np.isfinite(values)
+    if not known.any():
+        return math.nan
     steps, values = steps[known], values[known]
     peak, least = int(np.argmax(values)), least_since_peak(values)
     low = peak + np.flatnonzero(least[peak:] <= floor * values[peak])
@@ -91,6 +94,39 @@ def trailing_mean(values: Numbers, count: int) -> Numbers:
     return mean
 
 
-def final_losses(runs: Sequence[Result]) -> list[float]:
-    """Final training losses; infinite where the run diverged."""
-    return [math.inf if run["final_loss"] is None else float(run["final_loss"]) for run in runs]
+def final_losses(runs: Iterable[Result], name: str = "final_loss") -> list[float]:
+    """Losses at the end, training loss or ``"final_validation"``; infinite where the run diverged.
+
+    >>> final_losses([{"final_loss": 0.0}, {"final_loss": None}])
+    [0.0, inf]
+    """
+    return [math.inf if run[name] is None else float(run[name]) for run in runs]
+
+
+def median(values: Sequence[float]) -> float:
+    """The median; nan if one value is: sorting, which `statistics.median` does, puts nan anywhere.
+
+    >>> median([1.0, 5.0, 2.0]), median([1.0, math.nan, 2.0])
+    (2.0, nan)
+    """
+    return math.nan if any(map(math.isnan, values)) else statistics.median(values)
+
+
+def mean_and_error(values: Sequence[float] | Numbers) -> tuple[float, float]:
+    """Mean over the seeds and its standard error, which is nan for a single seed.
+
+    >>> mean_and_error([1.0, 3.0])
+    (2.0, 1.0)
+    """
+    numbers = np.asarray(values, dtype=float)
+    error = numbers.std(ddof=1) / math.sqrt(len(numbers)) if len(numbers) > 1 else math.nan
+    return float(numbers.mean()), float(error)
+
+
+def sign(mean: float, error: float) -> bool | None:
+    """Whether a mean is positive; None within two standard errors of zero, or if the error is not known.
+
+    >>> sign(0.5, 0.1), sign(-0.5, 0.1), sign(0.15, 0.1), sign(0.5, math.nan)
+    (True, False, None, None)
+    """
+    return mean > 0 if abs(mean) > 2 * error else None

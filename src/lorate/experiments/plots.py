@@ -18,7 +18,13 @@ Dashes = str | tuple[int, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Points:
-    """Measured values with one standard error each way."""
+    """Measured values with one standard error each way.
+
+    Attributes:
+        x: places.
+        y: values.
+        error: standard errors, 0 for a single measurement.
+    """
 
     x: Sequence[float] = ()
     y: Sequence[float] = ()

@@ -31,10 +31,10 @@ def other_scales(settings: Settings) -> Claim:
         constant = found["constant"]
         lost = sum(run["diverged"] for run in constant["large"])
         best, small = median(final_losses(constant["runs"])), median(final_losses(constant["small"]))
-        holds &= lost == len(constant["large"]) and small >= WORSE * best
+        holds &= lost == len(constant["large"]) and math.isfinite(small) and small >= WORSE * best
         words.append(
             f"{word} (best {constant['best']:g}): {lost} of {len(constant['large'])} runs at ten times the best "
-            f"diverged, loss {small:.3g} at a tenth of it instead of {loss_in_words(best)}"
+            f"diverged, loss {loss_in_words(small)} at a tenth of it instead of {loss_in_words(best)}"
         )
     return Claim.decide(
         "Large constant rates diverge and small ones crawl: at ten times the best constant every run is lost, at a "

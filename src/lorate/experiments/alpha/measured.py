@@ -40,7 +40,7 @@ class Measured:
         return statistics.fmean(known) if len(known) == len(self.losses(point)) > 0 else math.nan
 
     def stable(self, point: Point) -> bool:
-        """Whether every seed ended below its first loss."""
+        """Whether every seed ended below its first loss; the point must have been run."""
         return all(one["loss"] is not None and one["loss"] < one["first_loss"] for one in self.seeds(point))
 
     def drift_ratio(self, point: Point) -> float:

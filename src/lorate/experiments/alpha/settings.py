@@ -169,7 +169,7 @@ def all_runs(options: Options) -> list[Run]:
 
     def add(points: Sequence[Point], seeds: int, steps: int, batch: int) -> None:
         for point in points:
-            for seed in _seeds(options, seeds):
+            for seed in options.seeds(seeds):
                 run = point.run(seed, steps, batch, options)
                 runs.setdefault(run.name, run)
 
@@ -188,8 +188,3 @@ def network_axes(how: Size) -> Iterator[list[Point]]:
         yield network_axis(how, "sgd", SGD_LR, over)
         for start in how.network_lrs:
             yield network_axis(how, "adamw", start, over)
-
-
-def _seeds(options: Options, count: int) -> range:
-    """Seeds of the runs; different experiments share none."""
-    return range(1000 * options.seed, 1000 * options.seed + count)

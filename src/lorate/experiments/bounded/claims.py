@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from statistics import fmean, median
+from statistics import fmean
 
 import numpy as np
 
 from lorate.experiments.bounded.settings import CONTROLLED, CONTROLS, RATES, TASKS, size
-from lorate.experiments.experiment import Claim, Options, Results
-from lorate.experiments.measures import Result, column, exponent, falling_exponent, final_losses
+from lorate.experiments.experiment import Claim, Options, Results, all_hold
+from lorate.experiments.measures import Result, column, exponent, falling_exponent, final_losses, median
 
 GROWING = 0.1
 """Exponent of the squared norm against the number of steps from which on adapters count as growing."""
@@ -47,13 +47,16 @@ def _growth(results: Results, options: Options) -> Claim:
         for task in TASKS
     }
     words = "; ".join(f"{TASKS[task]}: {_listed(values)}" for task, values in found.items())
-    holds = all(value > GROWING for value in found["logistic"].values())
-    holds &= all(value < GROWING for value in found["matrix"].values())
+    parts = [
+        None if math.isnan(value) else (value > GROWING) == (task == "logistic")
+        for task, values in found.items()
+        for value in values.values()
+    ]
     return Claim.decide(
         "Free adapters grow without end where the loss has no minimum (logistic regression), and stop where it has one "
         "(least squares).",
         f"exponent of ‖V‖² against the step over the second half, median; {words}; growing means above {GROWING:g}",
-        None if options.quick else holds,
+        None if options.quick else all_hold(parts),
     )
 
 

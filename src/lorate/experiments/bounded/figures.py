@@ -56,8 +56,8 @@ def _stationarity(results: Results, options: Options, task: str) -> Drawing:
 
 
 def _least(values: Numbers) -> Numbers:
-    known = np.nan_to_num(values, nan=math.inf)
-    least = least_since_peak(np.where(np.isfinite(known), known, -math.inf))
+    # a step that is not known ends the curve: nothing after it is less than minus infinity
+    least = least_since_peak(np.where(np.isnan(values), -math.inf, values))
     return np.where(least > 1e-9 * np.nanmax(values), least, math.nan)
 
 

@@ -30,6 +30,9 @@ class Bounding:
         model: with adapters of scaling 1.
         control: what is done.
         value: C or $\lambda$; not used if free.
+
+    Attributes:
+        mapping_sq: $\|V_t - V_{t+1}\|^2/\eta_t^2$ of every step so far that was taken.
     """
 
     def __init__(self, model: torch.nn.Module, control: Control, value: float) -> None:

@@ -52,5 +52,5 @@ def size(options: Options) -> Size:
 
 
 def seeds(options: Options) -> list[int]:
-    """Starts; different experiments share none."""
-    return [1000 * options.seed + number for number in range(size(options).starts)]
+    """Seeds of the starts."""
+    return options.seeds(size(options).starts)

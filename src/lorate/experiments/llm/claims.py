@@ -1,5 +1,6 @@
 """The claims about language models: those of the small one; the large one has a file of its own."""
 
+import math
 from statistics import fmean, median
 
 import numpy as np
@@ -8,20 +9,19 @@ from lorate.experiments.experiment import Claim, Options, Results
 from lorate.experiments.llm.large_claims import large_claims
 from lorate.experiments.llm.measured import (
     BEGUN,
+    ahead,
     begun,
     closeness,
     end_in_words,
     ends,
     lead,
     regret,
-    sign,
     steps_in_words,
     winners,
     with_error,
 )
 from lorate.experiments.llm.settings import (
     LARGE_START,
-    PAPER,
     REGRET,
     RULES,
     SMALL_START,
@@ -29,6 +29,7 @@ from lorate.experiments.llm.settings import (
     run_name,
 )
 from lorate.experiments.measures import column
+from lorate.experiments.rule_claims import PAPER
 
 SLOW = 2.0
 """A start that takes at least this many times as long is slow."""
@@ -55,7 +56,7 @@ def _wins(results: Results, rule: str) -> Claim:
         f"held-out loss {end_in_words(results, rule, SMALL_START)} against "
         f"{end_in_words(results, 'constant', SMALL_START)}; lower by {with_error(leads)} over {len(leads)} seeds, "
         "decided beyond 2 standard errors",
-        sign(leads),
+        ahead(leads),
     )
 
 
@@ -78,8 +79,9 @@ def _lead_shrinks(results: Results) -> Claim:
     return Claim.decide(
         f"The paper's rules are further ahead of the constant rate from {STARTS[SMALL_START]} than from "
         f"{STARTS[LARGE_START]}.",
-        f"mean lead of the three {with_error(means[SMALL_START])} and {with_error(means[LARGE_START])}",
-        sign(means[SMALL_START] - means[LARGE_START]) if finite else None,
+        f"mean lead of the three {with_error(means[SMALL_START])} and {with_error(means[LARGE_START])}; decided beyond "
+        "2 standard errors of the difference seed by seed",
+        ahead(means[SMALL_START] - means[LARGE_START]) if finite else None,
     )
 
 
@@ -96,7 +98,7 @@ def _flat(results: Results) -> Claim:
     return Claim.decide(
         "The loss is flat near V = 0: where B is 0 and A small, the best constant rate starts slowly.",
         f"{BEGUN:.0%} of the way down after {' and '.join(words)}; slowly means at least {SLOW:g} times as many",
-        steps[SMALL_START] >= SLOW * steps[LARGE_START],
+        None if math.isinf(steps[LARGE_START]) else steps[SMALL_START] >= SLOW * steps[LARGE_START],
     )
 
 
@@ -119,5 +121,5 @@ def _without_constant(results: Results) -> Claim:
     return Claim.decide(
         "auto, without any constant, ends as low as the best of the tuned rules, AdamW among them.",
         f"held-out loss {'; '.join(words)}; as low means at most {REGRET:.0%} above",
-        max(excess) <= REGRET,
+        all(more <= REGRET for more in excess),  # nan, if everything diverged, is not as low
     )

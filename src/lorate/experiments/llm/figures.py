@@ -9,7 +9,6 @@ import numpy as np
 from lorate.experiments.experiment import Drawing, Options, Results
 from lorate.experiments.llm.measured import ends, winners
 from lorate.experiments.llm.settings import (
-    PAPER,
     RULES,
     SMALL_START,
     STARTS,
@@ -21,6 +20,7 @@ from lorate.experiments.llm.settings import (
     size,
 )
 from lorate.experiments.plots import Curve, Dashes, Panel, Points, curve_figure
+from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.rule_figures import Column, Group, rule_panels, spoken
 from lorate.report import rule_colour
 

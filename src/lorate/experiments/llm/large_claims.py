@@ -7,7 +7,6 @@ from lorate.experiments.llm.measured import closeness, ends, loss_in_words, regr
 from lorate.experiments.llm.settings import (
     CLOSE,
     LARGE_START,
-    PAPER,
     REGRET,
     RULES,
     SMALL_START,
@@ -15,6 +14,7 @@ from lorate.experiments.llm.settings import (
     large_model,
     run_name,
 )
+from lorate.experiments.rule_claims import PAPER
 
 
 def large_claims(results: Results, options: Options) -> list[Claim]:

@@ -6,10 +6,10 @@ from statistics import fmean, median
 
 import numpy as np
 
-from lorate.experiments.attention.measured import mean_and_error
 from lorate.experiments.experiment import Results
-from lorate.experiments.llm.settings import CLOSE, PAPER, RULES, STARTS, TUNED, UNTUNED, run_name
-from lorate.experiments.measures import Numbers, Result, column
+from lorate.experiments.llm.settings import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
+from lorate.experiments.measures import Numbers, Result, column, final_losses, mean_and_error, sign
+from lorate.experiments.rule_claims import PAPER
 
 BEGUN = 0.2
 """Share of the way down at which a run has left the start."""
@@ -25,7 +25,7 @@ def winners(results: Results, rule: str, start: float) -> Sequence[Result]:
 
 def ends(runs: Iterable[Result]) -> Numbers:
     """Held-out losses at the end; infinite where a run diverged."""
-    return np.array([math.inf if run["final_validation"] is None else run["final_validation"] for run in runs])
+    return np.array(final_losses(runs, "final_validation"))
 
 
 def lead(results: Results, rule: str, start: float) -> Numbers:
@@ -34,16 +34,17 @@ def lead(results: Results, rule: str, start: float) -> Numbers:
     return np.array([-math.inf if math.isinf(one) else other - one for one, other in zip(own, constant, strict=True)])
 
 
-def sign(differences: Numbers) -> bool | None:
-    """Whether the mean is positive; None within two standard errors of zero.
+def ahead(leads: Numbers) -> bool | None:
+    """Whether the mean lead is positive; None within two standard errors of zero.
 
-    >>> sign(np.array([1.0, 1.2])), sign(np.array([-1.0, -1.2])), sign(np.array([1.0, -1.2]))
+    Where a run diverged there is no standard error: then every seed has to be ahead.
+
+    >>> ahead(np.array([1.0, 1.2])), ahead(np.array([-1.0, -1.2])), ahead(np.array([1.0, -1.2]))
     (True, False, None)
     """
-    if not np.isfinite(differences).all():
-        return bool(differences.min() > 0)
-    mean, error = mean_and_error(differences)
-    return None if abs(mean) <= 2 * error else mean > 0
+    if not np.isfinite(leads).all():
+        return bool(leads.min() > 0)
+    return sign(*mean_and_error(leads))
 
 
 def begun(results: Results, rule: str, start: float) -> float:

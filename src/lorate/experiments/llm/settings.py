@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorate.experiments.experiment import Options
+from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.tuning import constants
 
 RANK = 8
 SMALL_START, LARGE_START = 0.001, 1 / RANK
 STARTS = {SMALL_START: "1e-3", LARGE_START: "1/r"}
 """Standard deviations of A at the start, and how they are called."""
-PAPER = ("adaptive", "adaptive-loss", "normalized")
-"""The paper's practical rules."""
 TUNED = ("constant", *PAPER, "adamw")
 UNTUNED = "auto"
 RULES = (*TUNED, UNTUNED)
@@ -77,7 +76,7 @@ def size(options: Options) -> Size:
 
 def seeds(options: Options) -> list[int]:
     """Seeds of the winners' runs; the first one tunes."""
-    return [1000 * options.seed + number for number in range(size(options).seeds)]
+    return options.seeds(size(options).seeds)
 
 
 def grid(rule: str, options: Options) -> tuple[float, ...]:

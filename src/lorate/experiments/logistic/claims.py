@@ -1,30 +1,34 @@
 """The claims on speed and steadiness; those on rates and starts stand in files of their own."""
 
 import math
-from collections.abc import Iterable
 from statistics import median
 
 from lorate.experiments.experiment import Claim, Options, Results
 from lorate.experiments.logistic.rate_claims import rate_claims
-from lorate.experiments.logistic.settings import GIVEN_L, PAPER, PROVED, TUNED, seeds, size
+from lorate.experiments.logistic.settings import GIVEN_L, PROVED, TUNED, seeds, size
 from lorate.experiments.logistic.start_claims import start_claims
 from lorate.experiments.measures import Result, final_losses, steps_to
-
-WORSE = 2.0
-"""A loss of at least this many times another one is clearly worse; at most this many times: still usable."""
+from lorate.experiments.rule_claims import (
+    PAPER,
+    beat_the_best_constant,
+    loss_in_words,
+    other_scales,
+    usable_constants,
+)
 
 
 def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
+    settings = {f"rank {rank}": {rule: tuned(results, rule, rank) for rule in TUNED} for rank in size(options).ranks}
     return [
-        _other_scales(results, options),
+        other_scales(settings),
         *(
             _same_scale(results, options, rules, name, scale)
             for name, scale in (("first step", "the same first step size"), ("mean step", "the same mean step size"))
             for rules in (PAPER[:2], PAPER[2:])
         ),
-        _best(results, options),
-        _usable(results, options),
+        beat_the_best_constant(settings),
+        usable_constants(settings, f"{size(options).points} constants over three decades"),
         _rises(results, options),
         _given_smoothness(results, options),
         _nothing_to_tune(results, options),
@@ -43,30 +47,6 @@ def proved(results: Results, options: Options, rule: str, rank: int) -> list[Res
     return [results[f"proved-{rule}-rank-{rank}-seed-{seed}"] for seed in seeds(options)]
 
 
-def loss_in_words(value: float) -> str:
-    """Three digits, or that it diverged."""
-    return f"{value:.3g}" if math.isfinite(value) else "diverged"
-
-
-def _other_scales(results: Results, options: Options) -> Claim:
-    words, holds = [], True
-    for rank in size(options).ranks:
-        found = tuned(results, "constant", rank)
-        lost = sum(run["diverged"] for run in found["large"])
-        best, small = median(final_losses(found["runs"])), median(final_losses(found["small"]))
-        holds &= lost == len(found["large"]) and small >= WORSE * best
-        words.append(
-            f"rank {rank}: at ten times the best ({found['best']:g}) {lost} of {len(found['large'])} runs diverged, "
-            f"loss {small:.3g} at a tenth of it instead of {loss_in_words(best)}"
-        )
-    return Claim.decide(
-        "Large constant rates diverge and small ones crawl: at ten times the best constant every run is lost, at a "
-        f"tenth of it the loss ends at least {WORSE:g} times higher.",
-        "; ".join(words),
-        holds,
-    )
-
-
 def _same_scale(results: Results, options: Options, rules: tuple[str, ...], name: str, scale: str) -> Claim:
     words, holds = [], True
     for rank in size(options).ranks:
@@ -80,36 +60,6 @@ def _same_scale(results: Results, options: Options, rules: tuple[str, ...], name
     return Claim.decide(
         f"Tuned {' and '.join(rules)} end{'s' * (len(rules) == 1)} lower than a constant rate of {scale}.",
         f"final loss, median of {len(seeds(options))} starts; {'; '.join(words)}",
-        holds,
-    )
-
-
-def _best(results: Results, options: Options) -> Claim:
-    words, holds = [], True
-    for rank in size(options).ranks:
-        ends = {rule: median(final_losses(tuned(results, rule, rank)["runs"])) for rule in TUNED}
-        holds &= all(ends[rule] < ends["constant"] for rule in PAPER)
-        words.append(f"rank {rank}: {_listed(ends.items())}")
-    return Claim.decide(
-        "Each of the paper's three rules at its best constant ends lower than the best constant rate.",
-        f"final loss, median; {'; '.join(words)}",
-        holds,
-    )
-
-
-def _usable(results: Results, options: Options) -> Claim:
-    words, holds = [], True
-    for rank in size(options).ranks:
-        counts = {}
-        for rule in TUNED:
-            losses = final_losses(tuned(results, rule, rank)["grid"])
-            counts[rule] = sum(loss <= WORSE * min(losses) for loss in losses)
-        holds &= all(counts[rule] > counts["constant"] for rule in PAPER)
-        words.append(f"rank {rank}: " + ", ".join(f"{rule} {count}" for rule, count in counts.items()))
-    return Claim.decide(
-        "The paper's rules are less sensitive to their constant than a constant rate: more of the constants tried end "
-        f"within {WORSE:g} times the rule's lowest loss.",
-        f"of {size(options).points} constants over three decades; {'; '.join(words)}",
         holds,
     )
 
@@ -156,14 +106,10 @@ def _nothing_to_tune(results: Results, options: Options) -> Claim:
         ends = {rule: median(final_losses(tuned(results, rule, rank)["runs"])) for rule in TUNED}
         ends |= {rule: median(final_losses(proved(results, options, rule, rank))) for rule in PROVED[:-1]}
         best = min(ends, key=lambda rule: ends[rule])
-        holds &= own <= ends[best]
-        words.append(f"rank {rank}: {own:.3g}, best other {ends[best]:.3g} ({best})")
+        holds &= math.isfinite(own) and own <= ends[best]
+        words.append(f"rank {rank}: {loss_in_words(own)}, best other {loss_in_words(ends[best])} ({best})")
     return Claim.decide(
         "Backtracking, with nothing to tune, ends as low as the best of all other rules.",
         f"final loss, median; {'; '.join(words)}",
         holds,
     )
-
-
-def _listed(ends: Iterable[tuple[str, float]]) -> str:
-    return ", ".join(f"{rule} {loss_in_words(loss)}" for rule, loss in ends)

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Iterator
-from statistics import median
 
 import numpy as np
 
-from lorate.experiments.experiment import Claim, Options, Results
-from lorate.experiments.logistic.settings import GIVEN_L, PAPER, PROVED, TUNED, seeds, size
-from lorate.experiments.measures import Result, column, exponent, falling_exponent
+from lorate.experiments.experiment import Claim, Options, Results, all_hold
+from lorate.experiments.logistic.settings import GIVEN_L, PROVED, TUNED, seeds, size
+from lorate.experiments.measures import Result, column, exponent, falling_exponent, median
+from lorate.experiments.rule_claims import PAPER
 
 GROWING = 0.1
 """Exponent of the squared norm against the number of steps from which on adapters count as growing."""
+SPREAD = 0.15
+"""An exponent this close to 1/2 counts as 1/2."""
 ORDERS = {"1/log T": None, "1/√T": -0.5, "1/T": -1.0}
 """Exponents of the three orders; the logarithm's depends on the window."""
 
@@ -40,30 +42,38 @@ def _growth(results: Results, options: Options) -> Claim:
     found: dict[str, list[float]] = {}
     for rule, run in main_runs(results, options):
         found.setdefault(rule, []).append(exponent(run, "stacked_sq", run["steps"] / 2))
-    least = {rule: min(values) for rule, values in found.items()}
-    weakest = min(least, key=lambda rule: least[rule])
+    # a run that is too short for an exponent (nan) is the weakest: min alone would pass it over
+    least = {rule: min(values, key=_nan_first) for rule, values in found.items()}
+    weakest = min(least, key=lambda rule: _nan_first(least[rule]))
     return Claim.decide(
         f"‖V‖ grows without end on logistic regression: after {size(options).steps} epochs it still grows under every "
         "rule.",
         f"least exponent of ‖V‖² against the epoch over the second half {least[weakest]:.2f} ({weakest}); growing "
         f"means above {GROWING:g}",
-        None if options.quick else least[weakest] > GROWING,
+        None if options.quick or math.isnan(least[weakest]) else least[weakest] > GROWING,
     )
 
 
+def _nan_first(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
 def _slower_than_linear(results: Results, options: Options) -> Claim:
-    words, slower = [], []
+    words: list[str] = []
+    slower: list[bool | None] = []
     for rule in ("constant", *PAPER):
         values = [falling_exponent(run, "grad_sq") for name, run in main_runs(results, options) if name == rule]
         known = [value for value in values if not math.isnan(value)]
         if known:
             words.append(f"{rule} {median(known):.2f} ({min(known):.2f} to {max(known):.2f})")
-            slower.append(median(known) > -1)
+        else:
+            words.append(f"{rule} not known: no run is past its peak")
+        slower.append(median(known) > -1 if known else None)
     return Claim.decide(
         "The asymptotic rate is slower than 1/T: ‖∇J‖² falls more slowly than 1/T under every tuned rule.",
         f"exponent of the least ‖∇J‖² since its peak, last two thirds of the epochs, median and range: "
         f"{', '.join(words)}",
-        None if options.quick or not slower else all(slower),
+        None if options.quick else all_hold(slower),
     )
 
 
@@ -75,18 +85,22 @@ def _which_order(results: Results, options: Options) -> Claim:
     }
     # slope of -log log T in log T, at the geometric middle of the window
     logarithm = -1 / math.log(how.long * math.sqrt(0.2))
-    known = [value for value in found.values() if not math.isnan(value)]
     nearest = {
         rule: min(ORDERS, key=lambda order: abs(value - (ORDERS[order] or logarithm)))
         for rule, value in found.items()
         if not math.isnan(value)
     }
-    words = ", ".join(f"{rule} {found[rule]:.2f} (nearest {order})" for rule, order in nearest.items())
+    words = ", ".join(
+        f"{rule} {value:.2f} (nearest {nearest[rule]})" if rule in nearest else f"{rule} not known: not past its peak"
+        for rule, value in found.items()
+    )
     return Claim.decide(
         "‖∇J‖² keeps to our O(1/√T) and not merely to O(1/log T): it falls at least as fast as 1/√T.",
         f"exponent of the least ‖∇J‖² since its peak over epochs {how.long / 5:g} to {how.long}: {words}; 1/√T means "
         f"−0.5, 1/log T here {logarithm:.2f}",
-        None if options.quick or not known else max(known) <= -0.5,
+        None
+        if options.quick
+        else all_hold(value <= -0.5 if rule in nearest else None for rule, value in found.items()),
     )
 
 
@@ -95,9 +109,9 @@ def _sum_of_steps(results: Results, options: Options) -> Claim:
     grown = exponent(results["long-sharp"], "sum_eta", how.long / 5)
     return Claim.decide(
         "The sum of the step sizes of a proved rule grows like √T, as our bound says, not like log T.",
-        f"exponent of Σ η under sharp over epochs {how.long / 5:g} to {how.long}: {grown:.2f}; √T means 0.5, log T "
-        f"here {1 / math.log(how.long * math.sqrt(0.2)):.2f}",
-        None if options.quick else abs(grown - 0.5) < 0.15,
+        f"exponent of Σ η under sharp over epochs {how.long / 5:g} to {how.long}: {grown:.2f}; √T means 0.5 (allowed "
+        f"{SPREAD:g} either way), log T here {1 / math.log(how.long * math.sqrt(0.2)):.2f}",
+        None if options.quick else abs(grown - 0.5) < SPREAD,
     )
 
 

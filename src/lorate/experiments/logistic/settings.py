@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from lorate.experiments.experiment import Options
+from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.tuning import constants
 
-PAPER = ("adaptive", "adaptive-loss", "normalized")
-"""The paper's practical rules, each with one constant to tune."""
 TUNED = ("constant", *PAPER)
 GIVEN_L = ("theory", "sharp", "one-factor", "majorizer")
 """Rules that take L and have nothing to tune."""
@@ -59,8 +58,8 @@ def size(options: Options) -> Size:
 
 
 def seeds(options: Options) -> list[int]:
-    """Starts; different experiments share none."""
-    return [1000 * options.seed + number for number in range(size(options).seeds)]
+    """Seeds of the starts."""
+    return options.seeds(size(options).seeds)
 
 
 def grid(rule: str, options: Options) -> tuple[float, ...]:

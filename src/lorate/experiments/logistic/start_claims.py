@@ -91,7 +91,7 @@ def _order(results: Results, options: Options) -> Claim:
         "The order of the rate does not depend on the rank r beyond ‖V₀‖.",
         f"exponent of the least ‖∇J‖² since its peak, adaptive-loss from starts of one norm: "
         f"{', '.join(f'{value:.2f} at r = {rank}' for rank, value in found.items())}; the same means within {NEAR:g}",
-        None if options.quick else spread <= NEAR,
+        None if options.quick or any(map(math.isnan, found.values())) else spread <= NEAR,
     )
 
 
@@ -106,7 +106,7 @@ def _speed(results: Results, options: Options) -> Claim:
         "Nor does the speed depend on the rank r beyond ‖V₀‖.",
         f"epochs of adaptive-loss until the loss is halved, from starts of one norm: {shown['equal']}; from PEFT's "
         f"default start, whose norm grows with r: {shown['default']}; the same means within a factor {ALIKE:g}",
-        max(equal) <= ALIKE * min(equal),
+        None if math.isinf(min(equal)) else max(equal) <= ALIKE * min(equal),
     )
 
 

@@ -2,9 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 
 from lorate import Monitor
 from lorate.descent import paper_log_bound, rate_bound, sharp_guarantee, sum_eta_bound, theory_guarantee
-from lorate.experiments.logistic.settings import EARLY, LARGE, PAPER, SMALL, adapter
+from lorate.experiments.logistic.settings import EARLY, LARGE, SMALL, adapter
 from lorate.experiments.measures import column
 from lorate.experiments.recipe import Recipe
+from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.training_run import Values, train_model, train_under_rule
-from lorate.experiments.tuning import choose
+from lorate.experiments.tuned_runs import tuned_runs
 from lorate.experiments.workloads import AdapterSpec, load_workload
 from lorate.monitor.certificate import certify
 
@@ -31,41 +31,19 @@ def descend(rate: str, lr: float | None, rank: int, steps: int, seed: int, quick
 
 
 def tuned_rule(rate: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool) -> Values:
-    """Tune a constant, and run it on all seeds.
+    """Tune a constant and run it on all seeds, see `tuned_runs`.
 
-    Taken is the best constant on the first seed with which no other seed diverges. The constant rate also runs at a
-    tenth and at ten times its best. Each of the paper's rules is set against constant rates of its own scale: its first
-    step size, and the mean of its step sizes.
+    The constant rate also runs at a tenth and at ten times its best. Each of the paper's rules is set against constant
+    rates of its own scale: its first step size, and the mean of its step sizes.
     """
-    common: dict[str, Any] = {"rank": rank, "steps": steps, "quick": quick}
-
-    @cache
-    def run(lr: float, seed: int) -> Values:
-        return descend(rate, lr, seed=seed, **common)
-
-    best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run)
-    found: Values = {
-        "grid": [_outcome(one) for one in best.trials],
-        "best": best.lr,
-        "at_edge": best.at_edge,
-        "refused": best.refused,
-        "runs": best.runs,
-    }
-    if rate == "constant":
-        for name, scale in (("large", LARGE), ("small", SMALL)):
-            found[name] = [run(scale * best.lr, seed) for seed in seeds]
-    if rate in PAPER:
-        first = [one["trace"]["eta"][0] for one in best.runs]
-        mean = [one["trace"]["sum_eta"][-1] / one["steps"] for one in best.runs]
-        for name, scales in (("first step", first), ("mean step", mean)):
-            pairs = zip(scales, seeds, strict=True)
-            found[name] = [_outcome(descend("constant", scale, seed=seed, **common)) for scale, seed in pairs]
-    return found
-
-
-def _outcome(run: Mapping[str, Any]) -> Values:
-    names = ("lr", "seed", "steps", "final_loss", "final_validation", "diverged", "rises")
-    return {name: run[name] for name in names}
+    return tuned_runs(
+        lambda name, lr, seed: descend(name, lr, rank, steps, seed, quick),
+        rate,
+        grid,
+        seeds,
+        multiples={"large": LARGE, "small": SMALL} if rate == "constant" else None,
+        against=("first step", "mean step") if rate in PAPER else (),
+    )
 
 
 def proved_rule(rate: str, rank: int, steps: int, seed: int, quick: bool) -> Values:

@@ -1,12 +1,11 @@
 """The claims."""
 
 import math
-from statistics import median
 
 import numpy as np
 
-from lorate.experiments.experiment import Claim, Options, Results
-from lorate.experiments.measures import Result, column, exponent
+from lorate.experiments.experiment import Claim, Options, Results, all_hold
+from lorate.experiments.measures import Result, column, exponent, final_losses, median
 from lorate.experiments.resnet.settings import PROVED, RANK, TUNED, seeds, size
 from lorate.experiments.rule_claims import (
     PAPER,
@@ -57,10 +56,7 @@ def windowed_exponent(run: Result, name: str) -> float:
 
 def _normalized_is_best(results: Results) -> Claim:
     ends = ends_of(tuned(results))
-    held_out = {
-        rule: median([run["final_validation"] or math.inf for run in found["runs"]])
-        for rule, found in tuned(results).items()
-    }
+    held_out = {rule: median(final_losses(found["runs"], "final_validation")) for rule, found in tuned(results).items()}
     best = min(ends, key=lambda rule: ends[rule])
     words = ", ".join(f"{rule} {loss_in_words(ends[rule])} ({loss_in_words(held_out[rule])})" for rule in ends)
     return Claim.decide(
@@ -71,36 +67,44 @@ def _normalized_is_best(results: Results) -> Claim:
 
 
 def _growth_stops(results: Results, options: Options) -> Claim:
-    words, largest = [], -math.inf
+    words: list[str] = []
+    parts: list[bool | None] = []
     for rule, found in tuned(results).items():
         runs = [run for run in found["runs"] if not run["diverged"]]
         if runs:
             late = median([exponent(run, "stacked_sq", run["steps"] / 2) for run in runs])
             norms = [column(run, "stacked_sq") for run in runs]
             ratio = median([float(np.sqrt(values[-1] / values[0])) for values in norms])
-            largest = max(largest, late)
+            parts.append(None if math.isnan(late) else late <= STANDING)
             words.append(f"{rule} {late:.3f} (‖V‖ grew to {ratio:.2f} times its start)")
+        else:
+            parts.append(None)
+            words.append(f"{rule} diverged")
     return Claim.decide(
         "‖V‖ stops growing on a residual network.",
         f"exponent of ‖V‖² against the step over the second half of {size(options).steps} steps, median: "
         f"{', '.join(words)}; standing still means at most {STANDING:g}",
-        None if options.quick else largest <= STANDING,
+        None if options.quick else all_hold(parts),
     )
 
 
 def _rate(results: Results, options: Options) -> Claim:
-    words, largest = [], -math.inf
+    words: list[str] = []
+    parts: list[bool | None] = []
     for rule in PAPER:
         runs = [run for run in results[f"tuned-{rule}"]["runs"] if not run["diverged"]]
         if runs:
             values = [windowed_exponent(run, "grad_sq") for run in runs]
-            largest = max(largest, median(values))
+            parts.append(None if math.isnan(median(values)) else median(values) <= -1)
             words.append(f"{rule} {median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+        else:
+            parts.append(None)
+            words.append(f"{rule} diverged")
     return Claim.decide(
         "The asymptotic rate is 1/T: ‖∇J‖² falls at least as fast as 1/T under the paper's rules.",
         f"exponent of ‖∇J‖² of the batches over the last two thirds of {size(options).steps} steps, median and range: "
         f"{', '.join(words)}",
-        None if options.quick else largest <= -1,
+        None if options.quick else all_hold(parts),
     )
 
 
@@ -110,7 +114,7 @@ def _measured_smoothness(results: Results, options: Options) -> Claim:
         runs = results[f"untuned-{rule}"]["runs"]
         # held-out losses: that of the first batch is noisy, and all starts have the same (B = 0)
         start = runs[0]["validation"]["loss"][0]
-        ends = [math.inf if run["diverged"] else run["final_validation"] for run in runs]
+        ends = final_losses(runs, "final_validation")
         holds &= all(end < start for end in ends)
         words.append(f"{rule} {loss_in_words(median(ends))}")
     smoothness = results["untuned-theory"]["smoothness"]
@@ -130,5 +134,5 @@ def _adamw(results: Results) -> Claim:
     return Claim.decide(
         "The best of these rules reaches the loss of a tuned AdamW in as many steps.",
         f"final loss, median: {best} {loss_in_words(ends[best])}, AdamW {loss_in_words(other)}",
-        ends[best] <= other,
+        math.isfinite(ends[best]) and ends[best] <= other,
     )

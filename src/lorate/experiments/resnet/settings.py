@@ -46,8 +46,8 @@ def size(options: Options) -> Size:
 
 
 def seeds(options: Options) -> list[int]:
-    """Starts; different experiments share none."""
-    return [1000 * options.seed + number for number in range(size(options).seeds)]
+    """Seeds of the starts."""
+    return options.seeds(size(options).seeds)
 
 
 def grid(rule: str, options: Options) -> tuple[float, ...]:

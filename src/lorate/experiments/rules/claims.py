@@ -7,8 +7,9 @@ from statistics import median
 import numpy as np
 
 from lorate.experiments.experiment import Claim, Options, Results
-from lorate.experiments.measures import Result, steps_to
-from lorate.experiments.rules.settings import DECADES, ENOUGH, PAPER, TUNED, Task, grid, seeds, tasks
+from lorate.experiments.measures import Result, final_losses, steps_to
+from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.rules.settings import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
 
 CLOSE = 0.02
 """Losses are close when one is at most this share above the other."""
@@ -51,11 +52,20 @@ def _steps(run: Result, task: Task, target: float) -> float:
 
 def common_target(results: Results, workload: str, task: Task) -> float:
     """The loss that the constant rate and every rule of the paper reach: the highest median of their last losses."""
-    return max(median([_final(run, task) for run in results[f"{workload}-{rate}"]["runs"]]) for rate in TUNED)
+    return max(median(final_losses(results[f"{workload}-{rate}"]["runs"], task.by)) for rate in TUNED)
 
 
-def _final(run: Result, task: Task) -> float:
-    return math.inf if run[task.by] is None else float(run[task.by])
+def _comparable(results: Results, options: Options) -> bool:
+    """Whether every target lies below the first loss: where a rule diverged or learned nothing, steps mean nothing."""
+    return all(
+        common_target(results, workload, task)
+        < min(_start(run, task) for run in results[f"{workload}-constant"]["runs"])
+        for workload, task in tasks(options).items()
+    )
+
+
+def _start(run: Result, task: Task) -> float:
+    return float(run["first_loss"] if task.by == "final_loss" else run["validation"]["loss"][0])
 
 
 def _at_targets(results: Results, options: Options) -> dict[str, dict[str, float]]:
@@ -70,17 +80,21 @@ def _normalized_against_adaptive(results: Results, options: Options) -> Claim:
     return Claim.decide(
         "normalized is at least as fast as adaptive on the same task, each at its best constant.",
         _in_words(results, options, found, ("adaptive", "normalized")),
-        all(steps["normalized"] <= ALIKE * steps["adaptive"] for steps in found.values()),
+        all(steps["normalized"] <= ALIKE * steps["adaptive"] for steps in found.values())
+        if _comparable(results, options)
+        else None,
     )
 
 
 def _two_adaptive_rules(results: Results, options: Options) -> Claim:
     found = _at_targets(results, options)
-    ratios = [steps["adaptive-loss"] / steps["adaptive"] for steps in found.values()]
+    pairs = [(steps["adaptive-loss"], steps["adaptive"]) for steps in found.values()]
     return Claim.decide(
         "adaptive-loss, which costs nothing, is as fast as adaptive, which measures the frozen weights' gradient.",
         _in_words(results, options, found, ("adaptive", "adaptive-loss")),
-        all(1 / ALIKE <= ratio <= ALIKE for ratio in ratios),
+        all(one <= ALIKE * other and other <= ALIKE * one for one, other in pairs)
+        if _comparable(results, options)
+        else None,
     )
 
 
@@ -89,7 +103,9 @@ def _against_constant(results: Results, options: Options) -> Claim:
     return Claim.decide(
         "Each of the paper's rules reaches the target in fewer steps than the best constant rate.",
         _in_words(results, options, found, TUNED),
-        all(steps[rate] < steps["constant"] for steps in found.values() for rate in PAPER),
+        all(steps[rate] < steps["constant"] for steps in found.values() for rate in PAPER)
+        if _comparable(results, options)
+        else None,
     )
 
 
@@ -111,8 +127,8 @@ def _count(steps: float) -> str:
 def usable(found: Result, task: Task) -> int:
     """Constants that bring most of the best fall of the loss."""
     first = found["grid"][0]["first_loss"]
-    falls = [first - _final(trial, task) for trial in found["grid"]]
-    return sum(fall >= ENOUGH * max(falls) for fall in falls)
+    falls = [first - loss for loss in final_losses(found["grid"], task.by)]
+    return sum(fall > 0 and fall >= ENOUGH * max(falls) for fall in falls)
 
 
 def _sensitivity(results: Results, options: Options) -> Claim:
@@ -150,26 +166,26 @@ def _transfer(results: Results, options: Options) -> Claim:
 
 def _against_adamw(results: Results, options: Options) -> Claim:
     workload, task = "small-lm", tasks(options)["small-lm"]
-    ends = {rate: median([_final(run, task) for run in results[f"{workload}-{rate}"]["runs"]]) for rate in task.rates}
+    ends = {rate: median(final_losses(results[f"{workload}-{rate}"]["runs"], task.by)) for rate in task.rates}
     best = min(TUNED, key=lambda rate: ends[rate])
     words = ", ".join(f"{rate} {loss:.3f}" for rate, loss in ends.items())
     return Claim.decide(
         "On the language model the best of these rules keeps up with AdamW at its best learning rate.",
         f"{task.loss} after {task.steps} steps, median: {words}",
-        ends[best] <= ends["adamw"],
+        math.isfinite(ends[best]) and ends[best] <= ends["adamw"],
     )
 
 
 def _nothing_to_tune(results: Results, options: Options) -> Claim:
     task = tasks(options)["small-lm"]
     plain, best = (
-        {trial["lr"]: _final(trial, task) for trial in results[f"small-lm-{rate}"]["grid"]}
-        for rate in ("auto", "adamw")
+        {trial["lr"]: loss for trial, loss in zip(trials, final_losses(trials, task.by), strict=True)}
+        for trials in (results[f"small-lm-{rate}"]["grid"] for rate in ("auto", "adamw"))
     )
     own, other = plain[1.0], min(best.values())
     return Claim.decide(
         "On the language model auto as it comes keeps up with AdamW at its best constant learning rate.",
         f"{task.loss} after {task.steps} steps, one start: auto {own:.3f}, AdamW {other:.3f} (best of {len(best)}), "
         f"{own / other - 1:+.1%}; keeping up means at most {CLOSE:.0%} above",
-        own <= (1 + CLOSE) * other,
+        math.isfinite(own) and own <= (1 + CLOSE) * other,
     )

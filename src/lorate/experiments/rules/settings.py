@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorate.experiments.experiment import Options
+from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.tuning import Criterion, constants
 
-PAPER = ("adaptive", "adaptive-loss", "normalized")
 TUNED = ("constant", *PAPER)
 """The rules that are compared on both tasks."""
 CENTRES = {
@@ -94,8 +94,8 @@ def tasks(options: Options) -> dict[str, Task]:
 
 
 def seeds(options: Options) -> list[int]:
-    """Starts and data orders; different experiments share none."""
-    return [1000 * options.seed + number for number in range(3)]
+    """Seeds of starts and data orders."""
+    return options.seeds(3)
 
 
 def grid(rate: str, options: Options) -> tuple[float, ...]:
