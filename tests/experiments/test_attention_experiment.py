@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from lorate.attention import Pretraining, solve_pretraining
 from lorate.experiments import Options, load_experiment
 from lorate.experiments.attention import claims, settings
 from lorate.experiments.attention.bridge_claims import bridge_claims
-from lorate.experiments.attention.figures import success
-from lorate.experiments.attention.measured import Point
+from lorate.experiments.attention.measured import Point, success
 from lorate.experiments.runner import reproduce
 from lorate.runs.strict_json import encode
 
@@ -50,8 +50,31 @@ def test_a_claim_of_agreement_can_fail() -> None:
     assert failed.verdict == "does not hold" and failed.value.startswith("1 of 2 points")
 
 
-def test_a_difference_within_its_error_is_not_testable() -> None:
-    assert [claims._sign(mean, 0.1) for mean in (0.5, -0.5, 0.15)] == [True, False, None]
+def test_agreement_without_a_point_is_not_testable() -> None:
+    assert claims._close("", [], 0.05, True).verdict == "not testable here"
+
+
+@pytest.mark.parametrize(
+    ("far", "spread", "verdict"),
+    [(0.05, 0.001, "holds"), (0.05, 0.1, "not testable here"), (-0.05, 0.001, "does not hold")],
+)
+def test_a_distance_has_to_shrink_by_more_than_its_error(far: float, spread: float, verdict: str) -> None:
+    errors = {30: 1.1 + far, 60: 1.1, 120: 1.1}
+    results: dict[str, Any] = {"bridge-theory": {"E_finetuned": 1.0}}
+    for D, error in errors.items():
+        results[f"dimension-{D}"] = {"E_finetuned": [error - spread, error, error + spread]}
+    assert claims._dimension(results, Options()).verdict == verdict
+
+
+@pytest.mark.parametrize(("alike", "verdict"), [(False, "holds"), (True, "does not hold")])
+def test_recalibration_by_the_theory_can_raise_the_noise_of_a_map(alike: bool, verdict: str) -> None:
+    (line,) = (line for line in settings.lines(Options()) if line.figure == "noise")
+    results: dict[str, Any] = {}
+    for at in line.simulated:
+        order = solve_pretraining(Pretraining(**{**line.fixed, "lam": at}))
+        M = [order.Q if alike else order.M] * 3  # a map with M = Q is best as it is
+        results[settings.simulation_name(line, at)] = {"Q": [order.Q + 1e-6 * seed for seed in range(3)], "M": M}
+    assert claims._recalibration(results, Options())[0].verdict == verdict
 
 
 def test_success_counts_arrivals() -> None:

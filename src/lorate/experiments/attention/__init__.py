@@ -47,7 +47,7 @@ class AttentionExperiment:
 
 
 def _line_runs(options: Options, how: Size) -> list[Run]:
-    seeds = _seeds(options, how.seeds)
+    seeds = options.seeds(how.seeds)
     runs = []
     for line in lines(options):
         points = how.softmax_points if line.fixed.get("attention") == "softmax" else how.points
@@ -63,17 +63,17 @@ def _line_runs(options: Options, how: Size) -> list[Run]:
 
 def _bridge_runs(options: Options, how: Size) -> list[Run]:
     runs = []
-    for seed in _seeds(options, how.descents):
+    for seed in options.seeds(how.descents):
         common = {"fixed": BRIDGE, "dimension": how.dimension, "seed": seed}
         steps = {"steps": how.steps}
         runs.append(Run(f"rules-seed-{seed}", work.descent_under_rules, {**common, "rules": RULES, **steps}))
     for alpha in how.random_alphas:
         fixed = {**BRIDGE, "finetune_alpha": alpha}
-        for seed in _seeds(options, how.random_seeds):
+        for seed in options.seeds(how.random_seeds):
             given = {"fixed": fixed, "starts": how.random_starts, "steps": how.random_steps}
             given |= {"dimension": how.random_dimension, "seed": seed}
             runs.append(Run(f"random-alpha-{alpha:g}-seed-{seed}", work.descent_from_random, given))
-    for seed in _seeds(options, how.descents):
+    for seed in options.seeds(how.descents):
         given = {"fixed": BRIDGE, "steps": how.free_steps, "dimension": how.dimension, "seed": seed}
         runs.append(Run(f"free-seed-{seed}", work.descent_left_free, given))
     runs.append(Run("bridge-theory", work.theory_point, {"fixed": BRIDGE, "points": how.points}))
@@ -81,22 +81,16 @@ def _bridge_runs(options: Options, how: Size) -> list[Run]:
 
 
 def _other_runs(options: Options, how: Size) -> list[Run]:
-    seeds = _seeds(options, how.seeds)
+    seeds = options.seeds(how.seeds)
     given: dict[str, Any] = {"fixed": ACTIVE, "fractions": FRACTIONS, "points": how.points}
-    given |= {"dimension": how.dimension, "seeds": _seeds(options, how.active_seeds)}
+    given |= {"dimension": how.dimension, "seeds": options.seeds(how.active_seeds)}
     runs = [Run("active", work.active_selection, given)]
     gaussian = {"fixed": {**BRIDGE, "finetune_alpha": 1.0}, "dimension": how.dimension, "seeds": seeds}
     runs.append(Run("gaussian", work.gaussian_point, {**gaussian, "points": how.points}))
     for dimension in how.dimensions:
-        many = _seeds(options, how.seeds)
-        simulated = {"fixed": BRIDGE, "dimension": dimension, "seeds": many}
+        simulated = {"fixed": BRIDGE, "dimension": dimension, "seeds": seeds}
         runs.append(Run(f"dimension-{dimension}", work.simulated_point, simulated))
     return runs
-
-
-def _seeds(options: Options, count: int) -> list[int]:
-    """Seeds of a simulation; different experiments share none."""
-    return [1000 * options.seed + number for number in range(count)]
 
 
 EXPERIMENT = AttentionExperiment()

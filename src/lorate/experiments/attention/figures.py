@@ -1,24 +1,24 @@
 """The figures of the solvable attention model."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lorate.experiments.attention.measured import (
+    REACHED,
     Measure,
-    Numbers,
     effective_noise,
     effective_noise_beta,
     effective_noise_reused,
-    mean_and_error,
     of_figure,
     simulated,
+    success,
     theory,
 )
 from lorate.experiments.attention.settings import ACTIVE, BRIDGE, LINEAR, NARROW, RULES, SHORT, size
 from lorate.experiments.experiment import Drawing, Options, Results
+from lorate.experiments.measures import Numbers, mean_and_error
 from lorate.experiments.plots import Curve, Panel, Points, curve_figure
 from lorate.report import rule_colour
 
@@ -165,25 +165,13 @@ def _random(results: Results, options: Options) -> Drawing:
     panels = [Panel("runs that reach the global minimum, %", curves)]
     count = how.random_seeds * how.random_starts
     caption = (
-        f"Gradient descent (majorizer rule, {how.random_steps} steps) ending within 0.1% of the lowest loss. "
+        f"Gradient descent (majorizer rule, {how.random_steps} steps) ending within {REACHED:.1%} of the lowest loss. "
         f"{count} random starts and {how.random_seeds} of each other kind a point, D = {how.random_dimension}; "
         "bars: one standard error of the share."
     )
     figure = curve_figure(panels, SAMPLES, columns=3)
     figure.axes[0].set_ylim(-4, 106)
     return Drawing("random", "From a random start.", caption, _spoken(panels), figure)
-
-
-def success(results: Results, alpha: float, start: str) -> tuple[float, float]:
-    """Share of the descents from a kind of start that reach the global minimum, and its standard error."""
-    gaps = [
-        gap
-        for name, run in results.items()
-        if name.startswith(f"random-alpha-{alpha:g}-seed-")
-        for gap in run[f"{start} gap"]
-    ]
-    share = sum(gap < 1e-3 for gap in gaps) / len(gaps)
-    return share, math.sqrt(share * (1 - share) / len(gaps))
 
 
 def _spoken(panels: Sequence[Panel]) -> str:

@@ -1,20 +1,21 @@
 """Theory and simulation read from the results, in the form that figures and claims use."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lorate.experiments.attention.settings import Line, lines, simulation_name, theory_name
 from lorate.experiments.experiment import Options, Results
+from lorate.experiments.measures import Numbers, mean_and_error
 
-Numbers = NDArray[np.float64]
 Seeds = dict[str, list[float]]
 """What a simulation measured: each number, one value a seed."""
 Measure = Callable[[Seeds, Line], Numbers]
+REACHED = 1e-3
+"""Training loss above the global minimum, relative, below which a descent has found it and not a worse minimum."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,6 @@ class Point:
     theory: float
 
 
-def mean_and_error(values: Sequence[float] | Numbers) -> tuple[float, float]:
-    """Mean over the seeds and its standard error."""
-    numbers = np.asarray(values, dtype=float)
-    return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(len(numbers)))
-
-
 def named(name: str) -> Measure:
     """A number that the simulation reports itself."""
     return lambda seeds, line: np.asarray(seeds[name])
@@ -51,8 +46,14 @@ def effective_noise(seeds: Seeds, line: Line) -> Numbers:
     return np.asarray(line.fixed["noise"] / 2 + Q0 - 2 * M + Q)
 
 
+def gain_of(seeds: Seeds, beta: float) -> Numbers:
+    r"""How much a recalibration $\beta$ lowers the effective noise, $(1 - \beta^2) Q - 2 (1 - \beta) M$."""
+    M, Q = (np.asarray(seeds[name]) for name in ("M", "Q"))
+    return np.asarray((1 - beta**2) * Q - 2 * (1 - beta) * M)
+
+
 def effective_noise_beta(seeds: Seeds, line: Line) -> Numbers:
-    """The same after the best recalibration."""
+    """The same after the best recalibration of each map, M / Q as it was drawn."""
     Q0, M, Q = (np.asarray(seeds[name]) for name in ("Q0", "M", "Q"))
     return np.asarray(line.fixed["noise"] / 2 + Q0 - M**2 / Q)
 
@@ -74,6 +75,18 @@ def theory(results: Results, line: Line, name: str) -> tuple[list[float], list[f
     """Places and values of a theory line, where it was solved and is stable."""
     rows: list[dict[str, Any]] = results[theory_name(line)]["rows"]
     return [row["at"] for row in rows], [math.nan if row[name] is None else row[name] for row in rows]
+
+
+def success(results: Results, alpha: float, start: str) -> tuple[float, float]:
+    """Share of the descents from a kind of start that reach the global minimum, and its standard error."""
+    gaps = [
+        gap
+        for name, run in results.items()
+        if name.startswith(f"random-alpha-{alpha:g}-seed-")
+        for gap in run[f"{start} gap"]
+    ]
+    share = sum(gap < REACHED for gap in gaps) / len(gaps)
+    return share, math.sqrt(share * (1 - share) / len(gaps))
 
 
 def simulated(results: Results, line: Line, name: str, measure: Measure | None = None) -> list[Point]:
