@@ -13,6 +13,7 @@ from torch import nn
 import lorate
 from lorate.cli.app import run as command
 from lorate.errors import LorateError
+from lorate.jsonl import read_jsonl
 from lorate.monitor.certificate import Certificate, certify, certify_records
 from lorate.monitor.setting import Setting
 from lorate.smoothness import logistic_smoothness
@@ -157,3 +158,14 @@ def synthetic(guarantee: float) -> Certificate:
 )
 def test_each_inequality_is_decided_on_its_own(guarantee: float, verdicts: list[str]) -> None:
     assert [line.verdict for line in synthetic(guarantee).lines] == verdicts
+
+
+def test_a_loss_below_its_own_bound_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that is proved takes the bound for granted; a negative gap has no square root."""
+    logistic_run(tmp_path, "theory", steps=5, smoothness=L)
+    file = tmp_path / "metrics.jsonl"
+    records = read_jsonl(file).records
+    file.write_text("".join(json.dumps(record | {"loss": record["loss"] - 10}) + "\n" for record in records))
+    assert command(["certify", str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    assert "below the lower_bound of 0: give Monitor(..., lower_bound=)" in said

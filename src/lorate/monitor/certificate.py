@@ -128,6 +128,11 @@ def _obstacle(setting: Setting, steps: Sequence[dict[str, Any]]) -> str | None:
         for name in (*_NUMBERS, *(["guarantee"] if record.get("guarantee") is not None else [])):
             if not is_number(record.get(name), sys.float_info.max if name == "loss" else LARGEST):
                 return f"record {place} of the steps taken holds no number for {name}"
+        if record["loss"] < setting.lower_bound:
+            return (
+                f"the loss of record {place} of the steps taken is {record['loss']:.6g}, below the lower_bound of "
+                f"{setting.lower_bound:g}: give Monitor(..., lower_bound=) a number that the loss never goes below"
+            )
     return None
 
 

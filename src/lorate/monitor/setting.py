@@ -13,6 +13,7 @@ from lorate.runs import write_atomically
 
 FILE = "setting.json"
 LARGEST = 1e150
+"""Of the numbers that are squared later; the largest float is about 1.8e308."""
 
 
 @dataclass(frozen=True)
