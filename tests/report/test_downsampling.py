@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lorate.report.downsampling import downsample
 from lorate.report.track import track
+from lorate.report.words import numeral
 
 losses = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), max_size=300)
 
@@ -69,3 +70,10 @@ def test_smoothing_hardly_depends_on_thinning_out():
     fine, coarse = (track("run", "theory", records, buckets=b).smoothed("loss") for b in (3000, 200))
     lookup = dict(zip(fine[0], fine[1], strict=True))
     assert max(abs(lookup[step] - mean) for step, mean in zip(coarse[0], coarse[1], strict=True)) < 0.02
+
+
+def test_a_sum_beyond_the_largest_float_is_drawn_as_missing_and_not_an_error():
+    records = [{"step": i, "loss": 1e308} for i in range(100)]
+    run = track("run", "auto", records, buckets=2)
+    assert max(run.curve("loss")[1]) == 1e308
+    assert numeral(run.smoothed("loss")[1][-1]) == "–"

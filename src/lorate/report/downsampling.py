@@ -6,7 +6,6 @@ step). A curve through the kept records has the same envelope as one through all
 all records. Memory is proportional to the number of buckets, whatever the length of the series.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +41,7 @@ class _Bucket:
             if values:
                 bucket.lowest[key] = min(values)
                 bucket.highest[key] = max(values)
-                bucket.sums[key] = (math.fsum(value for value, _ in values), len(values))
+                bucket.sums[key] = (sum(value for value, _ in values), len(values))  # fsum raises where this is inf
         for position, record in enumerate(records, start):
             for tag in tags(record):
                 bucket.tagged.setdefault(tag, position)

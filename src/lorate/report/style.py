@@ -111,8 +111,8 @@ def ticks_in_words(axis: "Axis", log: bool) -> None:
 def short(value: float) -> str:
     """A tick label.
 
-    >>> short(0.25), short(20000), short(1e-6), short(3e5)
-    ('0.25', '20,000', '10⁻⁶', '3×10⁵')
+    >>> short(0.25), short(20000), short(1e-6), short(-3e5)
+    ('0.25', '20,000', '10⁻⁶', '−3×10⁵')
     """
     size = abs(value)
     if size == 0 or 1e-3 <= size < 1e5:
@@ -123,7 +123,7 @@ def short(value: float) -> str:
     return (
         numeral(value, 3)
         if size < 1e-3 or size >= 1e7
-        else f"{f'{value / 10.0**exponent:.3g}'}×{power_of_ten(exponent)}"
+        else f"{value / 10.0**exponent:.3g}×{power_of_ten(exponent)}".replace("-", "−")
     )
 
 

@@ -30,7 +30,7 @@ def numeral(value: float | None, digits: int = 4) -> str:
     >>> numeral(1234567), numeral(0.0123456), numeral(1.5e-7), numeral(None), numeral(2.0)
     ('1,234,567', '0.01235', '1.5×10⁻⁷', '–', '2.000')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
     if size != 0 and (size < 1e-3 or size >= 1e7):
