@@ -93,6 +93,9 @@ def train_model(
           ``rises``: steps after which the loss was higher;
         - ``seconds_per_step``: median, without validation and records; ``peak_mib``: what the process' memory grew by
           at its highest, None where the system does not tell.
+
+    Raises:
+        LorateError: the rule or the baseline cannot be had, or the batch is larger than the training set.
     """
     stepper = make_stepper(task, model, recipe)
     if on_start is not None:

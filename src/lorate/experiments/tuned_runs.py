@@ -23,7 +23,7 @@ def tuned_runs(
 ) -> Values:
     """Tune a constant, and run it on all seeds.
 
-    Taken is the best constant on the first seed with which no other seed diverges.
+    Taken is the best constant on the first seed with which no other seed diverges, see `choose`.
 
     Args:
         descend: does one run, see `lorate.experiments.training_run.train_under_rule`.

@@ -71,7 +71,7 @@ def tune(results: Iterable[Mapping[str, Any]], by: Criterion = "final_loss") -> 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A constant with which no seed diverges.
+    """A constant with which no seed diverges; if there is none, the last one left.
 
     Attributes:
         lr: the constant.
@@ -97,8 +97,10 @@ def choose(
 ) -> Chosen:
     """Take the constant that is best on trial, or the best one after it with which no seed diverges.
 
+    The last one left is taken whether it diverges or not.
+
     Args:
-        grid: the constants.
+        grid: the constants, at least one.
         seeds: of the runs.
         trial: result of a constant.
         run: result of a constant and a seed.

@@ -17,7 +17,7 @@ def draw(results: Results, options: Options) -> list[Drawing]:
     """All figures, in the order of the report."""
     return [
         *(_rule(results, options, task, rate) for task in TASKS for rate in ("sharp", "constant")),
-        *(_stationarity(results, options, task) for task in TASKS),
+        *(_stationarity(results, task) for task in TASKS),
         _survivors(results, options),
     ]
 
@@ -41,7 +41,7 @@ def _rule(results: Results, options: Options, task: str, rate: str) -> Drawing:
     return Drawing(name, title, caption, spoken(panels), curve_figure(panels, STEP, log_x=True, columns=3))
 
 
-def _stationarity(results: Results, options: Options, task: str) -> Drawing:
+def _stationarity(results: Results, task: str) -> Drawing:
     panels = []
     for control, words in CONTROLS.items():
         groups = [Group(rate, rate, results[f"compared-{task}-{rate}"][control]) for rate in RATES]
