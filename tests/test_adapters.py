@@ -1,5 +1,6 @@
 """Finding LoRA pairs by structure."""
 
+import math
 import warnings
 
 import peft
@@ -151,3 +152,33 @@ def test_compiled_model_has_plain_names() -> None:
     model = linear_model()
     names = [pair.name for pair in find_pairs(model)]
     assert [pair.name for pair in find_pairs(torch.compile(model))] == names
+
+
+class Shifted(nn.Module):
+    """A head that holds a module called "module" beside parameters of the same names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(4, 3)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x) + self.bias
+
+
+def test_no_trained_parameter_is_lost_to_a_module_called_module() -> None:
+    model = wrap(nn.Sequential(nn.Linear(4, 4), Shifted()), modules_to_save=["1"])
+    pairs = find_pairs(model)
+    expected = [name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name]
+    assert len(expected) == 3
+    assert list(rest_parameters(model, pairs)) == expected
+    # without PEFT's outer modules the name looks like DDP's
+    bare = Shifted()
+    bare.adapted = model.base_model.model[0]
+    assert len(rest_parameters(bare, find_pairs(bare))) == 3
+
+
+@pytest.mark.parametrize("alpha", [0, -8, math.inf])
+def test_a_scaling_that_is_no_positive_number_is_refused(alpha: float) -> None:
+    with pytest.raises(LorateError, match=r"base_model.model.0 .*scaling .*must be a finite number above 0"):
+        find_pairs(wrap(nn.Sequential(nn.Linear(4, 3)), lora_alpha=alpha))

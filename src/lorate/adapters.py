@@ -3,7 +3,9 @@
 The layers are recognised by what they hold (``lora_A``, ``lora_B``, ``scaling``), so PEFT itself is not imported.
 """
 
+import math
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class LoraPair:
         layer: PEFT's layer; ``layer.base_layer`` is the frozen one.
         A: first factor.
         B: second factor.
-        scaling: s, that is ``lora_alpha / r``, or ``lora_alpha / sqrt(r)`` with rsLoRA.
+        scaling: s > 0, that is ``lora_alpha / r``, or ``lora_alpha / sqrt(r)`` with rsLoRA.
         groups: blocks of a grouped convolution; block i is one product ``B_i @ A_i``.
         dropout: probability with which PEFT drops the input of A.
         dora: whether the layer is a DoRA layer, ``W = magnitude * direction(W0 + s B A)``.
@@ -81,8 +83,9 @@ def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
         One pair an adapted matrix; never empty.
 
     Raises:
-        LorateError: the model has no LoRA layer, the adapter is unknown, frozen, merged or switched off, or a layer
-            is of a kind for which ``W = W0 + s B A`` does not hold as trained here.
+        LorateError: the model has no LoRA layer, the adapter is unknown, frozen, merged, switched off, tied or has a
+            scaling that is not positive, or a layer is of a kind for which ``W = W0 + s B A`` does not hold as trained
+            here.
     """
     layers: list[tuple[str, Any]] = [
         (_plain_name(name), module) for name, module in model.named_modules() if _is_lora_layer(module)
@@ -112,16 +115,18 @@ def rest_parameters(model: nn.Module, pairs: list[LoraPair]) -> dict[str, nn.Par
         The parameters by name, in the model's order.
     """
     factors = {id(p) for pair in pairs for p in (pair.A, pair.B)}
-    return {
-        _plain_name(name): parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and id(parameter) not in factors
-    }
+    rest: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in factors:
+            plain = _plain_name(name)
+            rest[name if plain in rest else plain] = parameter  # one that loses its name is not trained
+    return rest
 
 
 def _plain_name(name: str) -> str:
-    """Drop what torch.compile and DDP put in front of a name."""
-    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+    """Drop what DDP puts in front of a name, and torch.compile wherever it was applied."""
+    outside = ("_orig_mod", "module")
+    return ".".join(p for p in dropwhile(lambda part: part in outside, name.split(".")) if p != "_orig_mod")
 
 
 def _is_lora_layer(module: nn.Module) -> bool:
@@ -157,6 +162,12 @@ def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
             "lorate supports plain LoRA, rsLoRA and DoRA"
         )
     kind, A, B, groups = _factors(name, layer, adapter)
+    scaling = float(layer.scaling[adapter])
+    if not 0 < scaling < math.inf:
+        raise LorateError(
+            f"{name} has the scaling {scaling:g} (lora_alpha / r), which must be a finite number above 0; "
+            "set lora_alpha to such a number"
+        )
     dropout = dict(layer.lora_dropout.items()).get(adapter)
     return LoraPair(
         name=name,
@@ -165,7 +176,7 @@ def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
         layer=layer,
         A=A,
         B=B,
-        scaling=float(layer.scaling[adapter]),
+        scaling=scaling,
         groups=groups,
         dropout=float(getattr(dropout, "p", 0.0)),
         dora=variant is not None,
