@@ -239,3 +239,42 @@ def test_malformed_hub_data(monkeypatch):
     stand_in(monkeypatch, first=rows, second=rows)
     with pytest.raises(LorateError, match="no split named train; it has first, second"):
         load_data("owner/name", kind=LM)
+
+
+def test_what_is_no_image_by_its_name_is_skipped(image_folder):
+    before = load_data(str(image_folder), kind=IMG).fingerprint
+    (image_folder / "light" / "notes.pdf").write_bytes(b"%PDF-1.4")
+    (image_folder / "light" / ".hidden.png").write_bytes(b"no image")
+    assert load_data(str(image_folder), kind=IMG).fingerprint == before
+
+
+def test_a_folder_whose_name_is_no_text_is_no_label(image_folder):
+    os.rename(image_folder / "light", os.fsencode(image_folder) + b"/caf\xe9")
+    with pytest.raises(LorateError, match="must be UTF-8; rename the folder"):
+        load_data(str(image_folder), kind=IMG)
+
+
+def test_hub_images_without_a_file_or_a_label(monkeypatch, tmp_path):
+    def rows(label, image):
+        features = datasets.Features({"image": datasets.Image(), "label": label})
+        return datasets.Dataset.from_list([image], features=features)
+
+    gone = str(tmp_path / "gone.png")
+    classes = datasets.ClassLabel(names=["a", "b"])
+    stand_in(monkeypatch, train=rows(classes, {"image": {"path": gone, "bytes": None}, "label": 0}))
+    with pytest.raises(LorateError, match=r"gone\.png cannot be read"):
+        load_data("owner/name", kind=IMG)
+    stand_in(monkeypatch, train=rows(classes, {"image": {"path": gone, "bytes": None}, "label": -1}))
+    with pytest.raises(LorateError, match="row 1: has no label"):
+        load_data("owner/name", kind=IMG)
+    stand_in(monkeypatch, train=rows(classes, {"image": None, "label": 0}))
+    with pytest.raises(LorateError, match="row 1: has no image"):
+        load_data("owner/name", kind=IMG)
+    stand_in(monkeypatch, train=rows(datasets.Value("float32"), {"image": {"path": gone, "bytes": None}, "label": 0.5}))
+    with pytest.raises(LorateError, match="row 1: label must be"):
+        load_data("owner/name", kind=IMG)
+
+
+def test_the_only_split_is_read_whatever_its_name(monkeypatch):
+    stand_in(monkeypatch, validation=datasets.Dataset.from_list([{"text": f"t{i}"} for i in range(4)]))
+    assert len(load_data("owner/name", kind=LM).train) == 3

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lorate.errors import LorateError
 from lorate.tasks import load_data
+from lorate.tasks.records import check_record
 
 LM, SEQ = "causal-lm", "sequence-classification"
 GOOD = '{"prompt": "a", "completion": "b"}'
@@ -148,3 +149,10 @@ def test_any_file_is_data_or_one_sentence(tmp_path, content, suffix, kind):
     else:
         assert len(data.train) >= 1 and len(data.eval) >= 1
         assert not {repr(row) for row in data.train} & {repr(row) for row in data.eval}
+
+
+def test_a_value_that_no_file_can_hold_is_called_what_it_is():
+    with pytest.raises(LorateError, match="text must be a string, found a bytes"):
+        check_record({"text": b"x"}, "text", "owner/name, row 1")
+    with pytest.raises(LorateError, match="text must be a string, found a number"):
+        check_record({"text": 0.5}, "text", "owner/name, row 1")

@@ -1,9 +1,11 @@
 """Read records from a data set on the Hugging Face hub."""
 
+from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
 from lorate.extras import require
+from lorate.tasks.files import read_bytes
 from lorate.tasks.images import image_record
 from lorate.tasks.kinds import TaskKind
 from lorate.tasks.quiet import quiet
@@ -69,8 +71,5 @@ def _image(row: dict[str, Any], where: str) -> Record:
         raise LorateError(f"{where}: has no image.")
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise LorateError(f"{where}: label must be a string or a whole number.")
-    content = image.get("bytes")
-    if not content:
-        with open(image["path"], "rb") as file:
-            content = file.read()
+    content = image.get("bytes") or read_bytes(Path(image["path"]))
     return image_record(content, image, str(label), where)

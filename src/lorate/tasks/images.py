@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
-from lorate.tasks.links import check_inside
+from lorate.tasks.files import check_inside, read_bytes
 from lorate.tasks.records import Record, RecordSet
 
 
@@ -24,11 +24,14 @@ def read_image_folder(path: Path) -> RecordSet:
 
     if not path.is_dir():
         raise LorateError(f"{path}: image classification reads a folder with a sub-folder of images a class.")
-    suffixes = set(Image.registered_extensions())
+    # Pillow knows kinds that it writes only, such as PDF
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     records = []
     for folder in _visible(path):
         if not folder.is_dir():
             continue
+        if not _is_text(folder.name):
+            raise LorateError(f"{folder}: the folder's name is the label and must be UTF-8; rename the folder.")
         files = [file for file in _visible(folder) if file.suffix.lower() in suffixes]
         if not files:
             raise LorateError(f"{folder} holds no images: every class needs at least one.")
@@ -63,11 +66,12 @@ def image_record(content: bytes, image: dict[str, Any], label: str, where: str) 
 
 
 def _record(file: Path, label: str) -> Record:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise LorateError(f"{file} cannot be read: {error.strerror or error}.") from error
-    return image_record(content, {"path": str(file), "bytes": None}, label, str(file))
+    return image_record(read_bytes(file), {"path": str(file), "bytes": None}, label, str(file))
+
+
+def _is_text(name: str) -> bool:
+    """Python reads bytes of a file name that are no UTF-8 as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from lorate.errors import LorateError
+from lorate.tasks.files import check_inside, read_bytes
 from lorate.tasks.kinds import TaskKind
-from lorate.tasks.links import check_inside
 from lorate.tasks.records import RecordSet, check_record, expected_keys, record_kind
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -50,10 +50,7 @@ def decode(path: Path) -> str:
     Raises:
         LorateError: it cannot be read, or is not UTF-8 (with the line).
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LorateError(f"{path} cannot be read: {error.strerror or error}.") from error
+    data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

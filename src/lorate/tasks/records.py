@@ -150,7 +150,8 @@ def _type(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
     if isinstance(value, list | dict) and not value:
         return "an empty list" if isinstance(value, list) else "an empty object"
-    return names.get(type(value), "a number")
+    # a row of the hub may hold anything: bytes, a date, an image
+    return names.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
 
 
 _CHECKS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Folders of data: what lies in them, and not what a link in them leads to."""
+"""Files of data: their bytes, and not what a link in a folder leads to."""
 
 from pathlib import Path
 
@@ -15,3 +15,15 @@ def check_inside(entry: Path, folder: Path) -> None:
         raise LorateError(
             f"{entry} is a link that leads out of {folder}: put a copy of the file or folder in its place."
         )
+
+
+def read_bytes(file: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        LorateError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise LorateError(f"{file} cannot be read: {error.strerror or error}.") from error
