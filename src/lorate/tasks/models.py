@@ -27,9 +27,8 @@ class LoadedModel:
     Attributes:
         model: the transformers model, on its device.
         processor: tokenizer, or image processor.
-        name: for humans and run files; accepted again by `load_model` (a GGUF file: its file name).
-        base_reference: what belongs into ``base_model_name_or_path`` of ``adapter_config.json``; already set
-            as the model's own name, so that PEFT writes it by itself.
+        name: for humans and run files; accepted again by `load_model` (a GGUF file: its file name). It is the model's
+            own name, too, which PEFT writes into ``adapter_config.json`` as ``base_model_name_or_path``.
         load_snippet: Python lines that load this base model without lorate.
         suggested_targets: names for PEFT's ``target_modules``.
         head: names for PEFT's ``modules_to_save``: the classification head; empty for a language model.
@@ -38,7 +37,6 @@ class LoadedModel:
     model: Any
     processor: Any
     name: str
-    base_reference: str
     load_snippet: str
     suggested_targets: list[str]
     head: list[str]
@@ -51,7 +49,6 @@ def load_model(
     labels: list[str] | None = None,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    progress: bool = False,
 ) -> LoadedModel:
     """Load a base model and its tokenizer or image processor.
 
@@ -64,21 +61,20 @@ def load_model(
         labels: names of the classes; needed for classification and only there.
         dtype: of the weights.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        progress: let transformers show its progress bars and notices.
 
     Raises:
         LorateError: no such model, not a model for this task, files that cannot be read, no network, no
             such device; always one sentence.
     """
-    if (kind == "causal-lm") != (labels is None):
-        raise LorateError("Class labels are needed for classification, and only there.")
     if kind not in AUTO_CLASS:
         raise LorateError(f"Unknown task {kind!r}: expected one of {', '.join(AUTO_CLASS)}.")
+    if (kind == "causal-lm") != (labels is None):
+        raise LorateError("Class labels are needed for classification, and only there.")
     target = check_device(device)
     source = find_model(spec, kind)
     if source.gguf_file:
         require("gguf", extra="hf")
-    with quiet(not progress):
+    with quiet():
         model, new = _load(source.name, kind, lambda: _model(source, kind, labels, dtype))
         part = "image processor" if kind == "image-classification" else "tokenizer"
         processor = _load(f"the {part} of {source.name}", kind, lambda: _processor(source, kind))
@@ -95,7 +91,6 @@ def load_model(
         model=model.to(target),
         processor=processor,
         name=source.name,
-        base_reference=source.name,
         load_snippet=loading_lines(source, kind, str(dtype).removeprefix("torch."), len(labels or []), pad),
         suggested_targets=suggested_targets(model, head),
         head=head,

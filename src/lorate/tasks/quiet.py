@@ -10,17 +10,11 @@ from lorate.extras import require
 
 
 @contextmanager
-def quiet(enabled: bool = True) -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Turn off progress bars and everything below an error, and put the old settings back at the end.
 
     The streams themselves are left alone, so that a caller's own progress display stays visible.
-
-    Args:
-        enabled: False makes this a no-op, for callers that want the libraries' own output.
     """
-    if not enabled:
-        yield
-        return
     notices = require("transformers.utils.logging", extra="hf")
     hub = require("huggingface_hub.utils.logging", extra="hf")
     bars = require("datasets.utils", extra="hf")
