@@ -205,10 +205,11 @@ def compare(
     """
     from lorate.cli.attention_curve import VARIED, compare_along, read_values, write_comparison
     from lorate.runs import RunDirectory
+    from lorate.tasks.device import check_device
 
     arguments = _arguments(locals())
     grid = read_values(over, values, arguments)
-    _check_device(device)
+    check_device(device)
     if output is not None:
         RunDirectory.check_free(output)
     with _numerical_trouble():
@@ -225,18 +226,10 @@ def compare(
 
 def _simulate(arguments: Mapping[str, Any], dimension: int, seeds: int, first: int, device: str) -> Any:
     from lorate.attention.simulation import simulate as run
+    from lorate.tasks.device import check_device
 
-    _check_device(device)
+    check_device(device)
     return run(**arguments, dimension=dimension, seeds=range(first, first + _at_least_one(seeds)), device=device)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise LorateError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _at_least_one(seeds: int) -> int:

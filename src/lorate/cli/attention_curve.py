@@ -3,13 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import lorate
 from lorate.cli.console import stderr
 from lorate.errors import LorateError
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.facts import now
 from lorate.runs.strict_json import encode
 
 if TYPE_CHECKING:
@@ -129,13 +129,12 @@ def write_comparison(folder: RunDirectory, comparison: Comparison) -> None:
     if comparison.grid.over is not None:
         write_atomically(folder.inside("theory.jsonl"), "".join(encode(row) + "\n" for row in comparison.line))
         save_figure(comparison_figure(comparison), folder.inside("figures/comparison"))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     folder.write_run(
         {
             "lorate": lorate.__version__,
             "command": "lorate attention compare",
             "status": "finished",
-            "finished": now,
+            "finished": now(),
             "seconds": comparison.seconds,
             "config": dict(comparison.arguments),
         }

@@ -1,12 +1,12 @@
 """``lorate env``: versions and devices."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from rich.table import Table
 
 from lorate.cli.console import stdout
+from lorate.runs.facts import versions
 
 PACKAGES = (
     "lorate", "torch", "numpy", "scipy", "transformers", "peft", "accelerate", "trl", "datasets", "gguf",
@@ -20,21 +20,15 @@ def env() -> None:
     Example: `lorate env`
     """
     table = Table("what", "version or value")
-    table.add_row("python", platform.python_version())
+    found = versions(PACKAGES)
+    table.add_row("python", found["python"])
     table.add_row("platform", platform.platform())
     for package in PACKAGES:
-        table.add_row(package, _version(package))
+        table.add_row(package, found.get(package, "not installed"))
     table.add_row("CPU threads", str(torch.get_num_threads()))
     for device in _devices():
         table.add_row("accelerator", device)
     stdout.print(table)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _devices() -> list[str]:
