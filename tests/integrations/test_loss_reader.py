@@ -33,6 +33,33 @@ def test_loss_scale_and_micro_batches_are_taken_out() -> None:
     assert reader.take() == (10, 0)
 
 
+def test_a_forward_without_gradients_is_not_counted() -> None:
+    """Such as that of a trainer which looks at its samples in between, in training mode."""
+    model = WithLoss()
+    reader = LossReader(model, lorate.create_optimizer(model, "normalized"))
+    with torch.no_grad():
+        model(torch.ones(3, 6, dtype=torch.float64))
+    assert reader.take() == (0, 0)
+
+
+def test_samples_and_tokens_without_padding_are_counted() -> None:
+    class Text(nn.Module):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return input_ids
+
+    model = Text()
+    model.inner = linear_model()
+    reader = LossReader(model, lorate.create_optimizer(model, "normalized"))
+    ids = torch.ones(2, 5, dtype=torch.int64)
+    model(input_ids=ids, attention_mask=torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]))
+    model(input_ids=ids)
+    assert reader.take() == (4, 7 + 10)
+    assert reader.take() == (0, 0)
+    reader.remove()
+    model(input_ids=ids)
+    assert reader.take() == (0, 0)
+
+
 def test_evaluation_is_not_counted() -> None:
     model = WithLoss().eval()
     optimizer = lorate.create_optimizer(model, "normalized")

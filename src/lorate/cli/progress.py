@@ -1,5 +1,6 @@
 """What a person sees while a run goes on."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -74,7 +75,8 @@ class TerminalListener(Listener):
 
     def evaluation(self, step: int, loss: float, standard_error: float) -> None:
         """Show a held-out loss above the bar."""
-        self._print(f"Held-out loss at step {step}: {loss:.4f} (± {standard_error:.4f} over examples)")
+        spread = "" if math.isnan(standard_error) else f" (± {standard_error:.4f} over examples)"
+        self._print(f"Held-out loss at step {step}: {loss:.4f}{spread}")
 
     def _print(self, text: str) -> None:
         self._progress.console.print(text, soft_wrap=True)
