@@ -43,7 +43,7 @@ def test_what_helps_never_hurts(order: PretrainingOrder) -> None:
 @settings(max_examples=50, deadline=None)
 @given(orders())
 def test_reused_without_recalibration_is_the_train_residual(order: PretrainingOrder) -> None:
-    share = 1 + order.problem.gain * order.V
+    share = 1 + order.problem.curvature * order.V
     assert reused_sequences(order) == pytest.approx(fresh_sequences(order) / share**2, rel=1e-9, abs=1e-12)
 
 

@@ -109,5 +109,5 @@ def optimal_beta(order: PretrainingOrder, reused: bool = False, fresh_noise: boo
 
 
 def _fitted_share(order: PretrainingOrder) -> float:
-    response = order.problem.gain * order.V
+    response = order.problem.curvature * order.V
     return response / (1 + response)

@@ -59,7 +59,7 @@ class Pretraining:
         return self.alpha * self.tokens * (self.tokens + 1)
 
     @property
-    def gain(self) -> float:
+    def curvature(self) -> float:
         """Curvature of the linear loss, c = 4 / T^2."""
         return 4 / self.tokens**2
 
@@ -99,7 +99,7 @@ class PretrainingOrder:
     @property
     def train_loss(self) -> float:
         """Training loss over N without the weight decay, the antisymmetric part of the noise included."""
-        T, c, noise = self.problem.tokens, self.problem.gain, self.problem.noise
+        T, c, noise = self.problem.tokens, self.problem.curvature, self.problem.noise
         residual = (noise / 2 + self.mismatch) / (1 + c * self.V) ** 2
         return (T + 1) / T * residual + noise * (T - 1) / (2 * T)
 
@@ -107,7 +107,7 @@ class PretrainingOrder:
     def objective(self) -> float:
         """Regularised objective over D^2 for symmetrised labels."""
         p = self.problem
-        residual = (p.noise / 2 + self.mismatch) / (1 + p.gain * self.V) ** 2
+        residual = (p.noise / 2 + self.mismatch) / (1 + p.curvature * self.V) ** 2
         return p.alpha * (p.tokens + 1) / p.tokens * residual + p.lam * math.sqrt(p.kappa) * self.trace
 
 
@@ -141,7 +141,7 @@ def solve_pretraining(problem: Pretraining) -> PretrainingOrder:
     threshold = _threshold(problem, tau)
     law = integrals(problem.kappa0, tau, threshold)
     check_width(problem, law)
-    response = law.V / (problem.gain * (problem.measurements - law.V))
+    response = law.V / (problem.curvature * (problem.measurements - law.V))
     error = mismatch(problem.kappa0, tau, threshold)
     return PretrainingOrder(problem, law.Q, law.M, response, tau, threshold, law.active, law.trace, error)
 
@@ -149,7 +149,7 @@ def solve_pretraining(problem: Pretraining) -> PretrainingOrder:
 def _threshold(problem: Pretraining, tau: float) -> float:
     """Lambda at which the weight decay is the one asked for, at a given tau."""
     upper_edge = float(edges(problem.kappa0, tau)[-1])
-    scale = problem.gain / (2 * math.sqrt(problem.kappa))
+    scale = problem.curvature / (2 * math.sqrt(problem.kappa))
     collapsed = problem.lam / (scale * problem.measurements)
     if collapsed >= upper_edge:
         return collapsed  # above the whole spectrum I_V is zero
