@@ -53,6 +53,22 @@ def test_the_direction_is_that_of_the_optimizer() -> None:
         )
 
 
+def test_an_optimizer_that_writes_into_gradients_leaves_those_of_the_model() -> None:
+    """SGD with Nesterov's momentum does where it works on lists of tensors, as it does on GPUs by default."""
+    model, loss, L = problem("logistic", bias=True)
+    nesterov = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True, foreach=True)
+    optimizer = lorate.create_optimizer(model, "majorizer", smoothness=L, direction=nesterov)
+    closure = closure_of(model, optimizer, loss)
+    for _ in range(5):
+        before = closure().item()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        optimizer.step()
+        kept = [p.grad for p in model.parameters() if p.grad is not None]
+        assert all(torch.equal(now, then) for now, then in zip(kept, gradients, strict=True))
+        assert optimizer.last.skipped is None
+        assert before - loss(model).item() >= optimizer.last.guarantee - 1e-13
+
+
 class Uphill(torch.optim.Optimizer):
     """Adds the gradient: never a direction of descent."""
 

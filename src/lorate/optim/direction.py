@@ -18,7 +18,8 @@ DirectionFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
 class OptimizerDirection:
     """What another optimizer would add to the parameters, weight decay included.
 
-    It steps on copies of its own, in float32 at least; the difference is the direction. The parameters are only read.
+    It steps on copies of its own, in float32 at least; the difference is the direction. Parameters and gradients are
+    only read.
 
     Args:
         factory: builds the optimizer.
@@ -56,7 +57,8 @@ class OptimizerDirection:
         torch._foreach_copy_(sharding.local(self._copies), sharding.local(parameters))
         for copy, slot in zip(self._copies, slots, strict=True):
             gradient = slot.parameter.grad
-            copy.grad = None if gradient is None else gradient.to(copy.dtype)
+            # a copy: SGD with Nesterov's momentum, for one, adds to what it is given
+            copy.grad = None if gradient is None else gradient.to(copy.dtype, copy=True)
         self.inner.step()
         for copy in self._copies:
             copy.grad = None
