@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 import lorate
 from lorate.jsonl import JsonlWriter
 from lorate.monitor import Monitor
+from lorate.report.load import load_run
+from lorate.report.verdict import verdict
+from lorate.runs import RunDirectory
 from peft_models import linear_model
 
 
@@ -35,3 +39,33 @@ def test_a_monitor_lets_go_of_its_files_though_the_disk_is_full(
         monitor.close()
     assert len(files) == 2 and all(file.closed for file in files)
     monitor.close()  # the second time nothing happens
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "finished"), (KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")]
+)
+def test_a_loop_that_was_left_by_an_error_did_not_finish(
+    error: type[BaseException] | None, status: str, tmp_path: Path
+) -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model, "normalized", lr=0.1)
+    with suppress(KeyboardInterrupt, RuntimeError), Monitor(tmp_path) as monitor:
+        model(torch.ones(4, 6, dtype=torch.float64)).square().mean().backward()
+        optimizer.step()
+        monitor.update(optimizer)
+        if error is not None:
+            raise error
+    assert RunDirectory(tmp_path).read_run()["status"] == status
+    monitor.close()
+    assert RunDirectory(tmp_path).read_run()["status"] == status
+    assert ("--resume" in " ".join(verdict(load_run(tmp_path)).details)) is False
+
+
+def test_a_loop_that_an_alarm_ended_was_stopped(tmp_path: Path) -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model, "normalized", lr=0.1)
+    monitor = Monitor(tmp_path, on_alarm="stop")
+    optimizer.step(loss=float("nan"))
+    monitor.update(optimizer)
+    monitor.close()
+    assert RunDirectory(tmp_path).read_run()["status"] == "stopped"

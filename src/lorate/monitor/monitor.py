@@ -47,12 +47,15 @@ class Monitor:
         full_batch: every step sees the whole training set: the run can be certified, see `lorate certify`.
         lower_bound: a number that the loss never goes below, for the certificate; 0 for the usual losses.
         on_alarm: ``"warn"``: only report. ``"stop"``: set `should_stop` at a diverging or non-finite alarm.
-            ``"halve"``: halve the step size at such an alarm and at every skipped step, for the rest of the run.
+            ``"halve"``: halve the step size at such an alarm and at every step that was skipped because something was
+            not finite, for the rest of the run.
         resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts anew.
 
     Attributes:
         should_stop: whether the training loop should end now.
-        record: the last record.
+        record: the last record; None before the first step.
+        samples: samples seen so far, of all processes.
+        tokens: tokens seen so far likewise.
 
     Raises:
         LorateError: the directory holds records and ``resume_at`` was not given, or ``on_alarm`` is unknown.
@@ -132,6 +135,9 @@ class Monitor:
 
         Returns:
             The alarms that this step raised; empty most of the time.
+
+        Raises:
+            LorateError: the optimizer has not taken a step yet.
         """
         if optimizer.last is None:
             raise LorateError("monitor.update(optimizer) comes after optimizer.step(): no step was taken yet")
@@ -174,7 +180,14 @@ class Monitor:
         return optimizer.register_step_post_hook(update)
 
     def close(self) -> None:
-        """Write the layers' norms at the last step, and close the files; nothing happens the second time."""
+        """Write the layers' norms at the last step, and close the files; nothing happens the second time.
+
+        The run counts as finished, or as stopped where the monitor asked for it; a ``with`` block that an error leaves
+        makes it interrupted (Ctrl-C) or failed.
+        """
+        self._end("stopped" if self.should_stop else "finished")
+
+    def _end(self, status: str) -> None:
         with ExitStack() as files:  # closed also if a full disk takes no further line
             for writer in (self._metrics, self._layers):
                 if writer is not None:
@@ -183,8 +196,9 @@ class Monitor:
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
-            ended = {"status": "finished", "seconds": self.record["seconds"]}
+            ended = {"status": status, "seconds": self.record["seconds"]}
             self._own_run.write_run({**self._own_run.read_run(), **ended})
+            self._own_run = None
 
     def _let_go(self) -> None:
         self._metrics = self._layers = None
@@ -192,8 +206,11 @@ class Monitor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     def _alarms(self, record: Mapping[str, Any]) -> list[Alarm]:
         fault = skipped(record)

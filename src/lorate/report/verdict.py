@@ -119,11 +119,13 @@ def _ending(run: RunData) -> str:
     planned = number(run.part("config").get("steps"))
     of = f" of {whole(planned)}" if planned else ""
     at = f"step {whole(run.last_step)}{of}"
+    # a loop of one's own leaves no options to go on with
+    resume = "; lorate train --resume continues it" if run.part("config") else ""
     return {
         "finished": "",
         "running": f"The run is marked as running; its last record is {at}.",
         "stopped": f"The run was stopped at {at}.",
-        "interrupted": f"The run was interrupted at {at}; lorate train --resume continues it.",
+        "interrupted": f"The run was interrupted at {at}{resume}.",
         "failed": f"The run failed at {at}.",
     }.get(run.status, "How the run ended is not known.")
 
