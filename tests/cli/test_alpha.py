@@ -9,6 +9,7 @@ import pytest
 from calibration.test_calibrate import World
 from lorate.calibration import halving
 from lorate.cli.app import run
+from lorate.errors import LorateError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -79,3 +80,19 @@ def test_quick_on_the_small_language_model(tmp_path: Path) -> None:
     assert run(["alpha", "calibrate", "--quick", "-o", str(tmp_path / "out")]) == 0
     content = json.loads((tmp_path / "out" / "alpha.json").read_text())
     assert content["c"] > 50 and content["interval"][0] < content["exponent"] < content["interval"][1]
+
+
+@pytest.mark.parametrize(("typed", "task"), [([], "image-classification"), (["--task", "causal-lm"], "causal-lm")])
+def test_the_task_that_is_typed_wins_over_the_file(
+    typed: list[str], task: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    def begin(sweep: Any, *_: Any, **__: Any) -> None:
+        seen.append(sweep.own["task"])
+        raise LorateError("enough")
+
+    monkeypatch.setattr("lorate.calibration.calibrate", begin)
+    (tmp_path / "own.yaml").write_text("task: image-classification\nmodel: some/model\n")
+    assert run(["alpha", "calibrate", "--config", str(tmp_path / "own.yaml"), *typed]) == 2
+    assert seen == [task]

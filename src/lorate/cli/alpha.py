@@ -1,7 +1,6 @@
 """``lorate alpha``: the law of lora_alpha, and its constants on a model and data of one's own."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,9 +79,9 @@ def calibrate(
     own = options_from_file(config) | {
         name: value for name, value in (("model", model), ("data", data)) if value is not None
     }
-    if task is not Task.causal_lm:
-        own["task"] = task.value
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    if task is not Task.causal_lm or (own and "task" in typed):  # alone, the default means lorate's own small model
+        own["task"] = task.value
     if quick and own:
         raise LorateError(
             "--quick is for the small language model of lorate's own: leave out --model, --data and the like."
@@ -99,7 +98,7 @@ def calibrate(
     lrs = _numbers("--lr", lr, float)
     sweep = Sweep(own=own or None, lrs=lrs, seed=seed, quick=quick, **grid)
     place = output or Path("runs") / f"alpha{'-quick' if quick else ''}"
-    command = "lorate " + shlex.join(sys.argv[1:])
+    command = "lorate " + shlex.join(context.obj)
     with Progress(
         TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[last]}"), console=stderr, transient=True, disable=not stderr.is_terminal,

@@ -79,7 +79,9 @@ def run(arguments: list[str] | None = None) -> int:
         stderr.print(f"[bold red]lorate:[/] {_escaped(error)}", soft_wrap=True)
         return 1 if isinstance(error, StorageError) else 2
     except OSError as error:
-        stderr.print(f"[bold red]lorate:[/] {_escaped(error.filename or error)}: {error.strerror}.", soft_wrap=True)
+        # some libraries raise it with a sentence only
+        what = f"{error.filename or error}: {error.strerror}." if error.strerror else str(error) or type(error).__name__
+        stderr.print(f"[bold red]lorate:[/] {_escaped(what)}", soft_wrap=True)
         return 1
     except typer.Abort:
         stderr.print("[bold red]lorate:[/] interrupted")
