@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,8 @@ def test_step_in_weights_does_not_depend_on_the_split_of_s(c: float, name: str) 
         (("theory",), "needs the smoothness L"),
         (("theory", 0.0), "positive finite number, got 0.0"),
         (("theory", math.nan), "got nan"),
+        (("theory", torch.tensor(5.0)), r"got tensor\(5.\): give a Python float"),
+        (("theory", np.float32(5.0)), r"got np.float32\(5.0\)"),
         (("normalized", 1.0), "does not use smoothness"),
     ],
 )

@@ -13,9 +13,6 @@ class AdaptiveLoss(Rate):
     A smooth loss bounded below by 0 has $\|\nabla Loss\| \le \sqrt{2 L\, Loss}$, so the root of the loss can
     stand for the gradient of the frozen weights, and costs nothing.
 
-    Raises:
-        LorateError: the loss is negative or was not given.
-
     Source: arXiv 2512.18248, Section 4, the rule called adapt2 there.
 
     >>> from lorate.measurement import Measurement
@@ -32,7 +29,11 @@ class AdaptiveLoss(Rate):
     needs = frozenset({"loss"})
 
     def step_sizes(self, measurement: Measurement) -> StepSizes:
-        """One step size, divided by each layer's scaling."""
+        """One step size, divided by each layer's scaling.
+
+        Raises:
+            LorateError: the loss is negative or was not given.
+        """
         if measurement.loss is None:
             raise LorateError(
                 "rate 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer the model's own "

@@ -69,7 +69,11 @@ class Rate(ABC):
 
     @abstractmethod
     def step_sizes(self, measurement: Measurement) -> StepSizes:
-        """Step sizes for ``lr = 1``; zero at a stationary point, never NaN for finite measurements."""
+        """Step sizes for ``lr = 1``: not negative, and never NaN for finite measurements.
+
+        Raises:
+            LorateError: the loss that the rule needs is not known, or out of its range.
+        """
 
 
 def scale_correct(eta: float, scaling: Array, guarantee: float | None = None) -> StepSizes:
@@ -82,7 +86,7 @@ def scale_correct(eta: float, scaling: Array, guarantee: float | None = None) ->
 
 
 def safe_ratio(numerator: float, denominator: float) -> float:
-    """The quotient, and 0 where the denominator vanishes: there all gradients do, and no step is to be taken."""
+    """The quotient, and 0 where no step is to be taken: the denominator vanishes as all gradients do, or overflows."""
     return numerator / denominator if denominator > 0 and np.isfinite(denominator) else 0.0
 
 
@@ -94,5 +98,7 @@ def check_smoothness(rate: str, smoothness: float | None) -> None:
     """
     if smoothness is None:
         raise LorateError(f"rate {rate!r} needs the smoothness L of the loss: give smoothness=... (--smoothness)")
-    if not (isinstance(smoothness, int | float) and math.isfinite(smoothness) and smoothness > 0):
+    if not isinstance(smoothness, int | float):
+        raise LorateError(f"smoothness must be a positive finite number, got {smoothness!r}: give a Python float")
+    if not (math.isfinite(smoothness) and smoothness > 0):
         raise LorateError(f"smoothness must be a positive finite number, got {smoothness}")
