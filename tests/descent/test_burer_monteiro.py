@@ -104,3 +104,6 @@ def test_origin_is_stationary_and_bad_input_is_refused() -> None:
         symmetric_step_size(np.ones((2, 1)), np.eye(2), 1.0, "fast")  # type: ignore[arg-type]
     with pytest.raises(LorateError, match="matrix"):
         minimise_symmetric(lambda M: 0.0, lambda M: M, np.ones(3), 1.0, 1)
+    for rule in ("theory", "sharp", "majorizer"):
+        with pytest.raises(LorateError, match="gradient must be finite"):
+            minimise_symmetric(lambda M: 0.0, lambda M: M * np.nan, np.ones((2, 1)), 1.0, 1, rule)  # type: ignore[arg-type]

@@ -183,6 +183,11 @@ def test_edges() -> None:
     assert gradient_bound(1.0, 0.0, 0.5) == np.inf
     assert paper_log_bound(1.0, 1.0, 1.0, 0) == np.inf
     assert bounded_rate_bound(1.0, 1.0, 1.0, 0) == np.inf
+    # before the first step nothing is known, even at the minimum
+    assert bounded_rate_bound(0.0, 1.0, 1.0, 0) == np.inf
+    assert rate_bound(sharp_guarantee(0.0, 1.0, 1.0), 0) == np.inf
+    # without a guarantee nothing bounds the factors, but those that did not move
+    np.testing.assert_array_equal(stacked_norm_bound(1.0, 3.0, [0.0, 8.0], 0.0), [3.0, np.inf])
     # at the minimum already: nothing grows, and the gradient is zero
     assert sum_eta_bound(sharp_guarantee(0.0, 1.0, 1.0), 10) == pytest.approx(5.0)
     assert rate_bound(sharp_guarantee(0.0, 1.0, 1.0), 10) == 0.0

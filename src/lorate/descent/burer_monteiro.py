@@ -119,7 +119,7 @@ def minimise_symmetric(
         rule: as in `symmetric_step_size`.
 
     Raises:
-        LorateError: V is not a finite matrix, L is not positive, or the rule is unknown.
+        LorateError: V is not a finite matrix, a gradient is not finite, L is not positive, or the rule is unknown.
 
     >>> target = np.diag([2.0, 0.0])
     >>> run = minimise_symmetric(lambda M: 0.5 * float(np.sum((M - target) ** 2)), lambda M: M - target,
@@ -133,7 +133,7 @@ def minimise_symmetric(
         raise LorateError(f"factor must be a matrix [n, r], but its shape is {current.shape}.")
     values, sizes, norms = [value(current @ current.T)], [], []
     for _ in range(steps):
-        slope = gradient(current @ current.T)
+        slope = finite("gradient", gradient(current @ current.T))
         slope = (slope + slope.T) / 2
         size = float(symmetric_step_size(current, slope, smoothness, rule))
         direction = -2 * slope @ current

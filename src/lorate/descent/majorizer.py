@@ -123,6 +123,9 @@ def required_smoothness(
         L; 0 where the loss fell at least as much as the linear and G terms promise, infinite where no L suffices
         (the loss is not finite, or it rose although the weights did not move).
 
+    Raises:
+        LorateError: a squared norm or ``rounding`` is negative, or a value other than ``change`` is not finite.
+
     >>> float(required_smoothness(1.0, 1.0, slope=-1.0, gradient_q=0.0, pp=4.0, pq=0.0, qq=0.0))
     1.0
     """

@@ -22,6 +22,9 @@ def evaluate_quartic(coefficients: Floats, x: Floats) -> FloatArray:
         coefficients: ``[c1, c2, c3, c4]``, shape ``[4, ...]``.
         x: points, broadcasting with ``[...]``.
 
+    Raises:
+        LorateError: a coefficient is not finite, or there are not four.
+
     >>> float(evaluate_quartic([-1.0, 0.0, 0.0, 1.0], 2.0))
     14.0
     """

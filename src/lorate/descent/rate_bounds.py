@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorate.descent.checks import FloatArray, Floats, inverse, non_negative, positive_smoothness
+from lorate.descent.checks import FloatArray, Floats, non_negative, positive_smoothness
 from lorate.descent.paper import THEORY_FRACTION
 from lorate.descent.sharp import SHARP_FRACTION
 
@@ -100,7 +100,7 @@ def gradient_bound(gap: Floats, sum_eta: Floats, fraction: Floats) -> FloatArray
 
 
 def stacked_norm_bound(gap: Floats, stacked_norm: Floats, sum_eta: Floats, fraction: Floats) -> FloatArray:
-    r"""A-posteriori bound of $\|V_T\|$: $\|V_0\| + \sqrt{\Delta S/\kappa}$.
+    r"""A-posteriori bound of $\|V_T\|$: $\|V_0\| + \sqrt{\Delta S/\kappa}$; infinite for $\kappa = 0$ after a step.
 
     Args:
         gap: $\Delta$; all arguments broadcast.
@@ -114,7 +114,9 @@ def stacked_norm_bound(gap: Floats, stacked_norm: Floats, sum_eta: Floats, fract
     >>> float(stacked_norm_bound(1.0, 3.0, 8.0, 0.5))
     7.0
     """
-    growth = non_negative("gap", gap) * non_negative("sum_eta", sum_eta) / non_negative("fraction", fraction)
+    moved = non_negative("gap", gap) * non_negative("sum_eta", sum_eta)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        growth = np.where(moved > 0, moved / non_negative("fraction", fraction), 0.0)
     return np.asarray(non_negative("stacked_norm", stacked_norm) + np.sqrt(growth), dtype=np.float64)
 
 
@@ -122,6 +124,15 @@ def sum_eta_bound(guarantee: StepGuarantee, steps: Floats) -> FloatArray:
     r"""A-priori lower bound of $S_T$: $(\sqrt{\alpha^2 + 2\beta T} - \alpha)/\beta$, of the order of $\sqrt T$.
 
     Infinite where alpha and beta are both zero (nothing limits the step).
+
+    Args:
+        guarantee: from `sharp_guarantee` or `theory_guarantee`.
+        steps: T.
+
+    Raises:
+        LorateError: a number of steps is negative or not finite.
+
+    Source: docs/mathematics/rates.md, the lemma.
 
     >>> float(sum_eta_bound(StepGuarantee(1.0, 4.0, 0.5, 1.0), 3.0))
     1.0
@@ -136,13 +147,15 @@ def sum_eta_bound(guarantee: StepGuarantee, steps: Floats) -> FloatArray:
 def rate_bound(guarantee: StepGuarantee, steps: Floats) -> FloatArray:
     r"""A-priori bound of $\min_{t<T}\|\nabla J_t\|^2$, of the order of $1/\sqrt T$; no boundedness assumed.
 
+    Infinite for T = 0. Arguments and errors as in `sum_eta_bound`.
+
     Source: docs/mathematics/rates.md, Theorems 1 and 2.
 
     >>> rate_bound(sharp_guarantee(1.0, 0.0, 2.0), [0, 8, 800]).round(4)
     array([   inf, 1.6861, 0.1439])
     """
     total = sum_eta_bound(guarantee, steps)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(total > 0, guarantee.gap / (guarantee.fraction * total), np.inf)
 
 
@@ -179,7 +192,10 @@ def bounded_rate_bound(gap: float, largest_norm: float, smoothness: float, steps
         gap: $\Delta$.
         largest_norm: C, the largest stacked norm seen (or assumed).
         smoothness: L > 0.
-        steps: T.
+        steps: T; infinite for 0.
+
+    Raises:
+        LorateError: L is not positive, or another value is negative or not finite.
 
     Source: the paper, Theorem 3.5, bounded case; docs/mathematics/rates.md, Theorem 3.
 
@@ -188,7 +204,9 @@ def bounded_rate_bound(gap: float, largest_norm: float, smoothness: float, steps
     """
     loss_gap, norm, constant = _scalars(gap, largest_norm, smoothness)
     denominator = 4 * math.sqrt(2) * max(constant, 1.0) * (norm**2 + math.sqrt(2 * constant * loss_gap))
-    return np.asarray(4 * loss_gap * max(1.0, denominator) * inverse(non_negative("steps", steps)))
+    number = non_negative("steps", steps)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(number > 0, 4 * loss_gap * max(1.0, denominator) / number, np.inf)
 
 
 def _scalars(gap: float, norm: float, smoothness: float) -> tuple[float, float, float]:

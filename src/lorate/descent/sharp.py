@@ -87,6 +87,9 @@ def guaranteed_decrease(step_size: Floats, grad_norm_sq: Floats, curvature: Floa
         The proved decrease; minus infinity where eta a > 1, a step about which the lemma says nothing, and 0 where
         the gradient is zero.
 
+    Raises:
+        LorateError: ``grad_norm_sq`` or ``curvature`` is negative or not finite.
+
     >>> guaranteed_decrease([0.5, 1.0, 1.5], 4.0, 1.0)
     array([ 1.5,  2. , -inf])
     """
