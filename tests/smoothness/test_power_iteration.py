@@ -126,3 +126,7 @@ def test_limits_and_errors() -> None:
         hessian_norm(lambda: (w - 1).abs().pow(1.5).sum(), [w])
     with pytest.raises(LorateError, match="at least one parameter"):
         hessian_norm(lambda: w.sum(), [])
+    # model.parameters() is a generator
+    assert hessian_norm(lambda: w @ w / 2, iter([w])).value == pytest.approx(1.0)
+    with pytest.raises(LorateError, match="at least one parameter"):
+        hessian_norm(lambda: w.sum(), iter([]))

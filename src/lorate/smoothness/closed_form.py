@@ -56,8 +56,13 @@ def _largest_second_moment(features: ArrayLike, bias: bool) -> float:
     import scipy.linalg  # here, because it takes longer to load than all of lorate
 
     x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2 or x.size == 0 or not np.all(np.isfinite(x)):
+    if x.ndim != 2 or x.size == 0:
         raise LorateError(f"features must be a finite matrix [examples, features], but its shape is {x.shape}.")
+    if faulty := int(np.sum(~np.isfinite(x))):
+        raise LorateError(
+            f"features must be a finite matrix [examples, features], but {faulty} of its {x.size} numbers are NaN or "
+            "infinite."
+        )
     if bias:
         x = np.hstack([x, np.ones((len(x), 1))])
     gram = x @ x.T if x.shape[0] < x.shape[1] else x.T @ x

@@ -6,7 +6,7 @@ allow (the largest eigenvalue, in absolute value, of a small tridiagonal matrix)
 never exceeds $\|H\|_2$, whatever the signs of the eigenvalues. Source: docs/mathematics/smoothness.md.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class HessianNorm:
 
 def hessian_norm(
     closure: Callable[[], Tensor],
-    parameters: Sequence[Tensor],
+    parameters: Iterable[Tensor],
     *,
     tolerance: float = 1e-3,
     max_iterations: int = 200,
@@ -59,17 +59,20 @@ def hessian_norm(
         The estimate; value 0 for a loss that is linear in the parameters.
 
     Raises:
-        LorateError: no parameters, a loss that is no scalar, does not depend on them or is not finite, or a Hessian
-            that is not finite.
+        LorateError: no parameters or no iteration, a loss that is no scalar, does not depend on them or is not finite,
+            or a Hessian that is not finite.
 
     >>> w = torch.tensor([1.0, 1.0], dtype=torch.float64)
     >>> round(hessian_norm(lambda: 0.5 * w[0] ** 2 - 1.5 * w[1] ** 2, [w]).value, 3)
     3.0
     """
-    if not parameters or max_iterations < 1:
-        raise LorateError("hessian_norm needs at least one parameter and one iteration.")
-    with _differentiable(parameters), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        return _iterate(_hessian_product(closure, parameters), _start(parameters, seed), tolerance, max_iterations)
+    weights = list(parameters)  # model.parameters() can be walked through only once
+    if not weights or max_iterations < 1:
+        raise LorateError(
+            f"hessian_norm needs at least one parameter and one iteration, got {len(weights)} and {max_iterations}."
+        )
+    with _differentiable(weights), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        return _iterate(_hessian_product(closure, weights), _start(weights, seed), tolerance, max_iterations)
 
 
 Vector = list[Tensor]
