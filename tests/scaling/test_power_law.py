@@ -98,6 +98,8 @@ def test_ranks_at_the_edge_do_not_bend_the_line() -> None:
         ({4: bowl(30), 8: {16: [1.0]}}, "at least two to choose from, rank 8 has 16"),
         ({4: {8: [None], 16: [None]}, 8: {8: [None], 16: [None]}}, "every run of the sweep diverged"),
         ({4: bowl(30), 8: bowl(1e9), 16: bowl(1e9)}, r"all ranks but 1 \(alpha 8192 at rank 8, .*try alphas beyond"),
+        ({4: {8: [None], 16: [None]}, 8: bowl(30)}, r"every run of rank 4 diverged"),
+        ({4: {8: [None], 16: [None]}, 8: bowl(30), 16: bowl(1e9)}, r"at rank 16.*every run of rank 4 diverged"),
         ({4: {8: [2.0, 1.0], 16: [1.0], 32: [2.0]}, 8: bowl(30)}, r"the same seeds, their numbers are \[1, 2\]"),
     ],
 )  # fmt: skip

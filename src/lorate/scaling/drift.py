@@ -30,7 +30,7 @@ class SignalDrift:
 
     @property
     def ratio(self) -> float:
-        """Drift over signal, both over all layers; NaN where nothing has moved."""
+        """Drift over signal, both over all layers; NaN where nothing has moved, infinite from A0 = B0 = 0."""
         return float((self.drift_sq.sum() / self.signal_sq.sum()).sqrt())
 
 

@@ -135,11 +135,7 @@ def fit_scaling(losses: Mapping[int, Losses], seed: int = 0) -> ScalingFit:
         raise LorateError("every run of the sweep diverged; take a smaller learning rate, or smaller alphas.")
     inside = [rank for rank, one in best.items() if not one.at_edge]
     if len(inside) < 2:
-        edges = [f"alpha {one.alpha:g} at rank {rank}" for rank, one in best.items() if one.at_edge]
-        raise LorateError(
-            "the best alpha lies at the edge of those tried for all ranks but "
-            f"{len(inside)} ({', '.join(edges)}); try alphas beyond."
-        )
+        raise LorateError(_too_few(best, inside, [rank for rank, one in found.items() if one is None]))
     log_r = np.log(np.array(inside, dtype=np.float64))
     y = np.array([math.log(best[rank].alpha) for rank in inside])
     moved = _seed_noise([losses[rank] for rank in inside], y, seed)
@@ -154,6 +150,16 @@ def fit_scaling(losses: Mapping[int, Losses], seed: int = 0) -> ScalingFit:
         c_interval=_exponential(_interval(_known(level_draws)[:, 0])),
         _draws=line_draws,
     )
+
+
+def _too_few(best: Mapping[int, BestAlpha], inside: Sequence[int], diverged: Sequence[int]) -> str:
+    """Why there are not two ranks whose best alpha lies inside the grid."""
+    edges = [f"alpha {one.alpha:g} at rank {rank}" for rank, one in best.items() if one.at_edge]
+    reasons = [f"every run of rank {rank} diverged" for rank in diverged]
+    if edges:
+        where = f"the best alpha lies at the edge of those tried for all ranks but {len(inside)} ({', '.join(edges)})"
+        return "; ".join([where, *reasons, "try alphas beyond"]) + "."
+    return f"an exponent needs two ranks with a best alpha, but {'; '.join(reasons)}: try smaller alphas there."
 
 
 def _seed_noise(rows: Sequence[Losses], y: Array, seed: int) -> Array:
