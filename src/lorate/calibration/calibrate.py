@@ -32,7 +32,7 @@ class Calibration:
     """What a sweep found.
 
     Attributes:
-        lr: the learning rate with the lowest loss.
+        lr: the learning rate with the lowest loss, of those whose sweep could be fitted.
         fit: the law at that learning rate.
         folder: where everything lies: ``alpha.json``, the heat maps in ``figures/``, one file a run in ``finished/``.
         content: of ``alpha.json``.

@@ -29,7 +29,8 @@ class Sweep:
         quick: the small form of the small language model.
 
     Raises:
-        LorateError: fewer than two ranks or alphas, or a value out of range.
+        LorateError: fewer than two ranks or alphas, no learning rate, a value out of range, or an option of ``own``
+            that is unknown or does not fit.
     """
 
     own: Mapping[str, Any] | None = None
@@ -58,20 +59,7 @@ class Sweep:
             if getattr(self, name) < 1:
                 raise LorateError(f"{name} must be 1 or more, got {getattr(self, name)}.")
         if self.own is not None:
-            self.train_config(self.ranks[0], self.alphas[0], self.seed)
-
-    def train_config(self, rank: int, alpha: float, seed: int) -> TrainConfig:
-        """The options of a run on the user's own model and data.
-
-        Args:
-            rank: r of the adapters.
-            alpha: their ``lora_alpha``.
-            seed: of adapters and batches.
-
-        Raises:
-            LorateError: an option is unknown or does not fit.
-        """
-        return own_config(self.own or {}, rank, alpha, self.batch_size, seed)
+            own_config(self.own, self.ranks[0], self.alphas[0], self.batch_size, self.seed)  # before hours of runs
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -81,7 +69,18 @@ class Sweep:
 
 
 def own_config(own: Mapping[str, Any], rank: int, alpha: float, batch_size: int, seed: int) -> TrainConfig:
-    """Options of ``lorate train`` with those that a sweep sets."""
+    """Options of ``lorate train`` with those that a sweep sets.
+
+    Args:
+        own: options that say which model and data.
+        rank: r of the adapters.
+        alpha: their ``lora_alpha``.
+        batch_size: samples a step.
+        seed: of adapters and batches.
+
+    Raises:
+        LorateError: an option is unknown or does not fit.
+    """
     swept = {"rank": rank, "alpha": alpha, "batch_size": batch_size, "seed": seed}
     return TrainConfig.from_mapping({**own, **swept}, source="the calibration's options")
 
