@@ -12,7 +12,7 @@ EXPONENT = 5.0
 
 
 class PolynomialAverage:
-    r"""$U_t = (1 - w_t)\,U_{t-1} + w_t V_t$ with $w_t = 6 / (t + 6)$: weights that grow about as $t^5$.
+    r"""$U_t = (1 - w_t)\,U_{t-1} + w_t V_t$ with $w_t = 6 / (t + 5)$, t from 1: weights that grow about as $t^5$.
 
     It needs no number of steps in advance: at any time the last sixth of the run counts for two thirds.
 
