@@ -39,6 +39,7 @@ def test_train_then_report(base: list[str], tmp_path: Path, capsys: pytest.Captu
     output = capsys.readouterr().out
     assert "Held-out loss" in output and "with rule auto" in output and "Prompt:" in output
     assert (tmp_path / "run" / "report.html").exists()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["command"] == "lorate " + " ".join(base)
     assert run(["report", str(tmp_path / "run"), "-o", str(tmp_path / "page.html")]) == 0
     assert "lorate" in (tmp_path / "page.html").read_text()
 
@@ -157,3 +158,24 @@ def test_ctrl_c_in_the_terminal(base: list[str], tmp_path: Path) -> None:
         [{**r, "seconds": 0} for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "whole")
     )
     assert one == two
+
+
+def test_an_error_of_the_system_without_a_number_is_said_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("the archive is truncated")
+
+    monkeypatch.setattr("lorate.report.write_report", fails)
+    assert run(["report", "somewhere"]) == 1
+    assert capsys.readouterr().err == "lorate: the archive is truncated\n"
+
+
+def test_a_single_held_out_example_has_no_standard_error(
+    base: list[str], chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chats.write_text("\n".join(chats.read_text().splitlines()[:4]))
+    assert run(base) == 0
+    said = capsys.readouterr()
+    assert "of a single example, so without a standard error)" in said.out
+    assert "nan" not in said.out + said.err + (tmp_path / "run" / "adapter" / "README.md").read_text()

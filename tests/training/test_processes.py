@@ -12,12 +12,13 @@ import psutil
 import pytest
 import torch
 
+from lorate import ranks
 from lorate.cli.app import run
-from lorate.errors import LorateError
+from lorate.errors import LorateError, OtherProcessError
 from lorate.jsonl import read_jsonl
 from lorate.runs import RunDirectory
 from lorate.training.evaluation import in_order
-from lorate.training.processes import meet, own_device, together
+from lorate.training.processes import check_processes, meet, noticing_lost_processes, own_device, together
 
 LORATE = [sys.executable, "-W", "ignore", "-m", "lorate"]
 ACCELERATE = [
@@ -205,3 +206,35 @@ def test_a_plan_counts_all_processes(
     monkeypatch.chdir(tmp_path)
     assert run([*train, "--processes", "3", "--batch-size", "2", "--dry-run"]) == 0
     assert "6 samples" in capsys.readouterr().out
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run([*train, "--batch-size", "2", "--dry-run"]) == 0
+    assert "8 samples" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path: Path) -> None:
+    run_directory = RunDirectory(tmp_path)
+    check_processes(run_directory, {"processes": 1})
+    check_processes(run_directory, {})  # a run of an earlier version
+    with pytest.raises(LorateError, match="was trained by 2 processes, not 1: go on with --processes 2"):
+        check_processes(run_directory, {"processes": 2})
+
+
+def test_a_connection_that_breaks_is_the_error_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="gloo"), noticing_lost_processes():
+        raise broken  # alone there is no other process
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    with pytest.raises(OtherProcessError, match="another process of the run ended"), noticing_lost_processes():
+        raise broken
+    with pytest.raises(RuntimeError, match="out of memory"), noticing_lost_processes():
+        raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_an_error_of_another_process_is_said_by_the_main_one(main: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "is_main", lambda: main)
+    monkeypatch.setattr(ranks, "everyones", lambda value: [value, "no such file"])
+    with pytest.raises(LorateError, match="no such file") as info, together():
+        pass
+    assert (type(info.value) is OtherProcessError) is not main

@@ -13,7 +13,7 @@ import torch
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 from lorate.training import Listener, TrainConfig, dry_run, resume, train
-from training_runs import PressCtrlC, adapter_bytes, metrics
+from training_runs import Notices, PressCtrlC, adapter_bytes, metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -199,3 +199,41 @@ def test_a_token_that_the_model_does_not_have_is_refused(
     data.write_text(data.read_text().replace(" one", " three", 1))
     with pytest.raises(LorateError, match=r"makes token 99 of ' \w+ \w+ three', but the model has embeddings for 16"):
         train(TrainConfig(**{**options, "model": str(other)}), tmp_path / "again")
+
+
+def test_a_run_that_was_cut_short_says_how_many_steps_it_took(options: dict[str, Any], tmp_path: Path) -> None:
+    outcome = train(TrainConfig(**options), tmp_path / "run", listener=PressCtrlC(3))
+    assert outcome.steps < 8
+    assert f" {outcome.steps} steps of 4 samples" in (outcome.run.adapter / "README.md").read_text()
+    with pytest.raises(LorateError, match=f"has done {outcome.steps} steps already; give --steps {outcome.steps} or"):
+        resume(tmp_path / "run", steps=outcome.steps - 1)
+    assert outcome.run.read_run()["config"]["steps"] == 8
+
+
+def test_an_error_is_not_hidden_by_a_run_json_that_is_gone(options: dict[str, Any], tmp_path: Path) -> None:
+    class Removes(Listener):
+        def step(self, record: Any, total: int) -> None:
+            (tmp_path / "run" / "run.json").unlink()
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(TrainConfig(**options), tmp_path / "run", listener=Removes())
+
+
+@pytest.mark.parametrize("train_on", ["completion", "all"])
+def test_chats_need_a_template_whatever_is_trained_on(train_on: str, options: dict[str, Any], tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    turns = [{"role": "user", "content": "good"}, {"role": "assistant", "content": "bad"}]
+    chats.write_text("\n".join(json.dumps({"messages": [*turns, {**turns[0], "content": w}]}) for w in "abc"))
+    with pytest.raises(LorateError, match="no chat template"):
+        dry_run(TrainConfig(**{**options, "data": str(chats), "train_on": train_on}))
+
+
+def test_records_that_are_left_out_are_told(options: dict[str, Any], tmp_path: Path) -> None:
+    lines = Path(options["data"]).read_text().splitlines()
+    (tmp_path / "held.jsonl").write_text("\n".join(lines[:3]))
+    listener = Notices()
+    dry_run(TrainConfig(**{**options, "eval_data": str(tmp_path / "held.jsonl")}), listener)
+    assert listener.notices == [
+        f"Records of {options['data']} that also stand in the evaluation data are left out of training: 3."
+    ]

@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +19,7 @@ from lorate.rates import RATES
 from lorate.runs.safe_yaml import parse_yaml
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
+_NEED_L = ", ".join(name for name, rule in RATES.items() if "smoothness" in rule.needs)
 
 
 class Task(StrEnum):
@@ -57,7 +57,9 @@ def train(
     task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
     rate: Annotated[str, typer.Option(help=f"Rule for the step size: {', '.join(RATES)}.")] = "auto",
     lr: Annotated[float | None, typer.Option(help="The rule's constant a; each rule has its default.")] = None,
-    smoothness: Annotated[float | None, typer.Option(help="L of the loss, for --rate theory.")] = None,
+    smoothness: Annotated[
+        float | None, typer.Option(help=f"L of the loss, for the rules that need it: {_NEED_L}.")
+    ] = None,
     rank: Annotated[int, typer.Option(help="Rank r of the adapters.")] = 8,
     alpha: Annotated[
         Any,
@@ -79,8 +81,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     eval_fraction: Annotated[float, typer.Option(help="Part of the data to hold out.")] = 0.1,
     eval_examples: Annotated[int, typer.Option(help="Held-out examples to evaluate at most.")] = 64,
-    eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations. Default: a quarter.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints. Default: a quarter.")] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between evaluations. Default: a quarter of --steps.")
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints. Default: a quarter of --steps, at most 200.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Held-out prompts to complete before and after.")] = 2,
     on_alarm: Annotated[str, typer.Option(help="At a diverging or non-finite alarm: warn, stop or halve.")] = "warn",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")] = None,
@@ -112,8 +118,8 @@ def train(
     """
     silence_libraries()
     check_processes(processes)
-    count = 1 if processes is None or is_launched() else processes
-    if count > 1 and not dry_run:
+    count = int(os.environ.get("WORLD_SIZE", "1")) if is_launched() else processes or 1
+    if count > 1 and not is_launched() and not dry_run:
         return launch(count, context.obj)
     given = _given(context)
     if targets is not None:
@@ -136,7 +142,7 @@ def train(
         _print_plan(settings, plan)
         return 0
     place = output or _next_run(Path("runs"))
-    command = "lorate " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["train"] else "lorate train"
+    command = "lorate " + shlex.join(context.obj)
     with TerminalListener() as listener:
         outcome = start(settings, place, force=force, command=command, listener=listener)
     return _finish(outcome)
@@ -234,7 +240,7 @@ def _finish(outcome: Any) -> int:
 
     run = outcome.run
     if not ranks.is_main():
-        return CODES[outcome.status]
+        return 0  # by any other code a launcher would end the main process, which still writes adapter and report
     if outcome.status == "interrupted":
         count = ranks.world_size()
         together = f" --processes {count}" if count > 1 else ""
@@ -251,7 +257,7 @@ def _finish(outcome: Any) -> int:
     rate = run.read_run()["rate"]
     stdout.print(
         f"Held-out loss {change.before:.4f} -> {change.after:.4f} ({change.relative:+.1%}; difference "
-        f"{change.after - change.before:+.4f} ± {change.standard_error:.4f} standard error, {change.examples} examples)"
+        f"{change.after - change.before:+.4f}, {change.certainty})"
         f" with rule {escape(str(rate['name']))}, a = {rate['lr']:g}, {outcome.steps} steps.",
         soft_wrap=True,
     )

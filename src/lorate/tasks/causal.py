@@ -6,7 +6,7 @@ from lorate.errors import LorateError
 from lorate.tasks.kinds import RecordKind
 
 
-def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, max_length: int) -> None:
+def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, max_length: int | None) -> None:
     """Refuse what SFTTrainer would fail on later, or would train on without learning anything.
 
     SFTTrainer takes ``prompt, completion``, ``messages`` and ``text`` records as they are. It needs a chat
@@ -17,7 +17,7 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
         dataset: a part of `lorate.tasks.data.LoadedData`.
         record_kind: of its records.
         tokenizer: of the model.
-        max_length: tokens a record is cut to.
+        max_length: tokens a record is cut to; None where prompts are trained on as well and may fill a record.
 
     Raises:
         LorateError: the tokenizer lacks what the records need or refuses one, or no record keeps any completion.
@@ -33,8 +33,10 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
         return
     if tokenizer.eos_token is None:
         raise LorateError("The model's tokenizer has no end token, which ends every record: use another model.")
-    if record_kind == "prompt-completion" and not any(
-        len(tokenizer(prompt)["input_ids"]) < max_length for prompt in dataset["prompt"]
+    if (
+        record_kind == "prompt-completion"
+        and max_length is not None
+        and not any(len(tokenizer(prompt)["input_ids"]) < max_length for prompt in dataset["prompt"])
     ):
         raise LorateError(
             f"Every prompt alone fills the maximum of {max_length} tokens, so no completion is left to learn: "

@@ -36,6 +36,19 @@ class Change:
         """Change as a part of the loss before; negative is better."""
         return (self.after - self.before) / abs(self.before) if self.before else math.nan
 
+    @property
+    def certainty(self) -> str:
+        """How far the difference of the means can be trusted, in words.
+
+        >>> Change(3.0, 1.5, 0.5, 2).certainty
+        'standard error 0.5000, 2 examples'
+        >>> Change(3.0, 1.5, math.nan, 1).certainty
+        'of a single example, so without a standard error'
+        """
+        if self.examples == 1:
+            return "of a single example, so without a standard error"
+        return f"standard error {self.standard_error:.4f}, {self.examples} examples"
+
 
 def paired_change(before: Tensor, after: Tensor) -> Change:
     """Compare the losses of the same examples.

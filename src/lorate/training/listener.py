@@ -32,7 +32,7 @@ class Listener:
         Args:
             step: after which one.
             loss: mean over the examples.
-            standard_error: of that mean.
+            standard_error: of that mean; NaN for a single example.
         """
 
 

@@ -18,12 +18,20 @@ _PEFT_CLASS = {
 }
 
 
-def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, change: Change | None) -> None:
-    """Write ``adapter/`` whole or not at all: adapter, tokenizer or image processor, model card."""
+def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> None:
+    """Write ``adapter/`` whole or not at all: adapter, tokenizer or image processor, model card.
+
+    Args:
+        run: gets the directory.
+        config: the options.
+        prepared: data and model.
+        steps: steps that were done; fewer than in the options after an interruption or an alarm.
+        change: held-out loss before and after, if it was measured.
+    """
     fresh = run.inside(".adapter.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        _write_adapter(fresh, config, prepared, change)
+        _write_adapter(fresh, config, prepared, steps, change)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -31,18 +39,18 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, cha
     fresh.rename(run.adapter)
 
 
-def _write_adapter(fresh: Path, config: TrainConfig, prepared: Prepared, change: Change | None) -> None:
+def _write_adapter(fresh: Path, config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> None:
     with quiet():
         # embeddings are never resized here, so there is nothing to look up on a hub and nothing more to save
         prepared.model.save_pretrained(fresh, save_embedding_layers=False)
         prepared.base.processor.save_pretrained(fresh)
     card = fresh / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else "---\nlibrary_name: peft\n---\n"
-    write_atomically(card, text.rstrip() + "\n\n" + card_section(config, prepared, change))
+    write_atomically(card, text.rstrip() + "\n\n" + card_section(config, prepared, steps, change))
 
 
-def card_section(config: TrainConfig, prepared: Prepared, change: Change | None) -> str:
-    """The part of the model card that lorate knows."""
+def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> str:
+    """The part of the model card that lorate knows, in Markdown; see `save_adapter` for the arguments."""
     lines = [
         "## Training with lorate",
         "",
@@ -50,15 +58,15 @@ def card_section(config: TrainConfig, prepared: Prepared, change: Change | None)
         f"- Data: `{prepared.data.name}`, {len(prepared.data.train)} training and {len(prepared.data.eval)} "
         "held-out records",
         f"- LoRA: rank {config.rank}, alpha {config.alpha:g}, dropout {config.dropout:g}",
-        f"- Step size: rule `{config.rate}` with constant {config.resolved_lr:g}, {config.steps} steps of "
+        f"- Step size: rule `{config.rate}` with constant {config.resolved_lr:g}, {steps} steps of "
         f"{config.batch_size * config.accumulate * ranks.world_size()} samples, seed {config.seed}",
     ]
     if RATES[config.rate].averages:
         lines.append("- The adapter is an average over the run's steps, not the last one")
     if change is not None:
         lines.append(
-            f"- Held-out loss: {change.before:.4f} before, {change.after:.4f} after ({change.relative:+.1%}, standard "
-            f"error of the difference {change.standard_error:.4f}, {change.examples} examples)"
+            f"- Held-out loss: {change.before:.4f} before, {change.after:.4f} after ({change.relative:+.1%}; "
+            f"difference {change.after - change.before:+.4f}, {change.certainty})"
         )
     return "\n".join(lines) + "\n"
 

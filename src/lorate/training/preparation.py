@@ -56,9 +56,11 @@ def prepare(config: TrainConfig) -> Prepared:
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
-    if config.task == "causal-lm" and config.train_on == "completion":
+    if config.task == "causal-lm":
+        # with --train-on all the prompt counts too, so that one which fills a record leaves something to learn
+        longest = config.max_length if config.train_on == "completion" else None
         for part in (data.train, data.eval):
-            check_causal_data(part, data.record_kind, base.processor, max_length=config.max_length)
+            check_causal_data(part, data.record_kind, base.processor, max_length=longest)
     targets = config.targets or base.suggested_targets
     check_targets(base.model, targets)
     lora = peft.LoraConfig(

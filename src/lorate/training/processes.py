@@ -159,7 +159,7 @@ def check_processes(run: RunDirectory, info: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def noticing_losses() -> Iterator[None]:
+def noticing_lost_processes() -> Iterator[None]:
     """A connection to another process that breaks is not this one's error.
 
     Raises:

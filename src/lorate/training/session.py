@@ -33,7 +33,7 @@ from lorate.training.processes import (
     held,
     main_first,
     meet,
-    noticing_losses,
+    noticing_lost_processes,
     open_run,
     together,
 )
@@ -78,8 +78,9 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
     """
     listener = listener or Listener()
     listener.phase("Loading data and model")
-    plan = make_plan(config, prepare(config), processes)
-    listener.plan(plan)
+    prepared = prepare(config)
+    plan = make_plan(config, prepared, processes)
+    _announce(listener, plan, prepared)
     return plan
 
 
@@ -107,7 +108,7 @@ def train(
         StorageError: the disk is full, read-only or broken.
         MissingExtraError: matplotlib or jinja2 is not installed; said before the work, not after.
     """
-    with noticing_losses(), naming_storage_errors(Path(output)):
+    with noticing_lost_processes(), naming_storage_errors(Path(output)):
         meet(config.device)
         place = ranks.everyones(Path(output))[0]  # the next free number may have changed between two looks
         with together():
@@ -124,16 +125,21 @@ def resume(output: str | Path, *, steps: int | None = None, listener: Listener |
         listener: is told what happens.
 
     Raises:
-        LorateError: no such run, it has all its steps, its data have changed, or no checkpoint is good.
+        LorateError: no such run, it has all its steps or more, its data have changed, or no checkpoint is good.
         StorageError: the disk is full, read-only or broken.
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
-    with noticing_losses(), naming_storage_errors(Path(output)):
+    with noticing_lost_processes(), naming_storage_errors(Path(output)):
         run = open_run(output)
         with held(run):
             with together():
                 found, info = recover(run, steps), run.read_run()
                 check_processes(run, info)
+                if found.step > found.config.steps:
+                    raise LorateError(
+                        f"{run.path} has done {found.step} steps already; give --steps {found.step} or more, or leave "
+                        "it out."
+                    )
                 if info.get("status") == "finished" and run.report.exists() and found.step >= found.config.steps:
                     raise LorateError(
                         f"{run.path} has finished its {found.config.steps} steps; give --steps to train on."
@@ -177,7 +183,7 @@ class _Session:
         require_extra("report")  # the report is drawn last, after hours of work
         self.listener.phase("Loading data and model")
         prepared = main_first(lambda: prepare(self.config))
-        self.listener.plan(make_plan(self.config, prepared))
+        _announce(self.listener, make_plan(self.config, prepared), prepared)
         return prepared
 
     def _carry_out(self, run: RunDirectory, prepared: Prepared, checkpoint: Checkpoint | None) -> Outcome:
@@ -217,7 +223,8 @@ class _Session:
                 return self._finish(run, prepared, trainer, status, change, samples)
         except BaseException as error:
             status_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            with suppress(OSError):  # on a full disk that cannot be written either; run.json then stays as it was
+            # neither a full disk nor a run.json that is gone may hide the error itself
+            with suppress(OSError, LorateError):
                 run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
             raise
 
@@ -282,7 +289,7 @@ class _Session:
         outcome = Outcome(status, trainer.state.global_step, change, samples, run, seconds)
         if not ranks.is_main():
             return outcome
-        save_adapter(run, self.config, prepared, change)
+        save_adapter(run, self.config, prepared, outcome.steps, change)
         write_usage(run, self.config, prepared)
         info = run.read_run()
         result = change and {
@@ -296,6 +303,15 @@ class _Session:
         run.write_run({**info, "status": status, "finished": now(), "seconds": total, "result": result})
         write_report([run.path], run.report)
         return outcome
+
+
+def _announce(listener: Listener, plan: Plan, prepared: Prepared) -> None:
+    listener.plan(plan)
+    if prepared.data.left_out:
+        listener.notice(
+            f"Records of {prepared.data.name} that also stand in the evaluation data are left out of training: "
+            f"{prepared.data.left_out}."
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:
