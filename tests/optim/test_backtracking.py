@@ -171,3 +171,21 @@ def test_trials_that_are_not_finite_are_refused() -> None:
     optimizer.step(brittle)
     assert optimizer.last.skipped is None and optimizer.last.evaluations > 2
     assert math.isfinite(loss(model).item())
+
+
+def test_a_closure_that_returns_nothing_is_explained_and_changes_nothing() -> None:
+    model, loss, _ = problem("logistic")
+    optimizer = lorate.create_optimizer(model, "backtracking")
+    before = trained(model)
+    with pytest.raises(LorateError, match="the closure must return the loss, got None"):
+        optimizer.step(lambda: loss(model).backward())
+    assert all(torch.equal(value, before[name]) for name, value in trained(model).items())
+
+
+def test_state_of_another_rule_is_refused() -> None:
+    model, _, L = problem("logistic")
+    other = lorate.create_optimizer(model, "majorizer", smoothness=L)
+    optimizer = lorate.create_optimizer(model, "backtracking")
+    with pytest.raises(LorateError, match="was not saved with rate 'backtracking'"):
+        optimizer.load_state_dict(other.state_dict())
+    assert optimizer.param_groups[0]["smoothness"] is None

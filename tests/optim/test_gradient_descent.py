@@ -159,6 +159,41 @@ def test_groups_must_be_trained_once() -> None:
         lorate.create_optimizer(model, groups=[{"params": [parameter], "lr": -1.0}])
 
 
+def test_a_group_may_hold_a_single_tensor_as_in_torch() -> None:
+    model = linear_model()
+    parameter = find_pairs(model)[0].B
+    optimizer = lorate.create_optimizer(model, "normalized", groups=[{"params": parameter, "lr": 4.0}])
+    assert optimizer.param_groups[1]["params"] == [parameter] and optimizer.param_groups[1]["lr"] == 4.0
+
+
+def test_a_group_that_comes_later_is_refused_and_changes_nothing() -> None:
+    optimizer = lorate.create_optimizer(linear_model(), "normalized")
+    with pytest.raises(LorateError, match=r"create_optimizer\(model, groups=\[...\]\)"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.nan, math.inf])
+def test_a_damping_that_is_none_is_refused_and_changes_nothing(factor: float) -> None:
+    optimizer = lorate.create_optimizer(linear_model(), "normalized")
+    with pytest.raises(LorateError, match="finite number >= 0, got"):
+        optimizer.dampen(factor)
+    assert optimizer.param_groups[0]["damping"] == 1.0
+
+
+def test_losses_that_were_not_averaged_are_refused() -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model, "adaptive-loss")
+    square_loss(model).backward()
+    before = adapters(model)
+    with pytest.raises(LorateError, match=r"one number, got a tensor of shape \(12,\)"):
+        optimizer.step(loss=torch.rand(12))
+    assert all(torch.equal(value, before[name]) for name, value in adapters(model).items())
+    square_loss(model).backward()
+    optimizer.step(loss=torch.tensor([4.0]))
+    assert optimizer.last.measurement.loss == 4.0
+
+
 @pytest.mark.parametrize(("rate", "options"), RULES)
 def test_accumulation_equals_the_whole_batch(rate: str, options: dict) -> None:
     model, twin = linear_model(), linear_model()

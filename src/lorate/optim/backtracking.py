@@ -80,8 +80,8 @@ class LoraBacktracking(LoraMajorizer):
             The loss before the step.
 
         Raises:
-            LorateError: no closure was given, or the adapters hold non-finite values. If the closure raises, the
-                parameters are restored.
+            LorateError: no closure was given, it returned nothing, or the adapters hold non-finite values. If the
+                closure raises, the parameters are restored.
         """
         if closure is None:
             raise LorateError(
@@ -108,7 +108,9 @@ class LoraBacktracking(LoraMajorizer):
 
     def _evaluate(self, closure: Closure) -> Tensor:
         """The loss of the whole batch, so that every rank accepts the same trial."""
-        loss = super()._evaluate(closure)
+        loss: Tensor | None = super()._evaluate(closure)
+        if loss is None:
+            raise LorateError("the closure must return the loss, got None; end it with `return loss`")
         return ranks.mean(loss).to(loss.dtype) if ranks.world_size() > 1 else loss
 
     def _relaxed(self, m: Measurement) -> TrialSmoothness:
@@ -165,6 +167,16 @@ class LoraBacktracking(LoraMajorizer):
     def _set_smoothness(self, value: float) -> None:
         for group in self.param_groups:
             group["smoothness"] = value
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore counters, multipliers, L and the state of the direction's optimizer.
+
+        Raises:
+            LorateError: the state belongs to other adapters, another rule, or another kind of direction.
+        """
+        if not all("smoothness" in group for group in state_dict["param_groups"]):
+            raise LorateError("the optimizer state was not saved with rate 'backtracking': build the optimizer alike")
+        super().load_state_dict(state_dict)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -71,6 +71,19 @@ class LoraGradientDescent(torch.optim.Optimizer):
         self._losses: list[Tensor] = []
         super().__init__(groups, {"lr": lr, "damping": 1.0, "steps": 0, "skipped": 0, "sum_eta": 0.0})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """For torch's constructor.
+
+        Raises:
+            LorateError: the group does not say which factor of which layer its parameters are.
+        """
+        if "roles" not in param_group:
+            raise LorateError(
+                "param groups are fixed when the optimizer is built, which tells A and B from other parameters; give "
+                "them to lorate.create_optimizer(model, groups=[...])"
+            )
+        super().add_param_group(param_group)
+
     def record_loss(self, loss: Tensor) -> None:
         """Add a micro-batch's share of the training loss; the next step uses the sum. For integrations."""
         self._losses.append(loss.detach())
@@ -95,7 +108,8 @@ class LoraGradientDescent(torch.optim.Optimizer):
             The loss.
 
         Raises:
-            LorateError: the rule needs something that was not given, or the adapters hold non-finite values.
+            LorateError: the rule needs something that was not given, the loss is not one number, or the adapters hold
+                non-finite values.
         """
         try:
             if closure is not None:
@@ -117,7 +131,13 @@ class LoraGradientDescent(torch.optim.Optimizer):
         return loss
 
     def dampen(self, factor: float = 0.5) -> None:
-        """Multiply every further step by a factor, whatever a scheduler does to ``lr``; kept in the state dict."""
+        """Multiply every further step by a factor, whatever a scheduler does to ``lr``; kept in the state dict.
+
+        Raises:
+            LorateError: the factor is not a finite number >= 0.
+        """
+        if not 0 <= factor < float("inf"):
+            raise LorateError(f"damping multiplies steps by a finite number >= 0, got {factor}")
         for group in self.param_groups:
             group["damping"] *= factor
 

@@ -68,7 +68,7 @@ def param_groups(
         parameters |= {id(pair.A): pair.A, id(pair.B): pair.B}
     for parameter in rest:
         roles[id(parameter)], parameters[id(parameter)] = None, parameter
-    own = [{**group, "params": list(group["params"])} for group in groups or ()]
+    own = [{**group, "params": _listed(group["params"])} for group in groups or ()]
     for parameter in (p for group in own for p in group["params"]):
         if parameters.pop(id(parameter), None) is None:
             raise LorateError(
@@ -77,6 +77,11 @@ def param_groups(
             )
     result = [{"params": list(parameters.values())}, *own]
     return [{**group, "roles": [roles[id(p)] for p in group["params"]]} for group in result if group["params"]]
+
+
+def _listed(params: Tensor | Iterable[nn.Parameter]) -> list[Any]:
+    """A single tensor stands for itself, as in torch; iterating over it would give its rows."""
+    return [params] if isinstance(params, Tensor) else list(params)
 
 
 def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:

@@ -26,7 +26,8 @@ class LoraMajorizer(LoraDirected):
     $$ A_l \leftarrow A_l + lr\,\eta_l\,D_{A,l}, \qquad B_l \leftarrow B_l + lr\,\eta_l\,D_{B,l} $$
 
     D is minus the gradient or what another torch optimizer would add, whose own ``lr`` then only sets the unit of
-    $\eta$. A group's ``lr`` relative to that of the first group stretches its part of D before $\eta$ is found.
+    $\eta$. A group's ``lr`` relative to that of the first group that moves stretches its part of D before $\eta$ is
+    found.
 
     Where D does not descend, or does not move the weights, the step is not taken, counted as skipped and explained.
 
@@ -88,7 +89,7 @@ class LoraMajorizer(LoraDirected):
         return {"A": m.displacement.A_sq, "B": m.displacement.B_sq}, m.displacement.rest_sq
 
     def _guarantee(self, m: Measurement, sizes: StepSizes) -> float | None:
-        """The bound holds for any step, so it is evaluated at the one that is taken."""
+        """The bound holds for any step, so it is evaluated at the one that is taken; none is claimed above lr = 1."""
         if m.displacement is None or not self._certifies or self._multiplier > 1:
             return None
         terms = terms_of_step(m.displacement, sizes, self._multiplier)

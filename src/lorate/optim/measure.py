@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lorate import ranks
+from lorate.errors import LorateError
 from lorate.geometry import squared_norms, squared_spectral_norms
 from lorate.measurement import Array, Measurement
 from lorate.optim.layout import Layer, Slot, blocks_by_layer, gradients, values
@@ -67,7 +68,14 @@ def measure(
 
     Returns:
         The measurement in float64, and the first fault found.
+
+    Raises:
+        LorateError: the loss is not one number.
     """
+    if isinstance(loss, Tensor) and loss.numel() != 1:
+        raise LorateError(
+            f"the loss of a step must be one number, got a tensor of shape {tuple(loss.shape)}; take its mean"
+        )
     factors = [slot for slot in slots if slot.role is not None]
     with_gradient = [slot for slot in slots if slot.parameter.grad is not None]
     count = len(layers)

@@ -13,12 +13,13 @@ class Step:
         number: steps called so far, skipped ones included; the first is 1.
         measurement: lengths before the step.
         eta: step size in force, multiplier included; 0 if skipped.
-        lr: the multiplier: ``lr`` of the first group times its damping.
+        lr: the multiplier: ``lr`` times damping of the first group (along a direction: of the first that moves).
         sum_eta: sum of ``eta`` over all steps so far.
         skipped: why the step was not taken; None if it was.
         guarantee: decrease of the loss that is proved for this step, if the loss is the same function at every
             evaluation (full batch) and the rule's L is right; None if the rule proves nothing, the frozen weights'
-            gradient is only sketched, a layer has dropout, or the multiplier is above 1 or not the same for all.
+            gradient is only sketched, a layer has dropout, or the multiplier is above 1 or not the same for all (which
+            rules ``majorizer`` and ``backtracking`` take into their direction).
         standing: layers that stood still because their own direction does not descend.
         smoothness: the L in force, of rules ``backtracking`` and ``auto``; None for the others.
         evaluations: evaluations of the closure in this step.
