@@ -1,5 +1,6 @@
 """What tests of whole runs share: looking at what a run left, and stopping one half-way."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -7,6 +8,14 @@ from typing import Any
 
 from lorate.jsonl import read_jsonl
 from lorate.training import Listener
+
+
+def ten_records(folder: Path) -> str:
+    """The path of a data file with ten records."""
+    file = folder / "data.jsonl"
+    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in "abcde" for y in ("good", "bad")]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(file)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import torch
 from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.runs import RunDirectory
 from lorate.training import TrainConfig, checkpoints, outputs, resume, session, train
-from training_runs import adapter_bytes, evaluations, metrics
+from training_runs import adapter_bytes, evaluations, metrics, ten_records
 
 pytestmark = [
     pytest.mark.slow,
@@ -152,10 +152,8 @@ def in_child(function: Callable[..., None], *args: Any, kill_after: float | None
 def whole(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path, float]:
     """A run that is left alone, and the seconds it took."""
     folder = tmp_path_factory.mktemp("kill")
-    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in "abcde" for y in ("good", "bad")]
-    (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     config = TrainConfig(
-        model=str(llama_dir), data=str(folder / "data.jsonl"), rank=2, alpha=4.0, steps=5, max_length=16, samples=0,
+        model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=5, max_length=16, samples=0,
         device="cpu", dropout=0.1, batch_size=2, save_every=1, eval_every=3,
     )  # fmt: skip
     assert in_child(_begin, config, folder / "first")[0] == 0  # the first child waits for the imports

@@ -15,7 +15,7 @@ from lorate.runs import RunDirectory
 from lorate.training import TrainConfig, resume, train
 from lorate.training.checkpoints import MANIFEST, Checkpoint, checkpoints
 from lorate.training.recovery import recover
-from training_runs import Notices, PowerCut, adapter_bytes, evaluations, metrics
+from training_runs import Notices, PowerCut, adapter_bytes, evaluations, metrics, ten_records
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -26,10 +26,8 @@ FILES = ("trainer_state.json", "optimizer.pt", "adapter_model.safetensors", "rng
 def runs(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``whole``: eight steps; ``cut``: the power went in step 7, with checkpoints at 4 and 6."""
     folder = tmp_path_factory.mktemp("runs")
-    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in "abcde" for y in ("good", "bad")]
-    (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     config = TrainConfig(
-        model=str(llama_dir), data=str(folder / "data.jsonl"), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
+        model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
         device="cpu", dropout=0.1, batch_size=2, save_every=2,
     )  # fmt: skip
     train(config, folder / "whole")
@@ -269,3 +267,10 @@ def test_killed_before_config_yaml_the_options_are_those_of_run_json(run: RunDir
     os.remove(run.config)
     notes: list[Any] = recover(run).notes
     assert "holds no config.yaml. The options in run.json are used." in notes[0]
+
+
+@pytest.mark.fault("damaged manifest")
+@pytest.mark.parametrize("content", ['{"files": ["trainer_state.json"]}', '{"files": 3}', "[" * 100_000, "[]", "{"])
+def test_a_manifest_that_is_none_is_damage(content: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(content)
+    assert Checkpoint(tmp_path, 1).fault() == "manifest.json is damaged"

@@ -1,7 +1,6 @@
 """A full disk, a read-only one, a file where a directory should be: one sentence, and what was there is kept."""
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from lorate.jsonl import JsonlWriter
 from lorate.runs import RunDirectory
 from lorate.training import Listener, TrainConfig, resume, train
 from lorate.training.checkpoints import checkpoints
-from training_runs import adapter_bytes, evaluations, metrics
+from training_runs import adapter_bytes, evaluations, metrics, ten_records
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -46,10 +45,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def whole(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path]:
     folder = tmp_path_factory.mktemp("storage")
-    rows = [{"prompt": f"{x} {y} :", "completion": f" {y} {x} one"} for x in "abcde" for y in ("good", "bad")]
-    (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     config = TrainConfig(
-        model=str(llama_dir), data=str(folder / "data.jsonl"), rank=2, alpha=4.0, steps=6, max_length=16, samples=0,
+        model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=6, max_length=16, samples=0,
         device="cpu", batch_size=2, save_every=2, eval_every=3,
     )  # fmt: skip
     train(config, folder / "whole")

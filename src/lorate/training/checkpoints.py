@@ -54,7 +54,7 @@ class Checkpoint:
             return next((fault for fault in faults if fault is not None), None)
         except FileNotFoundError:
             return "is incomplete: the process ended while it was written"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return f"{MANIFEST} is damaged"
 
 
