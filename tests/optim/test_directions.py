@@ -125,6 +125,19 @@ def test_a_stationary_point_is_left_alone() -> None:
     assert all(not value.any() for value in trained(model).values())
 
 
+@pytest.mark.parametrize("rate", ["auto", "majorizer"])
+def test_an_optimizer_of_the_model_itself_is_no_direction(rate: str) -> None:
+    """It would move the parameters behind the rule's back, and leave it no direction."""
+    model, _, L = problem("logistic")
+    with pytest.raises(LorateError, match="from the list of tensors that it is given"):
+        lorate.create_optimizer(
+            model,
+            rate,
+            smoothness=L if rate == "majorizer" else None,
+            direction=lambda _: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]),
+        )
+
+
 def test_state_of_another_direction_is_refused() -> None:
     model, _, L = problem("logistic")
     plain = lorate.create_optimizer(model, "majorizer", smoothness=L)

@@ -26,7 +26,8 @@ class OptimizerDirection:
         slots: the parameters to copy.
 
     Raises:
-        LorateError: the factory does not build a torch optimizer, or one that needs a closure.
+        LorateError: the factory does not build a torch optimizer, or one over other tensors than the copies, or one
+            that needs a closure.
     """
 
     def __init__(self, factory: DirectionFactory, slots: Sequence[Slot]) -> None:
@@ -41,6 +42,12 @@ class OptimizerDirection:
             )
         if isinstance(inner, torch.optim.LBFGS):
             raise LorateError("LBFGS evaluates a closure of its own and has no direction to take; use AdamW, say")
+        given = set(map(id, self._copies))
+        if any(id(parameter) not in given for group in inner.param_groups for parameter in group["params"]):
+            raise LorateError(
+                "direction must build its optimizer from the list of tensors that it is given, not from the model's "
+                "parameters, which it would move itself; pass torch.optim.AdamW, say, or functools.partial of it"
+            )
         self.inner = inner
 
     def __call__(self, slots: Sequence[Slot]) -> list[Tensor]:
