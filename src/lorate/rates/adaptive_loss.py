@@ -25,7 +25,7 @@ class AdaptiveLoss(Rate):
     name = "adaptive-loss"
     formula = "η = a / (‖V‖² + √Loss)"
     guarantee = "the proved step up to its constant, for losses bounded below by 0"
-    use_when = "first choice among the paper's rules: costs nothing"
+    use_when = "the paper's rule that measures nothing: losses bounded below by 0"
     needs = frozenset({"loss"})
 
     def step_sizes(self, measurement: Measurement) -> StepSizes:

@@ -29,5 +29,5 @@ class Backtracking(Majorizer):
     name = "backtracking"
     formula = "the majorizer's step, with an L that every step measures by trying"
     guarantee = "the loss never rises; no L to know"
-    use_when = "full batch and a closure: the fastest rule here, nothing to tune"
+    use_when = "full batch and a closure: fast, with nothing to know and nothing to tune"
     needs = frozenset({"displacement", "closure"})
