@@ -5,6 +5,7 @@ import itertools
 import math
 import pickle
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -186,8 +187,9 @@ def test_losses_that_were_not_averaged_are_refused() -> None:
     optimizer = lorate.create_optimizer(model, "adaptive-loss")
     square_loss(model).backward()
     before = adapters(model)
-    with pytest.raises(LorateError, match=r"one number, got a tensor of shape \(12,\)"):
-        optimizer.step(loss=torch.rand(12))
+    for losses in (torch.rand(12), np.ones(12), []):
+        with pytest.raises(LorateError, match=r"one number, got a tensor of shape \((12|0),\)"):
+            optimizer.step(loss=losses)
     assert all(torch.equal(value, before[name]) for name, value in adapters(model).items())
     square_loss(model).backward()
     optimizer.step(loss=torch.tensor([4.0]))

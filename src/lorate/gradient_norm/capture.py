@@ -254,8 +254,8 @@ class GradientCapture:
         filled = [tap for tap in self._taps if not tap.total.is_empty]
         if not filled:
             raise LorateError(
-                "no backward pass was seen since the last reset: attach() the capture before the forward pass and "
-                "read the norms after the backward pass"
+                "no backward pass was seen since the last reset (an optimizer resets at zero_grad and after steps): "
+                "attach() the capture before the forward pass and read the norms after the backward pass"
             )
         return filled
 

@@ -72,9 +72,11 @@ def measure(
     Raises:
         LorateError: the loss is not one number.
     """
-    if isinstance(loss, Tensor) and loss.numel() != 1:
+    # 0 on a rank that knows none: it must not shift the others' mean
+    number = torch.as_tensor(0.0 if loss is None else loss).detach()
+    if number.numel() != 1:
         raise LorateError(
-            f"the loss of a step must be one number, got a tensor of shape {tuple(loss.shape)}; take its mean"
+            f"the loss of a step must be one number, got a tensor of shape {tuple(number.shape)}; take its mean"
         )
     factors = [slot for slot in slots if slot.role is not None]
     with_gradient = [slot for slot in slots if slot.parameter.grad is not None]
@@ -82,8 +84,7 @@ def measure(
     pieces: dict[str, Tensor] = {
         "factors": squared_norms(values(factors)),
         "gradients": squared_norms(gradients(with_gradient)),
-        # a rank that knows no loss must not shift the others' mean
-        "loss": torch.as_tensor(0.0 if loss is None else loss).detach(),
+        "loss": number,
         "told": torch.full((), float(loss is not None), device=_device(slots)),
     }
     if spectral:

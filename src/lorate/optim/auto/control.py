@@ -29,7 +29,7 @@ LEAST_GAIN = 0.05
 """What is left of the gain in a long run, so that it can follow data that change."""
 
 PROBE_SHARE = 10
-"""A probe comes whenever a tenth of the run so far has gone by: at each of the first 20 steps, then more rarely."""
+"""A probe comes whenever a tenth of the run so far has gone by: at each of the first 19 steps, then more rarely."""
 PROBE_AT_LEAST_EVERY = 10
 MEMORY = 0.9
 """Decay of the running means, a probe (curvature) or a step (slopes)."""
