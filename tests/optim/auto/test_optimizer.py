@@ -366,6 +366,8 @@ def test_a_step_into_infinity_is_taken_back():
     model = linear_model()
     optimizer = train(model, lorate.create_optimizer(model), batches(10))
     before = adapters(model)
+    with optimizer.averaged():
+        average = adapters(model)
     train(model, optimizer, batches(1))
     cliff, eta = adapters(model), optimizer.control.eta
     inner = closure_for(optimizer, model, batches(1)[0])
@@ -377,6 +379,8 @@ def test_a_step_into_infinity_is_taken_back():
     optimizer.step(closure)
     assert "taken back" in optimizer.last.skipped
     torch.testing.assert_close(adapters(model), before, rtol=1e-9, atol=1e-12)
+    with optimizer.averaged():  # neither do the averaged adapters keep any of it
+        torch.testing.assert_close(adapters(model), average, rtol=1e-9, atol=1e-12)
     assert optimizer.control.eta == eta / 4
     assert optimizer.control.smoothness is None
     seen = optimizer.control.steps
@@ -499,6 +503,8 @@ def test_what_is_missing_is_named():
     (model(x) - y).square().mean().backward()
     with pytest.raises(LorateError, match="needs the loss"):
         optimizer.step()
+    with pytest.raises(LorateError, match="must return the loss"):
+        optimizer.step(lambda: None)
     optimizer.step(loss=1.0)
     with pytest.raises(LorateError, match=r"optimizer\.replay ="):
         optimizer.step(loss=1.0)

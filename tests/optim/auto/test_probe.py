@@ -26,6 +26,10 @@ def test_a_micro_batch_is_put_on_the_scale_of_the_whole():
     assert part_of_batch(lambda share: 0.25 * parabola(share), 2.0, 0.5, 1e-16) == pytest.approx(3.0)
 
 
+def test_a_micro_batch_without_loss_makes_a_probe_worthless():
+    assert part_of_batch(lambda share: share, 2.0, 0.0, 1e-16) is None
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_makes_a_probe_worthless(loss):
     assert whole_batch(lambda share: loss, 2.0, -1.0, 1e-16) is None

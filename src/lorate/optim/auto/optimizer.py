@@ -88,6 +88,7 @@ class LoraAuto(LoraDirected):
         self.is_averaged = False
         self.forward: TrainingForward | None = None
         self._average = PolynomialAverage(self._parameters)
+        self._unaveraged = 0  # number of the step that the average has not taken in; 0 if there is none
         self._moved = Moved()
 
     def watch(self, model: torch.nn.Module, layer: torch.nn.Module) -> None:
@@ -115,6 +116,8 @@ class LoraAuto(LoraDirected):
         try:
             if closure is not None:
                 loss = self._first_evaluation(closure)
+                if loss is None:
+                    raise LorateError("the closure must return the loss, got None; end it with `return loss`")
             elif loss is None and self._losses:
                 loss = torch.stack([value.double() for value in self._losses]).sum()
             current = slots(self.param_groups)
@@ -129,6 +132,7 @@ class LoraAuto(LoraDirected):
             probe: float | None = None
             skipped = measured.fault
             if skipped is None:
+                self._take_in()
                 probe = self._learn(current, measured, replay)
                 self._advance(current)
             elif self._is_to_blame(measured, replay):
@@ -173,6 +177,8 @@ class LoraAuto(LoraDirected):
 
     @torch.no_grad()
     def _exchange(self) -> None:
+        if not self.is_averaged:
+            self._take_in()
         self._average.exchange(self._parameters)
         self.is_averaged = not self.is_averaged
         if self.forward is not None:
@@ -189,6 +195,7 @@ class LoraAuto(LoraDirected):
         own = {
             "control": None if self.control is None else asdict(self.control),
             "average": self._average.tensors,
+            "unaveraged": self._unaveraged,
             "is_averaged": self.is_averaged,
             "moved": self._moved.state_dict(),
         }
@@ -208,10 +215,11 @@ class LoraAuto(LoraDirected):
         self.is_averaged = own["is_averaged"]
         device = self._parameters[0].device
         self._average.tensors = [tensor.to(device, copy=True) for tensor in own["average"]]
+        self._unaveraged = own["unaveraged"]
         self._moved = Moved.from_state(own["moved"], device)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("control", "is_averaged", "_average", "_moved")}
+        own = {name: getattr(self, name) for name in ("control", "is_averaged", "_average", "_unaveraged", "_moved")}
         return super().__getstate__() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -290,7 +298,7 @@ class LoraAuto(LoraDirected):
 
     def _advance(self, current: Sequence[Slot]) -> None:
         with full_precision(current):
-            # a coordinate whose second moment is zero has no direction (0/0): it stands still
+            # a coordinate whose second moment is zero has no direction (0/0, or infinite): it stands still
             directions = [d.nan_to_num_(0.0, 0.0, 0.0) for d in self._downhill(current)]
             if self.control is None:
                 self.control = Control.first(_mean(_rms(sharding.whole(directions)), current))
@@ -299,8 +307,13 @@ class LoraAuto(LoraDirected):
             numbers = displacement_numbers(current, directions, self.layers, None)
             self._move(current, self._sizes)
             self._moved = Moved.after(directions, numbers, current, self._multiplier, self.control.eta)
-            taken = self.param_groups[0]["steps"] - self.param_groups[0]["skipped"] + 1
-            self._average.update(self._parameters, taken)
+            self._unaveraged = self.param_groups[0]["steps"] - self.param_groups[0]["skipped"] + 1
+
+    def _take_in(self) -> None:
+        """Let the average take in the last step; not before its loss was seen, since it may be taken back."""
+        if self._unaveraged:
+            self._average.update(self._parameters, self._unaveraged)
+            self._unaveraged = 0
 
     def _is_to_blame(self, measured: Measured, replay: Replay | None) -> bool:
         """Whether the loss is finite again without the last displacement; else the batch itself is bad."""
@@ -316,7 +329,7 @@ class LoraAuto(LoraDirected):
         assert self.control is not None
         parameters = sharding.local(slot.parameter.detach() for slot in current)
         torch._foreach_add_(parameters, sharding.local(self._moved.directions), alpha=-self._moved.length)
-        self.control, self._moved = self.control.taken_back(), Moved()
+        self.control, self._moved, self._unaveraged = self.control.taken_back(), Moved(), 0
 
     def _forget(self) -> None:
         super()._forget()

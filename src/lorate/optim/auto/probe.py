@@ -50,11 +50,11 @@ def part_of_batch(evaluate: Evaluate, loss: float, part: float, unit: float) -> 
         unit: relative rounding of a loss.
 
     Returns:
-        C, or None if the differences drown in rounding or are not finite.
+        C, or None if the differences drown in rounding or are not finite, or the micro-batch has no loss.
     """
     before, middle = (evaluate(share) for share in POINTS_OF_PART)
     difference = 4 * (part - 2 * middle + before)
-    if not _is_visible((part - before, part - middle), 4 * unit, part):
+    if part == 0 or not _is_visible((part - before, part - middle), 4 * unit, part):
         return None
     return difference * loss / part
 
