@@ -1,0 +1,164 @@
+"""What becomes of ``auto`` if its own constants are halved or doubled.
+
+The three quick settings of `benchmarks/regret.py` that ``auto`` was made on, 12 seeds each that the regret benchmark
+does not use. One constant is changed at a time. ``lr`` multiplies the step after it was found: 1.3 goes 30% beyond the
+lowest point of each line. Excess is the mean held-out loss over the seeds, relative to that of the best of 8 AdamW
+rates with cosine, the same rate for all seeds, minus 1.
+
+Writes results/auto_constants.json and the table in docs/auto.md.
+
+Run: python benchmarks/auto_constants.py
+"""
+
+import os
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models; read when torch is imported
+
+import torch
+from _record import record
+from _regret.labels import label_of
+from _regret.methods import METHODS, Prepared
+from _regret.settings import DEVELOP, Setting, task_of
+from _regret.summary import plain
+from _regret.table import percent
+from _regret.training import Stepper
+from rich.progress import track
+from torch import nn
+
+import lorate
+from lorate.experiments.workloads.tensor_workload import TensorWorkload
+from lorate.optim.auto import average, control
+from lorate.runs import write_atomically
+
+COMMAND = "python benchmarks/auto_constants.py"
+PAGE = Path(__file__).parents[1] / "docs" / "auto.md"
+BLOCK = re.compile(r"(<!-- auto constants -->\n).*?(<!-- /auto constants -->)", re.DOTALL)
+SETTINGS = DEVELOP[:3]
+SEEDS = range(2, 14)
+BASELINE = "adamw-cosine"
+
+CONSTANTS: Mapping[str, tuple[ModuleType, str, Iterable[float]]] = {
+    "length of the first step": (control, "FIRST_LENGTH", (1e-5, 1e-3)),
+    "steps with full gain": (control, "GAIN_STEPS", (2.5, 10)),
+    "least gain": (control, "LEAST_GAIN", (0.025, 0.1)),
+    "share of the run between probes": (control, "PROBE_SHARE", (5, 20)),
+    "most steps between probes": (control, "PROBE_AT_LEAST_EVERY", (5, 20)),
+    "memory of the means": (control, "MEMORY", (0.8, 0.95)),
+    "slope that halves the step": (control, "OVERSHOOT", (2.5, 10)),
+    "exponent of the average": (average, "EXPONENT", (2.5, 10)),
+}
+MULTIPLIERS = (0.8, 0.9, 1.15, 1.3, 1.5)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change.
+
+    Attributes:
+        constant: what was changed.
+        usual: its usual value.
+        value: the one that was tried.
+        excess: by name of the setting.
+    """
+
+    constant: str
+    usual: float
+    value: float
+    excess: Mapping[str, float]
+
+
+def main() -> None:
+    tasks = {setting: task_of(setting) for setting in SETTINGS}
+    best = {setting: best_of_grid(task, setting) for setting, task in tasks.items()}
+
+    def losses(lr: float = 1.0) -> dict[Setting, list[float]]:
+        return {setting: [auto_loss(task, setting, lr, seed) for seed in SEEDS] for setting, task in tasks.items()}
+
+    def excess(lr: float = 1.0) -> dict[str, float]:
+        return {setting.name: statistics.fmean(own) / best[setting] - 1 for setting, own in losses(lr).items()}
+
+    usual = excess()
+    errors = {
+        setting.name: statistics.stdev(own) / len(own) ** 0.5 / best[setting] for setting, own in losses().items()
+    }
+    rows = []
+    for name, (module, attribute, values) in track(CONSTANTS.items(), "Constants"):
+        before = getattr(module, attribute)
+        for value in values:
+            with patch.object(module, attribute, value):
+                rows.append(Row(name, before, value, excess()))
+    multiplied = [Row("multiplier `lr`", 1.0, lr, excess(lr)) for lr in track(MULTIPLIERS, "Multipliers")]
+    numbers = {
+        "worst_excess": max(usual.values()),
+        "worst_excess_with_another_constant": max(max(row.excess.values()) for row in rows),
+        **{f"excess {name}": value for name, value in usual.items()},
+        **{f"standard error {name}": value for name, value in errors.items()},
+    }
+    record(
+        "auto_constants",
+        COMMAND,
+        plain(numbers),
+        protocol=__doc__,
+        best_of_grid=plain({setting.name: loss for setting, loss in best.items()}),
+        rows=[plain(asdict(row)) for row in rows + multiplied],
+    )
+    text = PAGE.read_text(encoding="utf-8")
+    shown = table(usual, errors, rows + multiplied)
+    write_atomically(PAGE, BLOCK.sub(lambda found: found[1] + shown + found[2], text))
+
+
+def table(usual: Mapping[str, float], errors: Mapping[str, float], rows: Sequence[Row]) -> str:
+    """In Markdown."""
+    labels = [label_of({"setting": setting.name}) for setting in SETTINGS]
+    lines = [
+        f"| constant | usual | tried | {' | '.join(labels)} |",
+        f"| --- | ---: | ---: | {' | '.join(['---:'] * len(labels))} |",
+        f"| **as it is** | | | {_cells(usual)} |",
+        f"| *standard error* | | | {' | '.join(f'{100 * errors[setting.name]:.1f}%' for setting in SETTINGS)} |",
+        *(f"| {row.constant} | {row.usual:g} | {row.value:g} | {_cells(row.excess)} |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(excess: Mapping[str, float]) -> str:
+    return " | ".join(percent(excess[setting.name]) for setting in SETTINGS)
+
+
+def best_of_grid(task: TensorWorkload, setting: Setting) -> float:
+    """Mean held-out loss of the best rate over the seeds."""
+    means = []
+    for lr in track(setting.grid, f"AdamW on {setting.name}"):
+        losses = []
+        for seed in SEEDS:
+            model = task.model(setting.adapter, seed)
+            losses.append(loss_after(task, setting, model, METHODS[BASELINE](model, lr, setting.steps), seed))
+        means.append(statistics.fmean(losses))
+    return min(means)
+
+
+def auto_loss(task: TensorWorkload, setting: Setting, lr: float, seed: int) -> float:
+    """Held-out loss of the averaged adapters."""
+    model = task.model(setting.adapter, seed)
+    optimizer = lorate.create_optimizer(model, rate="auto", lr=lr)
+    return loss_after(task, setting, model, Prepared(optimizer, result=optimizer.averaged), seed)
+
+
+def loss_after(task: TensorWorkload, setting: Setting, model: nn.Module, prepared: Prepared, seed: int) -> float:
+    """Held-out loss after the steps of a setting."""
+    torch.manual_seed(seed)
+    stepper, batches = Stepper(task, model, prepared), task.batches(setting.batch, seed)
+    for _ in range(setting.steps):
+        stepper.step(next(batches))
+    with prepared.result():
+        return task.validation_loss(model)
+
+
+if __name__ == "__main__":
+    main()
