@@ -25,6 +25,7 @@ class Row:
         start: held-out loss before the first step.
         losses: held-out loss at the end by method, of a grid the best; infinite where every run of it diverged;
             methods of which runs are missing are left out.
+        typical: of each grid the median loss over its learning rates: a rate that nobody tuned.
         rates: the best learning rate of each grid.
         at_edge: grids whose best is the smallest or largest rate that was tried.
         seconds: processor time of the training steps by method, of a grid the sum of all runs.
@@ -35,6 +36,7 @@ class Row:
     seed: int
     start: float
     losses: Mapping[str, float]
+    typical: Mapping[str, float]
     rates: Mapping[str, float | None]
     at_edge: Sequence[str]
     seconds: Mapping[str, float]
@@ -93,6 +95,7 @@ def _row(setting: Setting, seed: int, runs: Mapping[str, Mapping[float | None, M
         seed=seed,
         start=start,
         losses={method: losses[best[method]] for method, losses in by_lr.items()},
+        typical={method: statistics.median(by_lr[method].values()) for method in grids},
         rates={method: best[method] for method in grids},
         at_edge=[method for method in grids if best[method] in (setting.grid[0], setting.grid[-1])],
         seconds={method: sum(run["cpu_seconds"] for run in own.values()) for method, own in runs.items()},
@@ -120,6 +123,9 @@ def summary(found: Sequence[Row]) -> dict[str, float | int]:
     for name in ("schedule-free", *PEERS):
         result |= _regrets(suffix_of(name), found, of=name)
         result[f"ahead_of{suffix_of(name)}"] = _share(found, lambda row, n=name: row.losses["auto"] <= row.loss(n))
+    for method in TUNED:
+        values = [regret(row.typical[method], row.losses["adamw-cosine"]) for row in found]
+        result[f"median_regret_of_typical_rate{suffix_of(method)}"] = statistics.median(values)
     result["tuning_cost"] = statistics.median(map(tuning_cost, found))
     for method in TUNED:
         result[f"best_at_edge_of_grid{suffix_of(method)}"] = sum(method in row.at_edge for row in found)
@@ -166,6 +172,7 @@ def written(row: Row) -> dict[str, Any]:
             "start": row.start,
             "best_over_start": best_over_start(row),
             "losses": row.losses,
+            "typical": row.typical,
             "rates": row.rates,
             "best_at_edge": list(row.at_edge),
             "regrets": {name: row.regret(name) for name in LABELS},

@@ -100,6 +100,9 @@ def test_summary():
     assert found["worst_regret_d_adaptation"] == math.inf
     assert found["median_regret_schedule_free"] == pytest.approx(-0.05)
     assert found["tuning_cost"] == 8
+    # of 2.0, 2.1, 2.1, 2.2, 2.2, 2.3, 2.4 and a run that diverged the median is 2.2
+    assert found["median_regret_of_typical_rate_adamw_cosine"] == pytest.approx(0.1)
+    assert found["median_regret_of_typical_rate_schedule_free"] == pytest.approx(0.05)
     assert found["least_best_over_start"] == pytest.approx(0.2)
 
 
