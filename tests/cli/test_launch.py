@@ -107,3 +107,17 @@ def test_only_the_main_process_tells_how_a_run_ended(status: str, monkeypatch: p
     """Any other exit code of a process that is done would end the main one, which still writes adapter and report."""
     monkeypatch.setattr(ranks, "is_main", lambda: False)
     assert _finish(SimpleNamespace(run=None, status=status)) == 0
+
+
+def test_a_launched_process_ends_at_once_with_its_code_and_after_what_libraries_do_last(
+    start: Any, tmp_path: Path
+) -> None:
+    program = (
+        "import atexit, threading, time; from lorate.cli.launch import leave; "
+        f"atexit.register(lambda: open('{tmp_path}/last', 'w').close()); "
+        "threading.Thread(target=time.sleep, args=(60,)).start(); print('done'); leave(4)"
+    )
+    began = time.monotonic()
+    assert start(program) == 4
+    assert time.monotonic() - began < 30
+    assert (tmp_path / "last").exists()

@@ -10,5 +10,9 @@ def main() -> None:
     except ImportError as error:
         raise SystemExit(f"lorate: {error}") from None
     from lorate.cli.app import run
+    from lorate.cli.launch import is_launched, leave
 
-    raise SystemExit(run())
+    code = run()
+    if is_launched():
+        leave(code)
+    raise SystemExit(code)

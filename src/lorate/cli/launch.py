@@ -4,6 +4,7 @@ Like torchrun, with two differences: Ctrl-C reaches each process once, so that t
 is said once.
 """
 
+import atexit
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import NoReturn
 
 from lorate.cli.console import shown, stderr
 
@@ -33,6 +35,18 @@ def is_launched() -> bool:
 def is_first() -> bool:
     """Whether this process has the terminal."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def leave(code: int) -> NoReturn:
+    """End a process that a launcher started, at once.
+
+    Threads of torch's connections to the other processes may still run, and now and then abort Python (SIGABRT) while
+    it takes itself apart, after all the work is done. What libraries wanted to do at the end is done first.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def launch(count: int, words: Sequence[str]) -> int:
