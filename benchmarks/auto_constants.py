@@ -10,17 +10,20 @@ Writes results/auto_constants.json and the table in docs/auto.md.
 Run: python benchmarks/auto_constants.py
 """
 
+import json
 import os
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models; read when torch is imported
 
+import numpy as np
 import torch
 from _record import record
 from _regret.labels import label_of
@@ -33,6 +36,7 @@ from rich.progress import track
 from torch import nn
 
 import lorate
+from lorate.experiments.measures import mean_and_error
 from lorate.experiments.workloads.tensor_workload import TensorWorkload
 from lorate.optim.auto import average, control
 from lorate.runs import write_atomically
@@ -78,30 +82,29 @@ def main() -> None:
     tasks = {setting: task_of(setting) for setting in SETTINGS}
     best = {setting: best_of_grid(task, setting) for setting, task in tasks.items()}
 
-    def losses(lr: float = 1.0) -> dict[Setting, list[float]]:
-        return {setting: [auto_loss(task, setting, lr, seed) for seed in SEEDS] for setting, task in tasks.items()}
-
-    def excess(lr: float = 1.0) -> dict[str, float]:
-        return {setting.name: statistics.fmean(own) / best[setting] - 1 for setting, own in losses(lr).items()}
+    def excess(lr: float = 1.0) -> dict[str, tuple[float, float]]:
+        """Mean over the seeds and its standard error."""
+        found = {}
+        for setting, task in tasks.items():
+            losses = np.array([auto_loss(task, setting, lr, seed) for seed in SEEDS])
+            found[setting.name] = mean_and_error(losses / best[setting] - 1)
+        return found
 
     usual = excess()
-    errors = {
-        setting.name: statistics.stdev(own) / len(own) ** 0.5 / best[setting] for setting, own in losses().items()
-    }
     rows = []
     for name, (module, attribute, values) in track(CONSTANTS.items(), "Constants"):
         before = getattr(module, attribute)
         for value in values:
             with patch.object(module, attribute, value):
-                rows.append(Row(name, before, value, excess()))
-    multiplied = [Row("multiplier `lr`", 1.0, lr, excess(lr)) for lr in track(MULTIPLIERS, "Multipliers")]
+                rows.append(Row(name, before, value, _means(excess())))
+    multiplied = [Row("multiplier `lr`", 1.0, lr, _means(excess(lr))) for lr in track(MULTIPLIERS, "Multipliers")]
     numbers = {
-        "worst_excess": max(usual.values()),
+        "worst_excess": max(mean for mean, _ in usual.values()),
         "worst_excess_with_another_constant": max(max(row.excess.values()) for row in rows),
-        **{f"excess {name}": value for name, value in usual.items()},
-        **{f"standard error {name}": value for name, value in errors.items()},
+        **{f"excess {name}": mean for name, (mean, _) in usual.items()},
+        **{f"standard error {name}": error for name, (_, error) in usual.items()},
     }
-    record(
+    path = record(
         "auto_constants",
         COMMAND,
         plain(numbers),
@@ -109,26 +112,29 @@ def main() -> None:
         best_of_grid=plain({setting.name: loss for setting, loss in best.items()}),
         rows=[plain(asdict(row)) for row in rows + multiplied],
     )
+    shown = table(json.loads(path.read_text(encoding="utf-8")))
     text = PAGE.read_text(encoding="utf-8")
-    shown = table(usual, errors, rows + multiplied)
     write_atomically(PAGE, BLOCK.sub(lambda found: found[1] + shown + found[2], text))
 
 
-def table(usual: Mapping[str, float], errors: Mapping[str, float], rows: Sequence[Row]) -> str:
-    """In Markdown."""
-    labels = [label_of({"setting": setting.name}) for setting in SETTINGS]
+def table(results: Mapping[str, Any]) -> str:
+    """In Markdown, from the content of ``results/auto_constants.json``."""
+    names = [setting.name for setting in SETTINGS]
+    usual, errors = ([results["summary"][f"{word} {name}"] for name in names] for word in ("excess", "standard error"))
     lines = [
-        f"| constant | usual | tried | {' | '.join(labels)} |",
-        f"| --- | ---: | ---: | {' | '.join(['---:'] * len(labels))} |",
-        f"| **as it is** | | | {_cells(usual)} |",
-        f"| *standard error* | | | {' | '.join(f'{100 * errors[setting.name]:.1f}%' for setting in SETTINGS)} |",
-        *(f"| {row.constant} | {row.usual:g} | {row.value:g} | {_cells(row.excess)} |" for row in rows),
+        f"| constant | usual | tried | {' | '.join(label_of({'setting': name}) for name in names)} |",
+        f"| --- | ---: | ---: | {' | '.join(['---:'] * len(names))} |",
+        f"| **as it is** | | | {' | '.join(map(percent, usual))} |",
+        f"| *standard error* | | | {' | '.join(f'{100 * error:.1f}%' for error in errors)} |",
     ]
+    for row in results["rows"]:
+        cells = " | ".join(percent(row["excess"][name]) for name in names)
+        lines.append(f"| {row['constant']} | {row['usual']:g} | {row['value']:g} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
-def _cells(excess: Mapping[str, float]) -> str:
-    return " | ".join(percent(excess[setting.name]) for setting in SETTINGS)
+def _means(excess: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    return {name: mean for name, (mean, _) in excess.items()}
 
 
 def best_of_grid(task: TensorWorkload, setting: Setting) -> float:

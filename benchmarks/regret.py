@@ -39,7 +39,7 @@ from _regret.table import write_into
 from lorate.experiments.backends import Backend
 from lorate.experiments.folder import ExperimentFolder
 from lorate.experiments.runner import run_missing
-from lorate.report import save_figure
+from lorate.report.figures import rendered
 from lorate.runs import write_atomically
 
 COMMAND = "python benchmarks/regret.py"
@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "regret"
 COSTS = RUNS / "cost.json"
 ARCHIVE = RESULTS / "regret-runs.jsonl"
-FIGURE = ROOT / "docs" / "images" / "regret"
+FIGURE = ROOT / "docs" / "images" / "regret.svg"
 NAMES = {setting.name: (setting,) for setting in DEVELOP + JUDGE} | {"develop": DEVELOP, "judge": JUDGE}
 
 
@@ -99,7 +99,7 @@ def conclude(settings: Sequence[Setting] = DEVELOP + JUDGE, seeds: Sequence[int]
 
 def draw(results: Mapping[str, Any]) -> None:
     """Figure and tables from the results."""
-    save_figure(regret_figure(results), FIGURE)
+    write_atomically(FIGURE, rendered(regret_figure(results), "svg", {"Date": None}))
     print(description(results))
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         if write_into(page, results):

@@ -30,7 +30,7 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_record, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(regret, "RUNS", tmp_path)
     monkeypatch.setattr(regret, "COSTS", tmp_path / "cost.json")
-    monkeypatch.setattr(regret, "FIGURE", tmp_path / "regret")
+    monkeypatch.setattr(regret, "FIGURE", tmp_path / "regret.svg")
     monkeypatch.setattr(regret, "ROOT", tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("<!-- regret -->\n<!-- /regret -->\n")
@@ -50,7 +50,7 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     assert (written["summary"]["extra_cost"], written["summary"]["extra_cost_200"]) == (0.1, 0.2)
     assert [row["split"] for row in written["rows"]] == ["develop", "judge"]
     assert set(written["rows"][0]["losses"]) == set(METHODS)
-    assert (tmp_path / "regret.svg").is_file() and (tmp_path / "regret.png").is_file()
+    assert (tmp_path / "regret.svg").is_file()
     assert "matrix, r 2, α 4, batch 8" in (tmp_path / "README.md").read_text()
 
 

@@ -22,7 +22,7 @@ from lorate.experiments.llm.settings import (
     large_model,
     run_name,
 )
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 from lorate.runs.strict_json import encode
 
 SHORT = {"steps": 6, "batch": 4, "validate_every": 3}

@@ -7,14 +7,13 @@ from typing import Any
 
 from lorate.experiments.experiment import Claim
 from lorate.experiments.measures import final_losses
+from lorate.experiments.paper_rules import PAPER
 
 Found = Mapping[str, Mapping[str, Any]]
 """By rule, what `lorate.experiments.tuned_runs.tuned_runs` returned."""
 Settings = Mapping[str, Found]
 """By a word for the setting, such as ``rank 4``."""
 
-PAPER = ("adaptive", "adaptive-loss", "normalized")
-"""The paper's practical rules, each with one constant to tune."""
 WORSE = 2.0
 """A loss of at least this many times another one is clearly worse; at most this many times: still usable."""
 

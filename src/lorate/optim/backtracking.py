@@ -13,6 +13,7 @@ from lorate import ranks, sharding
 from lorate.descent import required_smoothness
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
+from lorate.optim.directed import returned
 from lorate.optim.direction import DirectionFactory
 from lorate.optim.layout import Layer, Slot, slots
 from lorate.optim.majorizer import LoraMajorizer, no_descent
@@ -108,9 +109,7 @@ class LoraBacktracking(LoraMajorizer):
 
     def _evaluate(self, closure: Closure) -> Tensor:
         """The loss of the whole batch, so that every rank accepts the same trial."""
-        loss: Tensor | None = super()._evaluate(closure)
-        if loss is None:
-            raise LorateError("the closure must return the loss, got None; end it with `return loss`")
+        loss = returned(super()._evaluate(closure))
         return ranks.mean(loss).to(loss.dtype) if ranks.world_size() > 1 else loss
 
     def _relaxed(self, m: Measurement) -> TrialSmoothness:

@@ -102,5 +102,16 @@ class LoraDirected(LoraGradientDescent):
                 torch._foreach_add_(sharding.local(parameters), sharding.local(directions), alpha=factor)
 
 
+def returned(loss: Tensor | None) -> Tensor:
+    """What a closure returned, for rules that cannot do without the loss.
+
+    Raises:
+        LorateError: it returned nothing.
+    """
+    if loss is None:
+        raise LorateError("the closure must return the loss, got None; end it with `return loss`")
+    return loss
+
+
 def _multiplier(group: Mapping[str, Any]) -> float:
     return float(group["lr"]) * float(group["damping"])

@@ -316,6 +316,25 @@ def test_resumes_with_identical_numbers(tmp_path):
         assert torch.equal(adapters(second), adapters(model))
 
 
+@pytest.mark.parametrize("through", ["state", "pickle"])
+def test_the_last_step_is_averaged_after_a_resume_too(through):
+    data = batches(12)
+    optimizer = train(model := linear_model(), lorate.create_optimizer(model), data)
+    if through == "pickle":
+        again = pickle.loads(pickle.dumps(optimizer))
+        again.use_average()
+        found = torch.cat([p.detach().flatten() for group in again.param_groups for p in group["params"]])
+    else:
+        (second := linear_model()).load_state_dict(model.state_dict())
+        again = lorate.create_optimizer(second)
+        again.load_state_dict(optimizer.state_dict())
+        again.use_average()
+        found = adapters(second)
+    with optimizer.averaged():
+        expected = torch.cat([p.detach().flatten() for group in optimizer.param_groups for p in group["params"]])
+        torch.testing.assert_close(found, expected if through == "pickle" else adapters(model), rtol=0, atol=0)
+
+
 def test_state_of_another_rule_is_refused():
     model = linear_model()
     other = lorate.create_optimizer(model, "normalized")

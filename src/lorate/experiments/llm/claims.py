@@ -29,7 +29,7 @@ from lorate.experiments.llm.settings import (
     run_name,
 )
 from lorate.experiments.measures import column
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 
 SLOW = 2.0
 """A start that takes at least this many times as long is slow."""

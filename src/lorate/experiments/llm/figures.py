@@ -19,8 +19,8 @@ from lorate.experiments.llm.settings import (
     seeds,
     size,
 )
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.plots import Curve, Dashes, Panel, Points, curve_figure
-from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.rule_figures import Column, Group, rule_panels, spoken
 from lorate.report import rule_colour
 

@@ -14,7 +14,7 @@ from lorate.experiments.llm.settings import (
     large_model,
     run_name,
 )
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 
 
 def large_claims(results: Results, options: Options) -> list[Claim]:

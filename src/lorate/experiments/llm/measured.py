@@ -9,7 +9,7 @@ import numpy as np
 from lorate.experiments.experiment import Results
 from lorate.experiments.llm.settings import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
 from lorate.experiments.measures import Numbers, Result, column, final_losses, mean_and_error, sign
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 
 BEGUN = 0.2
 """Share of the way down at which a run has left the start."""

@@ -8,8 +8,8 @@ from lorate.experiments.logistic.rate_claims import rate_claims
 from lorate.experiments.logistic.settings import GIVEN_L, PROVED, TUNED, seeds, size
 from lorate.experiments.logistic.start_claims import start_claims
 from lorate.experiments.measures import Result, final_losses, steps_to
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.rule_claims import (
-    PAPER,
     beat_the_best_constant,
     loss_in_words,
     other_scales,

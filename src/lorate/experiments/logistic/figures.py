@@ -8,8 +8,8 @@ import numpy as np
 from lorate.experiments.experiment import Drawing, Options, Results
 from lorate.experiments.logistic.settings import ESCAPE, LARGE, PROVED, SMALL, TUNED, seeds, size
 from lorate.experiments.measures import Result, column, least_since_peak
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.plots import Curve, Panel, curve_figure
-from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
 from lorate.report import rule_colour
 

@@ -8,7 +8,7 @@ import numpy as np
 from lorate.experiments.experiment import Claim, Options, Results, all_hold
 from lorate.experiments.logistic.settings import GIVEN_L, PROVED, TUNED, seeds, size
 from lorate.experiments.measures import Result, column, exponent, falling_exponent, median
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 
 GROWING = 0.1
 """Exponent of the squared norm against the number of steps from which on adapters count as growing."""

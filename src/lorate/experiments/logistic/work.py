@@ -13,8 +13,8 @@ from lorate import Monitor
 from lorate.descent import paper_log_bound, rate_bound, sharp_guarantee, sum_eta_bound, theory_guarantee
 from lorate.experiments.logistic.settings import EARLY, LARGE, SMALL, adapter
 from lorate.experiments.measures import column
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.recipe import Recipe
-from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.training_run import Values, train_model, train_under_rule
 from lorate.experiments.tuned_runs import tuned_runs
 from lorate.experiments.workloads import AdapterSpec, load_workload

@@ -6,9 +6,9 @@ import numpy as np
 
 from lorate.experiments.experiment import Claim, Options, Results, all_hold
 from lorate.experiments.measures import Result, column, exponent, final_losses, median
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.resnet.settings import PROVED, RANK, TUNED, seeds, size
 from lorate.experiments.rule_claims import (
-    PAPER,
     Found,
     beat_the_best_constant,
     ends_of,

@@ -6,9 +6,9 @@ import numpy as np
 
 from lorate.experiments.experiment import Drawing, Options, Results
 from lorate.experiments.measures import Numbers, trailing_mean
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.plots import Curve, Panel, curve_figure
 from lorate.experiments.resnet.settings import PROVED, TUNED, seeds, size
-from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
 from lorate.report import rule_colour
 

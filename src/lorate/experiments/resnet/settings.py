@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorate.experiments.experiment import Options
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.tuning import constants
 
 TUNED = ("constant", *PAPER, "adamw")

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 from lorate.adapters import find_pairs
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.resnet.settings import ADAPTER, BATCH, MEASURED_ON
-from lorate.experiments.rule_claims import PAPER
 from lorate.experiments.training_run import Values, train_under_rule
 from lorate.experiments.tuned_runs import tuned_runs
 from lorate.experiments.workloads import AdapterSpec, Workload, load_workload

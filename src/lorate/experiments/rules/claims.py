@@ -8,7 +8,7 @@ import numpy as np
 
 from lorate.experiments.experiment import Claim, Options, Results
 from lorate.experiments.measures import Result, final_losses, steps_to
-from lorate.experiments.rule_claims import PAPER
+from lorate.experiments.paper_rules import PAPER
 from lorate.experiments.rules.settings import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
 
 CLOSE = 0.02

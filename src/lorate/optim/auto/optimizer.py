@@ -20,7 +20,7 @@ from lorate.optim.auto.control import Control
 from lorate.optim.auto.moved import Moved
 from lorate.optim.auto.probe import part_of_batch, rounding_unit, whole_batch
 from lorate.optim.auto.replay import Loss, Replay, TrainingForward, without_trace
-from lorate.optim.directed import LoraDirected
+from lorate.optim.directed import LoraDirected, returned
 from lorate.optim.direction import DirectionFactory
 from lorate.optim.displacement import displacement_numbers
 from lorate.optim.gradient_descent import full_precision
@@ -115,9 +115,7 @@ class LoraAuto(LoraDirected):
             raise LorateError("the averaged adapters are in the model: call optimizer.use_last() before training on")
         try:
             if closure is not None:
-                loss = self._first_evaluation(closure)
-                if loss is None:
-                    raise LorateError("the closure must return the loss, got None; end it with `return loss`")
+                loss = returned(self._first_evaluation(closure))
             elif loss is None and self._losses:
                 loss = torch.stack([value.double() for value in self._losses]).sum()
             current = slots(self.param_groups)
