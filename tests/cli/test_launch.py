@@ -1,5 +1,6 @@
 """How several processes are started and come to a common end, with small programs in the place of lorate."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -109,15 +110,15 @@ def test_only_the_main_process_tells_how_a_run_ended(status: str, monkeypatch: p
     assert _finish(SimpleNamespace(run=None, status=status)) == 0
 
 
-def test_a_launched_process_ends_at_once_with_its_code_and_after_what_libraries_do_last(
-    start: Any, tmp_path: Path
-) -> None:
+def test_leaving_does_not_wait_for_threads_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     program = (
         "import atexit, threading, time; from lorate.cli.launch import leave; "
         f"atexit.register(lambda: open('{tmp_path}/last', 'w').close()); "
         "threading.Thread(target=time.sleep, args=(60,)).start(); print('done'); leave(4)"
     )
     began = time.monotonic()
-    assert start(program) == 4
+    ended = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True)
     assert time.monotonic() - began < 30
+    assert (ended.returncode, ended.stdout) == (4, "done\n")
     assert (tmp_path / "last").exists()
