@@ -1,5 +1,6 @@
 import json
 import math
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -122,3 +123,19 @@ def test_what_json_does_not_know_is_refused_and_not_half_written(tmp_path):
     with JsonlWriter(path) as writer, pytest.raises(TypeError, match="object"):
         writer.write({"step": object()})
     assert path.read_bytes() == b""
+
+
+def test_a_line_that_is_finished_while_it_is_read_is_left_for_the_next_time(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"")
+
+    class Growing(BytesIO):
+        """A file that ends within a line, and has grown when one reads on."""
+
+        def __iter__(self):
+            return iter([b'{"step": 1}\n', b'{"st', b'ep": 2}\n', b'{"step": 3}\n'])
+
+    monkeypatch.setattr(type(path), "open", lambda *_: Growing())
+    content = read_jsonl(path)
+    assert content.records == [{"step": 1}]
+    assert content.problems == ["metrics.jsonl, line 2: the last line is incomplete and was left out."]

@@ -165,6 +165,8 @@ def iterate_jsonl(path: Path, problems: list[str] | None = None) -> Iterator[Rec
                 bad += 1
                 if bad <= 20:
                     found.append(f"{path.name}, line {number}: the line {record} and was left out.")
+            if not line.endswith(b"\n"):
+                break  # its end, if the writer has written it by now, would be taken for a line of its own
     if bad > 20:
         found.append(f"{path.name}: {bad - 20} more lines cannot be read and were left out.")
 
