@@ -152,7 +152,7 @@ def best_of_grid(task: TensorWorkload, setting: Setting) -> float:
 def auto_loss(task: TensorWorkload, setting: Setting, lr: float, seed: int) -> float:
     """Held-out loss of the averaged adapters."""
     model = task.model(setting.adapter, seed)
-    optimizer = lorate.create_optimizer(model, rate="auto", lr=lr)
+    optimizer = lorate.create_optimizer(model, rule="auto", lr=lr)
     return loss_after(task, setting, model, Prepared(optimizer, result=optimizer.averaged), seed)
 
 

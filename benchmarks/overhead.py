@@ -40,12 +40,12 @@ from lorate.gradient_norm import GradientCapture
 
 COMMAND = "python benchmarks/overhead.py"
 RULES: dict[str, dict[str, Any]] = {
-    "constant": {"rate": "constant", "lr": 1e-3},
-    "adaptive_loss": {"rate": "adaptive-loss"},
-    "normalized": {"rate": "normalized", "lr": 1e-3},
-    "sketch": {"rate": "adaptive", "gradient_norm": "sketch"},
-    "sharp_sketch": {"rate": "sharp", "gradient_norm": "sketch", "smoothness": 1e3},
-    "exact": {"rate": "adaptive", "gradient_norm": "exact"},
+    "constant": {"rule": "constant", "lr": 1e-3},
+    "adaptive_loss": {"rule": "adaptive-loss"},
+    "normalized": {"rule": "normalized", "lr": 1e-3},
+    "sketch": {"rule": "adaptive", "gradient_norm": "sketch"},
+    "sharp_sketch": {"rule": "sharp", "gradient_norm": "sketch", "smoothness": 1e3},
+    "exact": {"rule": "adaptive", "gradient_norm": "exact"},
 }
 METHODS = ("sgd", "sgd_geometry", "autograd", *RULES)
 

@@ -55,11 +55,11 @@ class ScaledGradient(torch.optim.Optimizer):
 
 
 RULES: dict[str, dict[str, Any]] = {
-    "sharp": {"rate": "sharp"},
-    "one_factor": {"rate": "one-factor"},
-    "majorizer": {"rate": "majorizer"},
-    "majorizer_scaled_gradient": {"rate": "majorizer", "direction": ScaledGradient},
-    "backtracking": {"rate": "backtracking"},
+    "sharp": {"rule": "sharp"},
+    "one_factor": {"rule": "one-factor"},
+    "majorizer": {"rule": "majorizer"},
+    "majorizer_scaled_gradient": {"rule": "majorizer", "direction": ScaledGradient},
+    "backtracking": {"rule": "backtracking"},
 }
 
 
@@ -83,7 +83,7 @@ class Run:
 
     def __init__(self, options: dict[str, Any], rank: int, seed: int, X: Tensor, y: Tensor, L: float) -> None:
         self.model = adapted(rank, seed)
-        known = None if options["rate"] == "backtracking" else L
+        known = None if options["rule"] == "backtracking" else L
         self.optimizer = lorate.create_optimizer(self.model, **options, smoothness=known)
         self.X, self.y = X, y
         self.evaluations = 0
@@ -119,7 +119,7 @@ def measure(X: Tensor, y: Tensor, L: float, seeds: range) -> list[Row]:
     rows = []
     for rank in RANKS:
         for seed in seeds:
-            theory = Run({"rate": "theory"}, rank, seed, X, y, L)
+            theory = Run({"rule": "theory"}, rank, seed, X, y, L)
             theory.take(THEORY_STEPS)
             target = theory.loss()
             for rule, options in RULES.items():

@@ -29,7 +29,7 @@ model = peft.get_peft_model(base, config, autocast_adapter_dtype=False)
 
 # %% The assumption: the loss is L-smooth in the weight. Here L follows from the pixels; for a network nobody knows it.
 L = logistic_smoothness(x.numpy())
-optimizer = lorate.create_optimizer(model, rate="majorizer", smoothness=L)
+optimizer = lorate.create_optimizer(model, rule="majorizer", smoothness=L)
 
 # %% One step: before it is taken, its proof says by how much the loss falls at least.
 loss = torch.nn.functional.cross_entropy(model(x), y)

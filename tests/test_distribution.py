@@ -61,7 +61,7 @@ def closure():
 
 for rate in ("auto", "adaptive", "majorizer", "backtracking"):
     options = {"smoothness": 1.0} if rate == "majorizer" else {}
-    optimizer = lorate.create_optimizer(model, rate=rate, **options)
+    optimizer = lorate.create_optimizer(model, rule=rate, **options)
     with lorate.Monitor("runs/" + rate) as monitor:
         for _ in range(5):
             losses.append(float(optimizer.step(closure)))

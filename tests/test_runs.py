@@ -120,7 +120,7 @@ def test_files_follow_the_umask(tmp_path):
 def test_config_survives_the_round_trip(tmp_path):
     pytest.importorskip("yaml")
     run = RunDirectory.create(tmp_path / "run")
-    config = {"rate": "theory", "lr": 1e-3, "targets": ["q_proj"], "data": "Prüfung: ja", "force": False, "seed": None}
+    config = {"rule": "theory", "lr": 1e-3, "targets": ["q_proj"], "data": "Prüfung: ja", "force": False, "seed": None}
     run.write_config(config)
     assert run.read_config() == config
 

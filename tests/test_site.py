@@ -67,7 +67,7 @@ def test_figures_are_as_light_or_dark_as_the_page(site, window, tmp_path, width,
 def test_wide_formulas_and_tables_scroll_in_their_own_box(site, window):
     for page, box in (
         ("mathematics/paper.html", 'math[display="block"]'),
-        ("reference/rates.html", ".md-typeset__scrollwrap"),
+        ("reference/rules.html", ".md-typeset__scrollwrap"),
     ):
         window.open((site / page).as_uri(), 390)
         boxes = f"[...document.querySelectorAll('{box}')]"

@@ -104,7 +104,7 @@ def unexplained(name: str, found: Any) -> list[str]:
 
 def test_the_reference_was_read() -> None:
     assert len(PUBLIC) > 200
-    assert {"lorate.create_optimizer", "lorate.Monitor.update", "lorate.rates.Auto"} <= PUBLIC.keys()
+    assert {"lorate.create_optimizer", "lorate.Monitor.update", "lorate.rules.Auto"} <= PUBLIC.keys()
 
 
 def test_every_public_name_has_a_docstring() -> None:

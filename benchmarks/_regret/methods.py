@@ -87,7 +87,7 @@ def layerwise_dog_averaged(model: nn.Module, lr: None, steps: int) -> Prepared:
 
 
 def auto(model: nn.Module, lr: None, steps: int) -> Prepared:
-    optimizer = lorate.create_optimizer(model, rate="auto")
+    optimizer = lorate.create_optimizer(model, rule="auto")
     return Prepared(optimizer, result=optimizer.averaged)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from lorate.cli.app import app
 from lorate.cli.rules import NEEDS
-from lorate.rates import RATES
+from lorate.rules import RULES
 
 OPTIONS = re.compile(r"<!-- options: ([\w ]+?) -->")
 
@@ -36,7 +36,7 @@ def _options(command: str) -> str:
 
 def _rules() -> str:
     rows = ["| rule | formula | must know | proved | use |", "|---|---|---|---|---|"]
-    for rule in RATES.values():
+    for rule in RULES.values():
         needs = ", ".join(NEEDS[need] for need in NEEDS if need in rule.needs) or "–"
         needs = re.sub(r"--[\w-]+", r"`\g<0>`", needs)
         cells = (f"`{rule.name}`", rule.formula, needs, rule.guarantee, rule.use_when)

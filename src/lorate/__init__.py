@@ -1,6 +1,6 @@
 """LoRA fine-tuning with step sizes from theory: optimizers, a monitor, a report.
 
->>> ", ".join(RATES)
+>>> ", ".join(RULES)
 'auto, constant, theory, adaptive, adaptive-loss, normalized, sharp, one-factor, majorizer, backtracking'
 """
 
@@ -11,7 +11,7 @@ from lorate.errors import LorateError, MissingExtraError
 from lorate.measurement import Measurement
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraGradientDescent, Step, create_optimizer
-from lorate.rates import RATES, Rate, StepSizes, make_rate
+from lorate.rules import RULES, Rule, StepSizes, make_rule
 from lorate.scaling import lora_alpha
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ def for_trainer(*args: Any, **options: Any) -> dict[str, Any]:
 
 
 __all__ = [
-    "RATES",
+    "RULES",
     "Alarm",
     "LoraGradientDescent",
     "LoraPair",
@@ -37,7 +37,7 @@ __all__ = [
     "Measurement",
     "MissingExtraError",
     "Monitor",
-    "Rate",
+    "Rule",
     "Step",
     "StepSizes",
     "__version__",
@@ -45,5 +45,5 @@ __all__ = [
     "find_pairs",
     "for_trainer",
     "lora_alpha",
-    "make_rate",
+    "make_rule",
 ]

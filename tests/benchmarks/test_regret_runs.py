@@ -111,14 +111,14 @@ def test_a_run_whose_loss_is_not_finite_has_diverged():
 
 def multipliers(method, steps):
     prepared = METHODS[method](task_of(TINY).model(TINY.adapter, 0), 0.1 if method in TUNED else None, steps)
-    rate = prepared.optimizer.param_groups[0]["lr"]
-    return rate, prepared.multiplier and [prepared.multiplier(step) for step in range(steps)]
+    rule = prepared.optimizer.param_groups[0]["lr"]
+    return rule, prepared.multiplier and [prepared.multiplier(step) for step in range(steps)]
 
 
 @pytest.mark.parametrize(("method", "lr", "warmup"), [("adamw-cosine", 0.1, 5), ("prodigy-cosine", 1.0, 0)])
 def test_cosine_schedules(method, lr, warmup):
-    rate, found = multipliers(method, 100)
-    assert rate == lr
+    rule, found = multipliers(method, 100)
+    assert rule == lr
     assert found[:warmup] == pytest.approx([(step + 1) / (warmup + 1) for step in range(warmup)])
     rest = [0.5 * (1 + math.cos(math.pi * step / (100 - warmup))) for step in range(100 - warmup)]
     assert found[warmup:] == pytest.approx(rest)

@@ -26,7 +26,7 @@ def own(llama_dir: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_losses_are_those_of_lorate_train(own: dict[str, Any], tmp_path: Path) -> None:
-    config = TrainConfig(**own, rank=2, alpha=4.0, steps=1, rate="constant", lr=1e-3, samples=0)
+    config = TrainConfig(**own, rank=2, alpha=4.0, steps=1, rule="constant", lr=1e-3, samples=0)
     task = OwnTask(config)
     model = task.model(None, 0)
     assert [pair.scaling for pair in find_pairs(model)] == [2.0] * 4 and model.training

@@ -12,7 +12,7 @@ import torch
 
 from lorate.cli.app import run
 from lorate.jsonl import read_jsonl
-from lorate.rates import RATES
+from lorate.rules import RULES
 from report.synthetic import write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
@@ -46,10 +46,10 @@ def test_train_then_report(base: list[str], tmp_path: Path, capsys: pytest.Captu
 
 def test_a_yaml_file_supplies_options_and_the_command_line_wins(base: list[str], tmp_path: Path) -> None:
     file = tmp_path / "options.yaml"
-    file.write_text("steps: 50\nbatch-size: 2\nrate: normalized\nlr: 0.5\n")
+    file.write_text("steps: 50\nbatch-size: 2\nrule: normalized\nlr: 0.5\n")
     assert run([*base, "--lr", "10", "--config", str(file)]) == 0
     config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
-    assert (config["steps"], config["batch_size"], config["rate"], config["lr"]) == (4, 2, "normalized", 10.0)
+    assert (config["steps"], config["batch_size"], config["rule"], config["lr"]) == (4, 2, "normalized", 10.0)
     again = ["train", "--config", str(tmp_path / "run" / "config.yaml"), "--output", str(tmp_path / "again")]
     assert run(again) == 0
     one, two = (
@@ -67,15 +67,15 @@ def test_dry_run_writes_nothing(base: list[str], tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--rate", "best"], "unknown rate 'best'"),
+        (["--rule", "best"], "unknown rule 'best'"),
         (["--rank", "0"], "rank must be 1 or more, got 0"),
         (["--targets", "q_proj,nope"], "is called 'nope'"),
         (["--model", "{tmp}"], "{tmp}"),
         (["--data", "{tmp}/missing.jsonl"], "missing.jsonl"),
         (["--data", "{tmp}/empty.jsonl"], "empty.jsonl"),
         (["--data", "{tmp}/broken.jsonl"], "line 2"),
-        (["--rate", "theory"], "needs the smoothness L"),
-        (["--rate", "constant", "--lr", "-1"], "lr must be a finite number above 0"),
+        (["--rule", "theory"], "needs the smoothness L"),
+        (["--rule", "constant", "--lr", "-1"], "lr must be a finite number above 0"),
         (["--train-on", "vibes"], "train_on must be one of completion, all"),
         (["--config", "{tmp}/none.yaml"], "none.yaml cannot be read"),
         (["--config", "{tmp}/wrong.yaml"], "unknown option 'ranks'; did you mean rank?"),
@@ -123,7 +123,7 @@ def test_reports_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_rules_and_env(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rules"]) == 0
     table = capsys.readouterr().out
-    assert all(name in table for name in RATES)
+    assert all(name in table for name in RULES)
     assert run(["env"]) == 0
     assert torch.__version__.split("+")[0] in capsys.readouterr().out
     assert run(["--version"]) == 0

@@ -36,11 +36,11 @@ def test_the_plan_is_plain_and_without_repetition(quick: bool) -> None:
 
 
 def test_knobs_of_the_axes_have_the_same_first_step() -> None:
-    for rate, start in (("adamw", 1e-4), ("sgd", 0.1)):
-        by_alpha, by_lr = (settings.network_axis(settings.QUICK, rate, start, over) for over in ("alpha", "lr"))
+    for rule, start in (("adamw", 1e-4), ("sgd", 0.1)):
+        by_alpha, by_lr = (settings.network_axis(settings.QUICK, rule, start, over) for over in ("alpha", "lr"))
         assert by_alpha[0] == by_lr[0]
         first = [
-            train_and_watch("network", p.rank, p.alpha, p.rate, p.lr, 1, 64, 0)["first_move"]
+            train_and_watch("network", p.rank, p.alpha, p.rule, p.lr, 1, 64, 0)["first_move"]
             for p in (by_alpha[2], by_lr[2])
         ]
         assert first[0] == pytest.approx(first[1], rel=1e-3)
@@ -99,19 +99,19 @@ def results(options: Options, **world: Any) -> dict[str, Any]:
         loss = 2 + 0.04 * far**2 + (w["small_lr"] if a["alpha"] > 200 else 0)
         diverged = False
         ratio = 0.01 * a["alpha"] ** w["alpha_drift"] * (a["lr"] or 1e-4) ** w["lr_drift"]
-        if a["rate"] == "auto":
+        if a["rule"] == "auto":
             loss = 2 + w["auto"] * abs(math.log(a["alpha"] / 16))
         if a["task"] == "network":
             loss = 0.01 * (1 + w["network_small_lr"] * math.log2(a["alpha"] / 8)) / (a["lr"] * a["alpha"]) ** 0.1
             raised = a["alpha"] > 8
-            diverged = a["rate"] == "adamw" and a["lr"] * a["alpha"] / 8 > (
+            diverged = a["rule"] == "adamw" and a["lr"] * a["alpha"] / 8 > (
                 w["alpha_limit"] if raised else w["lr_limit"]
             )
-            if a["rate"] == "sgd":
+            if a["rule"] == "sgd":
                 ratio = 0.01 * a["alpha"] ** w["sgd_drift"] * a["lr"] ** 0.7
-        move = 0.1 * (a["alpha"] / 8) ** w["alpha_power"].get(a["rate"], 1)
+        move = 0.1 * (a["alpha"] / 8) ** w["alpha_power"].get(a["rule"], 1)
         found[run.name] = {
-            **{name: a[name] for name in ("task", "rank", "alpha", "rate", "lr", "seed")},
+            **{name: a[name] for name in ("task", "rank", "alpha", "rule", "lr", "seed")},
             "loss": None if diverged else loss, "first_loss": 9.0, "diverged": diverged,
             "drift_ratios": [ratio, ratio], "first_move": move, "signal": 1.0, "drift": 0.1,
         }  # fmt: skip
@@ -162,7 +162,7 @@ def test_the_quick_form_leaves_open_what_it_does_not_run() -> None:
 def test_a_best_alpha_at_the_edge_of_the_grid_is_not_called_far() -> None:
     found = results(Options())
     for one in found.values():
-        if one["rank"] == 1 and one["rate"] == "adamw" and one["task"] == "small-lm":
+        if one["rank"] == 1 and one["rule"] == "adamw" and one["task"] == "small-lm":
             one["loss"] = 2 + 1e-4 * one["alpha"]  # the smaller the better: the best alpha may lie far below the grid
     claim = decide(found, Options())[1]
     assert claim.verdict == "not testable here" and "at an edge of the grid, so not known, at r = 1;" in claim.value

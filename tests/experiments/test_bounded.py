@@ -101,8 +101,8 @@ def test_only_constants_that_train_count_as_rescued(results: dict[str, Any]) -> 
 def test_growth_of_a_run_that_is_too_short_is_not_judged(results: dict[str, Any], monkeypatch: Any) -> None:
     monkeypatch.setattr(settings, "FULL", TINY)
     for task in settings.TASKS:
-        for rate in settings.RATES:
-            for run in results[f"compared-{task}-{rate}"]["free"]:
+        for rule in settings.RULES:
+            for run in results[f"compared-{task}-{rule}"]["free"]:
                 steps = np.array(run["trace"]["step"], dtype=float)
                 run["trace"]["stacked_sq"] = (steps if task == "logistic" else 0 * steps + 1).tolist()
     assert only(verdicts("bounded", results, Options()), "grow without end") == "holds"

@@ -65,7 +65,7 @@ def test_a_winner_that_diverges_on_another_seed_gives_way(monkeypatch: pytest.Mo
     def train(task: Any, start: float, recipe: Any) -> dict[str, Any]:
         lost = recipe.lr == 3 or (recipe.lr == 2 and recipe.seed == 8)
         return {
-            "rate": recipe.rate,
+            "rule": recipe.rule,
             "lr": recipe.lr,
             "seed": recipe.seed,
             "diverged": lost,
@@ -109,7 +109,7 @@ def _results(ends: dict[tuple[str, float], float | None], slow: int, large: Loss
             carried = None if large is None else _run(losses, large.get((rule, start), [2.0])[0], lr)
             entries = [{"lr": lr and lr * 10**place, "final_validation": end} for place in (-1, 0, 1)]
             shown = entries[:1] if lr is None else entries
-            found[run_name(rule, start)] = {"rate": rule, "start": start, "lr": lr, "grid": shown, "runs": runs}
+            found[run_name(rule, start)] = {"rule": rule, "start": start, "lr": lr, "grid": shown, "runs": runs}
             found[run_name(rule, start)]["at_edge"] = False
             found[run_name(rule, start)]["large"] = carried
     return found

@@ -30,14 +30,14 @@ def run_of(speed: float, last: float = 0.5) -> dict[str, Any]:
 def made_up(options: Options, speeds: dict[str, float], usable: dict[str, int], best: dict[str, float]) -> Any:
     results = {}
     for workload, task in settings.tasks(options).items():
-        for rate in task.rates:
+        for rule in task.rules:
             grid = [
-                {"lr": lr, "first_loss": 4.0, "diverged": False, task.by: 1.0 if place < usable.get(rate, 3) else 3.9}
-                for place, lr in enumerate(settings.grid(rate, options))
+                {"lr": lr, "first_loss": 4.0, "diverged": False, task.by: 1.0 if place < usable.get(rule, 3) else 3.9}
+                for place, lr in enumerate(settings.grid(rule, options))
             ]
-            factor = best.get(rate, 1.0) if workload == "small-lm" else 1.0
-            runs = [run_of(speeds.get(rate, 0.1)) for _ in range(3)]
-            results[f"{workload}-{rate}"] = {"best": factor * settings.CENTRES[rate], "grid": grid, "runs": runs}
+            factor = best.get(rule, 1.0) if workload == "small-lm" else 1.0
+            runs = [run_of(speeds.get(rule, 0.1)) for _ in range(3)]
+            results[f"{workload}-{rule}"] = {"best": factor * settings.CENTRES[rule], "grid": grid, "runs": runs}
     return results
 
 
@@ -73,8 +73,8 @@ def test_steps_mean_nothing_where_a_rule_diverged_or_learned_nothing(last: float
 def test_nothing_is_usable_and_nothing_keeps_up_where_all_diverged() -> None:
     results = made_up(QUICK, {}, {}, {})
     for workload, task in settings.tasks(QUICK).items():
-        for rate in task.rates:
-            for run in (*results[f"{workload}-{rate}"]["grid"], *results[f"{workload}-{rate}"]["runs"]):
+        for rule in task.rules:
+            for run in (*results[f"{workload}-{rule}"]["grid"], *results[f"{workload}-{rule}"]["runs"]):
                 run |= {"final_loss": None, "final_validation": None, "diverged": True}
     assert usable(results["small-lm-constant"], settings.tasks(QUICK)["small-lm"]) == 0
     found = verdicts("rules", results)
@@ -90,7 +90,7 @@ def test_sensitivity_and_transfer_come_out_either_way() -> None:
 
 
 def test_adamw_is_compared_at_the_end() -> None:
-    ahead, behind = (made_up(QUICK, {rate: 0.15}, {}, {}) for rate in ("adamw", "adaptive"))
+    ahead, behind = (made_up(QUICK, {rule: 0.15}, {}, {}) for rule in ("adamw", "adaptive"))
     assert only(verdicts("rules", ahead), "the best of these rules") == "does not hold"
     assert only(verdicts("rules", behind), "the best of these rules") == "holds"
 

@@ -16,19 +16,19 @@ from lorate.experiments.steppers import scheduled
 from lorate.experiments.trace import Seen, Trace
 from lorate.experiments.training_run import Watch, train_model, train_under_rule
 from lorate.experiments.workloads import AdapterSpec, load_workload
-from lorate.rates import RATES
+from lorate.rules import RULES
 from lorate.runs.strict_json import encode
 
 ADAPTER = {"rank": 2, "alpha": 2}
 
 
-def run(rate: str, lr: float | None, steps: int = 5, batch: int | None = None, **more: Any) -> dict[str, Any]:
-    return train_under_rule("logistic", ADAPTER, rate, lr, steps, batch, 3, quick=True, **more)
+def run(rule: str, lr: float | None, steps: int = 5, batch: int | None = None, **more: Any) -> dict[str, Any]:
+    return train_under_rule("logistic", ADAPTER, rule, lr, steps, batch, 3, quick=True, **more)
 
 
 def test_every_rule_and_baseline_starts_alike() -> None:
-    rules = [rate for rate in RATES if rate != "backtracking"]  # that one is for the full batch
-    first = {rate: run(rate, 0.1, steps=2, batch=7) for rate in [*rules, "adamw", "sgd"]}
+    rules = [rule for rule in RULES if rule != "backtracking"]  # that one is for the full batch
+    first = {rule: run(rule, 0.1, steps=2, batch=7) for rule in [*rules, "adamw", "sgd"]}
     for name in ("loss", "grad_sq", "stacked_sq"):
         assert len({round(result["trace"][name][0], 6) for result in first.values()}) == 1, name
     assert len({result["trace"]["loss"][1] for result in first.values()}) > 3
@@ -80,13 +80,13 @@ def test_all_weights_can_be_trained_by_a_baseline_only() -> None:
         train_under_rule("logistic", None, "adaptive", 1.0, 5, None, 0, quick=True)
     with pytest.raises(LorateError, match="'adamw' needs a learning rate"):
         run("adamw", None)
-    with pytest.raises(LorateError, match="unknown rate 'best'"):
+    with pytest.raises(LorateError, match="unknown rule 'best'"):
         run("best", 1.0)
 
 
-@pytest.mark.parametrize(("rate", "lr"), [("constant", 30.0), ("constant", 1e12), ("sgd", 1e20), ("normalized", 50.0)])
-def test_a_diverging_run_ends_early_and_is_marked(rate: str, lr: float) -> None:
-    result = run(rate, lr, steps=400)
+@pytest.mark.parametrize(("rule", "lr"), [("constant", 30.0), ("constant", 1e12), ("sgd", 1e20), ("normalized", 50.0)])
+def test_a_diverging_run_ends_early_and_is_marked(rule: str, lr: float) -> None:
+    result = run(rule, lr, steps=400)
     assert result["diverged"] and result["steps"] < 100 and result["stopped"]
     assert result["final_loss"] is None and result["final_validation"] is None
     assert result["trace"]["step"][-1] == result["steps"]

@@ -18,10 +18,10 @@ from lorate.experiments.tuned_runs import tuned_runs
 GRID = (0.1, 1.0, 10.0)
 
 
-def result(rate: str, lr: float, seed: int, loss: float | None) -> dict[str, Any]:
+def result(rule: str, lr: float, seed: int, loss: float | None) -> dict[str, Any]:
     trace = {"eta": [2 * lr, lr], "sum_eta": [2 * lr, 3 * lr]}
     return {
-        "rate": rate, "lr": lr, "seed": seed, "steps": 2, "trace": trace, "final_loss": loss,
+        "rule": rule, "lr": lr, "seed": seed, "steps": 2, "trace": trace, "final_loss": loss,
         "final_validation": loss, "diverged": loss is None, "rises": 0,
     }  # fmt: skip
 
@@ -33,10 +33,10 @@ class Made:
         self.best, self.lost = best, lost
         self.done: list[tuple[str, float, int]] = []
 
-    def __call__(self, rate: str, lr: float, seed: int) -> dict[str, Any]:
-        self.done.append((rate, lr, seed))
+    def __call__(self, rule: str, lr: float, seed: int) -> dict[str, Any]:
+        self.done.append((rule, lr, seed))
         gone = (lr, seed) in self.lost
-        return result(rate, lr, seed, None if gone else 1 + abs(math.log10(lr) - self.best))
+        return result(rule, lr, seed, None if gone else 1 + abs(math.log10(lr) - self.best))
 
 
 def test_the_first_start_chooses_and_all_starts_run() -> None:
@@ -62,7 +62,7 @@ def test_the_last_constant_left_is_taken_even_if_a_start_diverges() -> None:
 def test_multiples_and_constant_rates_of_the_same_scale() -> None:
     made = Made()
     found = tuned_runs(made, "adaptive", GRID, [5, 6], multiples={"large": 10.0}, against=("first step", "mean step"))
-    assert [run["lr"] for run in found["large"]] == [10.0, 10.0] and found["large"][0]["rate"] == "adaptive"
+    assert [run["lr"] for run in found["large"]] == [10.0, 10.0] and found["large"][0]["rule"] == "adaptive"
     assert [one["lr"] for one in found["first step"]] == [2.0, 2.0]
     assert [one["lr"] for one in found["mean step"]] == [1.5, 1.5]
     assert made.done[-4:] == [("constant", 2.0, 5), ("constant", 2.0, 6), ("constant", 1.5, 5), ("constant", 1.5, 6)]

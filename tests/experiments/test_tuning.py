@@ -9,9 +9,9 @@ from lorate.errors import LorateError
 from lorate.experiments.tuning import constants, tune
 
 
-def runs(rate: str, losses: dict[float | None, list[float | None]]) -> list[dict[str, Any]]:
+def runs(rule: str, losses: dict[float | None, list[float | None]]) -> list[dict[str, Any]]:
     return [
-        {"rate": rate, "lr": lr, "final_loss": value, "final_validation": value and 1 / value}
+        {"rule": rule, "lr": lr, "final_loss": value, "final_validation": value and 1 / value}
         for lr, values in losses.items()
         for value in values
     ]

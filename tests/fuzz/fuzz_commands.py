@@ -52,7 +52,7 @@ FITTING: dict[str, st.SearchStrategy[str]] = {
     "name": st.sampled_from([*EXPERIMENTS, "nothing"]),
     "device": st.sampled_from(["cpu", "cuda:99", "meta", "toaster"]),
     "report_to": st.sampled_from(["none", "all", "nothing"]),
-    "rate": st.sampled_from(["auto", "theory", "constant", "normalized", "backtracking", "best"]),
+    "rule": st.sampled_from(["auto", "theory", "constant", "normalized", "backtracking", "best"]),
     "dtype": st.sampled_from(["float32", "bfloat16", "int8"]),
     "beta": st.sampled_from(["1", "0", "optimal", "nan", "inf"]),
     "over": st.sampled_from(["alpha", "finetune-lambda", "tokens"]),

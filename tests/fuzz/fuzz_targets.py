@@ -16,7 +16,7 @@ from PIL import Image
 from lorate.cli.train import options_from_file
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, read_jsonl
-from lorate.rates import RATES
+from lorate.rules import RULES
 from lorate.tasks import load_data
 from lorate.tasks.records import KINDS_OF_TASK
 from lorate.training import TrainConfig
@@ -44,7 +44,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "lr": numbers,
     "smoothness": numbers,
     "dropout": numbers,
-    "rate": st.sampled_from([*RATES, "best"]),
+    "rule": st.sampled_from([*RULES, "best"]),
     "targets": st.one_of(words, st.lists(words, max_size=3)),
     "task": st.sampled_from(list(KINDS_OF_TASK)),
     "steps": numbers,
@@ -180,7 +180,7 @@ LAYERS = {"step": 1, "a_norm": [1.0, 2.0], "b_norm": [1.0, 0.0], "grad_norm": [0
           "signal": [1.0, 2.0], "drift": [0.1, 0.2]}  # fmt: skip
 EVALUATION = {"step": 1, "eval_loss": 2.0, "eval_loss_se": 0.1}
 SETTING = {
-    "rate": "theory", "full_batch": True, "lower_bound": 0.0, "smoothness": 2.0, "per_layer": False, "dropout": False,
+    "rule": "theory", "full_batch": True, "lower_bound": 0.0, "smoothness": 2.0, "per_layer": False, "dropout": False,
     "gradient_norm": "exact", "has_rest": False, "precision": 1e-7,
 }  # fmt: skip
 
@@ -193,7 +193,7 @@ def runs(draw: Any) -> dict[str, bytes]:
         return draw(damaged(b"".join(json_line(draw(wrong_records(record))) + b"\n" for record in records)))
 
     header = {"names": ["layers.0.q_proj", "layers.1.q_proj"], "scaling": [2.0, 2.0]}
-    info = {**run_info(), "rate": {"name": "theory", "lr": 1.0, "formula": "f"}}
+    info = {**run_info(), "rule": {"name": "theory", "lr": 1.0, "formula": "f"}}
     content = {
         "metrics.jsonl": draw(step_lines()),
         "layers.jsonl": lines(header, LAYERS, {**LAYERS, "step": 12}),

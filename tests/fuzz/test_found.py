@@ -58,7 +58,7 @@ def test_a_run_file_nested_without_end_is_one_sentence(tmp_path: Path) -> None:
     assert said.code == 2 and "cannot be read as JSON" in said.err
 
 
-@pytest.mark.parametrize("change", [{"rate": 1}, {"lower_bound": "0"}, {"smoothness": [1]}, {"precision": 10**400}])
+@pytest.mark.parametrize("change", [{"rule": 1}, {"lower_bound": "0"}, {"smoothness": [1]}, {"precision": 10**400}])
 def test_a_setting_of_another_type_is_named(change: dict[str, Any], tmp_path: Path) -> None:
     said = _on_run(tmp_path, "certify", "out/run", setting_json=json_line(SETTING | change))
     assert said.code == 2 and next(iter(change)) in said.err

@@ -60,12 +60,12 @@ def test_bitsandbytes_base(method: str, bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("rate", ["adaptive", "sharp", "majorizer"])
-def test_rules_step_alike_on_a_bitsandbytes_base(rate: str, bits: int) -> None:
-    options = {} if rate == "adaptive" else {"smoothness": 5.0}
+@pytest.mark.parametrize("rule", ["adaptive", "sharp", "majorizer"])
+def test_rules_step_alike_on_a_bitsandbytes_base(rule: str, bits: int) -> None:
+    options = {} if rule == "adaptive" else {"smoothness": 5.0}
     x, sizes = torch.randn(6, 64), []
     for model in quantised_and_dense(bits):
-        optimizer = lorate.create_optimizer(model, rate, gradient_norm="exact", **options)
+        optimizer = lorate.create_optimizer(model, rule, gradient_norm="exact", **options)
         for _ in range(3):
             optimizer.zero_grad()
             model(x).square().mean().backward()

@@ -22,12 +22,12 @@ def rows():
     return [{"input_ids": row, "labels": row} for row in torch.arange(24 * 6).reshape(24, 6) % 20]
 
 
-def accelerated(rate: str, micro_batches: int, **options) -> list[float]:
+def accelerated(rule: str, micro_batches: int, **options) -> list[float]:
     """Step sizes of three steps of eight rows."""
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.manual_seed(0)
     model = language_model()
-    own = lorate.create_optimizer(model, rate)
+    own = lorate.create_optimizer(model, rule)
     accelerator = Accelerator(gradient_accumulation_steps=micro_batches, **options)
     loader = DataLoader(rows(), batch_size=8 // micro_batches)
     model, optimizer, loader = accelerator.prepare(model, own, loader)
@@ -44,10 +44,10 @@ def accelerated(rate: str, micro_batches: int, **options) -> list[float]:
     return etas
 
 
-def alone(rate: str) -> list[float]:
+def alone(rule: str) -> list[float]:
     torch.manual_seed(0)
     model, etas = language_model(), []
-    optimizer = lorate.create_optimizer(model, rate)
+    optimizer = lorate.create_optimizer(model, rule)
     for batch in DataLoader(rows(), batch_size=8):
 
         def closure(batch=batch):
@@ -62,11 +62,11 @@ def alone(rate: str) -> list[float]:
     return etas
 
 
-@pytest.mark.parametrize("rate", ["auto", "adaptive-loss"])
+@pytest.mark.parametrize("rule", ["auto", "adaptive-loss"])
 @pytest.mark.parametrize("micro_batches", [1, 4])
-def test_the_steps_are_those_of_a_plain_loop(rate, micro_batches):
-    found = accelerated(rate, micro_batches)
-    assert len(set(found)) > 1 and found == pytest.approx(alone(rate), rel=1e-4)
+def test_the_steps_are_those_of_a_plain_loop(rule, micro_batches):
+    found = accelerated(rule, micro_batches)
+    assert len(set(found)) > 1 and found == pytest.approx(alone(rule), rel=1e-4)
 
 
 def test_bfloat16():

@@ -110,7 +110,7 @@ def test_resume_gives_the_same_numbers(tmp_path: Path):
 def test_a_trainer_whose_loss_cannot_be_replayed_is_refused(tmp_path: Path):
     settings = TrainingArguments(**arguments(tmp_path, label_smoothing_factor=0.1))
     trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer())
-    with pytest.raises(LorateError, match="use rate 'normalized'"):
+    with pytest.raises(LorateError, match="use rule 'normalized'"):
         trainer.train()
 
 

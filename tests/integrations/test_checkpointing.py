@@ -9,18 +9,18 @@ from transformers import Trainer, TrainingArguments
 
 import lorate
 from lorate.jsonl import read_jsonl
-from lorate.rates import RATES
+from lorate.rules import RULES
 
 OPTIONS = {"constant": {"lr": 0.1}} | {
     name: {"smoothness": 10.0} for name in ("theory", "sharp", "one-factor", "majorizer")
 }
 
 
-@pytest.mark.parametrize("rate", [name for name, rate in RATES.items() if "closure" not in rate.needs])
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if "closure" not in rule.needs])
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing:FutureWarning")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch, at a probe without gradients
-def test_every_rule_takes_the_same_steps(rate: str, tmp_path: Path) -> None:
-    plain, *checkpointed = (_records(rate, tmp_path / str(how), how) for how in (None, False, True))
+def test_every_rule_takes_the_same_steps(rule: str, tmp_path: Path) -> None:
+    plain, *checkpointed = (_records(rule, tmp_path / str(how), how) for how in (None, False, True))
     for records in checkpointed:
         assert len(records) == 3
         for one, other in zip(plain, records, strict=True):
@@ -29,7 +29,7 @@ def test_every_rule_takes_the_same_steps(rate: str, tmp_path: Path) -> None:
                 assert same, (one["step"], name)
 
 
-def _records(rate: str, place: Path, reentrant: bool | None) -> list[dict[str, Any]]:
+def _records(rule: str, place: Path, reentrant: bool | None) -> list[dict[str, Any]]:
     """Of three steps, without checkpointing (None), or with it in one of torch's two ways."""
     on = reentrant is not None
     options = {
@@ -37,7 +37,7 @@ def _records(rate: str, place: Path, reentrant: bool | None) -> list[dict[str, A
         "gradient_checkpointing_kwargs": {"use_reentrant": reentrant} if on else None,
     }
     settings = TrainingArguments(**arguments(place, **options))
-    ours = lorate.for_trainer(rate, monitor=place / "monitor", **OPTIONS.get(rate, {}))
+    ours = lorate.for_trainer(rule, monitor=place / "monitor", **OPTIONS.get(rule, {}))
     trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
     trainer.train()
     assert trainer.model.is_gradient_checkpointing == on

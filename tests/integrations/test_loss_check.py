@@ -16,8 +16,8 @@ def step(loss: float | None) -> Any:
 
 
 def reader(*needs: str) -> Any:
-    rate = SimpleNamespace(name="some-rule", needs=needs)
-    return SimpleNamespace(is_linear=True, optimizer=SimpleNamespace(rate=rate))
+    rule = SimpleNamespace(name="some-rule", needs=needs)
+    return SimpleNamespace(is_linear=True, optimizer=SimpleNamespace(rule=rule))
 
 
 def test_the_mean_over_the_steps_since_the_last_log_is_compared_once() -> None:

@@ -15,10 +15,10 @@ from lorate.errors import LorateError
 from lorate.integrations.transformers import LorateCallback
 
 
-def preference_trainer(kind: str, path: Path, monitor: lorate.Monitor, rate: str, **options: float) -> Trainer:
+def preference_trainer(kind: str, path: Path, monitor: lorate.Monitor, rule: str, **options: float) -> Trainer:
     model = language_model()
     ours = {
-        "optimizers": (lorate.create_optimizer(model, rate, **options), None),
+        "optimizers": (lorate.create_optimizer(model, rule, **options), None),
         "callbacks": [LorateCallback(monitor)],
         "processing_class": tokenizer(),
     }
@@ -39,12 +39,12 @@ def different(completions: list[str], **_: object) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["dpo", "grpo"])
-@pytest.mark.parametrize(("rate", "options"), [("auto", {}), ("adaptive-loss", {"lr": 1.0})])
+@pytest.mark.parametrize(("rule", "options"), [("auto", {}), ("adaptive-loss", {"lr": 1.0})])
 @pytest.mark.filterwarnings("ignore")
-def test_a_rule_that_needs_the_loss_is_refused(kind, rate, options, tmp_path: Path):
-    trainer = preference_trainer(kind, tmp_path, lorate.Monitor(), rate, **options)
+def test_a_rule_that_needs_the_loss_is_refused(kind, rule, options, tmp_path: Path):
+    trainer = preference_trainer(kind, tmp_path, lorate.Monitor(), rule, **options)
     before = {name: p.clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
-    with pytest.raises(LorateError, match=r"DPO, GRPO.*use rate 'normalized'"):
+    with pytest.raises(LorateError, match=r"DPO, GRPO.*use rule 'normalized'"):
         trainer.train()
     assert all(torch.equal(before[n], p) for n, p in trainer.model.named_parameters() if n in before)
 
@@ -68,12 +68,12 @@ class Penalised(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-@pytest.mark.parametrize("rate", ["auto", "adaptive-loss"])
-def test_a_term_that_the_model_does_not_return_is_noticed(rate, tmp_path: Path):
-    ours = lorate.for_trainer(rate)
+@pytest.mark.parametrize("rule", ["auto", "adaptive-loss"])
+def test_a_term_that_the_model_does_not_return_is_noticed(rule, tmp_path: Path):
+    ours = lorate.for_trainer(rule)
     settings = TrainingArguments(**arguments(tmp_path, logging_steps=500))
     trainer = Penalised(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
-    with pytest.raises(LorateError, match=r"the loss read at the model is .* rate '.*' needs that loss"):
+    with pytest.raises(LorateError, match=r"the loss read at the model is .* rule '.*' needs that loss"):
         trainer.train()
 
 

@@ -27,7 +27,7 @@ def base(tmp_path_factory):
     return folder
 
 
-def losses(base, out, rate, quantisation=None, **options):
+def losses(base, out, rule, quantisation=None, **options):
     """Training losses of twelve steps, and the class of an adapted layer."""
     load = {} if quantisation is None else {"quantization_config": quantisation, "dtype": torch.float32}
     model = AutoModelForCausalLM.from_pretrained(base, **load)
@@ -38,21 +38,21 @@ def losses(base, out, rate, quantisation=None, **options):
     model = peft.get_peft_model(model, config)
     rows = [{"input_ids": row, "labels": row} for row in (torch.arange(32)[:, None] + torch.arange(12)) % 32]
     settings = TrainingArguments(**arguments(out, max_steps=12))
-    trainer = Trainer(model, settings, train_dataset=rows, **lorate.for_trainer(rate, **options))
+    trainer = Trainer(model, settings, train_dataset=rows, **lorate.for_trainer(rule, **options))
     trainer.train()
     history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return history, type(lorate.find_pairs(model)[0].layer).__name__
 
 
 @pytest.mark.parametrize(("bits", "layer"), [(4, "Linear4bit"), (8, "Linear8bitLt")])
-@pytest.mark.parametrize(("rate", "options"), [("auto", {}), ("adaptive", {"lr": 30.0})])
-def test_a_quantised_base_trains_like_a_full_one(base, tmp_path, bits, layer, rate, options):
+@pytest.mark.parametrize(("rule", "options"), [("auto", {}), ("adaptive", {"lr": 30.0})])
+def test_a_quantised_base_trains_like_a_full_one(base, tmp_path, bits, layer, rule, options):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install bitsandbytes")
     quantisation = BitsAndBytesConfig(
         load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
     )
-    found, kind = losses(base, tmp_path / "quantised", rate, quantisation, **options)
-    full, _ = losses(base, tmp_path / "full", rate, **options)
+    found, kind = losses(base, tmp_path / "quantised", rule, quantisation, **options)
+    full, _ = losses(base, tmp_path / "full", rule, **options)
     assert kind == layer
     assert found[-1] < 0.8 * found[0]
     assert found[-1] == pytest.approx(full[-1], rel=0.1)

@@ -102,9 +102,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
-def run(kind: str, path: Path, batch: int, accumulate: int, rate: str = "adaptive-loss", **options: Any) -> Any:
+def run(kind: str, path: Path, batch: int, accumulate: int, rule: str = "adaptive-loss", **options: Any) -> Any:
     settings = arguments(path, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate)
-    ours = lorate.for_trainer(rate, monitor=path / "monitor", **options)
+    ours = lorate.for_trainer(rule, monitor=path / "monitor", **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' and TRL's own deprecations
         if kind == "sft":
@@ -156,12 +156,12 @@ def test_step_size_and_norms_reach_the_trainers_log(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("rate", ["adaptive", "normalized", "constant"])
-def test_other_rules_run_too(rate: str, tmp_path: Path) -> None:
-    trainer = run("texts", tmp_path, 4, 2, rate, lr=0.1)
+@pytest.mark.parametrize("rule", ["adaptive", "normalized", "constant"])
+def test_other_rules_run_too(rule: str, tmp_path: Path) -> None:
+    trainer = run("texts", tmp_path, 4, 2, rule, lr=0.1)
     assert trainer.optimizer.optimizer.last.number == 3
     record = read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records[-1]
-    assert (record["weight_grad_norm"] is not None) == (rate == "adaptive")
+    assert (record["weight_grad_norm"] is not None) == (rule == "adaptive")
 
 
 def test_clipping_is_refused(tmp_path: Path) -> None:
@@ -260,8 +260,8 @@ def test_the_guilty_gradient_is_named_though_the_trainer_spreads_it(tmp_path: Pa
     assert skipped == [None, f"the gradient of {guilty} is not finite (1 of 8 parameters)", None]
 
 
-@pytest.mark.parametrize("rate", ["adaptive", "adaptive-loss"])
-def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(rate: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["adaptive", "adaptive-loss"])
+def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(rule: str, tmp_path: Path) -> None:
     """Float16 itself needs a GPU; its loss scale does not."""
     found = {}
     for name, scaler in (
@@ -272,7 +272,7 @@ def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(
         settings = TrainingArguments(**arguments(tmp_path / name))
         trainer = Trainer(
             language_model(), settings, train_dataset=texts(), data_collator=pad,
-            **lorate.for_trainer(rate, monitor=monitor),
+            **lorate.for_trainer(rule, monitor=monitor),
         )  # fmt: skip
         trainer.accelerator.scaler = scaler
         trainer.train()
@@ -283,7 +283,7 @@ def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(
             assert one[key] == (None if other[key] is None else pytest.approx(other[key], rel=1e-4)), key
 
     settings = TrainingArguments(**arguments(tmp_path / "overflow"))
-    ours = lorate.for_trainer(rate, monitor=tmp_path / "overflow" / "monitor")
+    ours = lorate.for_trainer(rule, monitor=tmp_path / "overflow" / "monitor")
     trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-100)
     with pytest.warns(UserWarning, match="Step 1 was skipped"):

@@ -23,7 +23,7 @@ Y = torch.tensor(load_digits().target[:300])
 L = float(logistic_smoothness(X.numpy()))
 
 
-def logistic_run(directory: Path, rate: str, steps: int = 40, full_batch: bool = True, **options: Any) -> Path:
+def logistic_run(directory: Path, rule: str, steps: int = 40, full_batch: bool = True, **options: Any) -> Path:
     torch.manual_seed(0)
     base = nn.Sequential(nn.Linear(64, 10, bias=False)).double()
     nn.init.zeros_(base[0].weight)
@@ -31,7 +31,7 @@ def logistic_run(directory: Path, rate: str, steps: int = 40, full_batch: bool =
         base, peft.LoraConfig(r=4, lora_alpha=4, target_modules=["0"], lora_dropout=options.pop("dropout", 0.0)),
         autocast_adapter_dtype=False,
     )  # fmt: skip
-    optimizer = lorate.create_optimizer(model, rate, **options)
+    optimizer = lorate.create_optimizer(model, rule, **options)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -47,7 +47,7 @@ def logistic_run(directory: Path, rate: str, steps: int = 40, full_batch: bool =
 
 
 @pytest.mark.parametrize(
-    ("rate", "options", "lines"),
+    ("rule", "options", "lines"),
     [
         ("theory", {"smoothness": L}, 6),
         ("sharp", {"smoothness": L}, 3),
@@ -57,8 +57,8 @@ def logistic_run(directory: Path, rate: str, steps: int = 40, full_batch: bool =
         ("adaptive-loss", {}, 1),
     ],
 )
-def test_a_run_under_a_rule_holds_what_is_proved(rate: str, options: Any, lines: int, tmp_path: Path) -> None:
-    certificate = certify(logistic_run(tmp_path, rate, **options))
+def test_a_run_under_a_rule_holds_what_is_proved(rule: str, options: Any, lines: int, tmp_path: Path) -> None:
+    certificate = certify(logistic_run(tmp_path, rule, **options))
     assert certificate.reason is None and certificate.exit_code == 0
     assert [line.verdict for line in certificate.lines] == ["holds"] * lines
     assert "‖V‖²" in certificate.regime
@@ -135,7 +135,7 @@ def test_the_report_of_a_plain_loop_holds_the_certificate(tmp_path: Path) -> Non
 def synthetic(guarantee: float) -> Certificate:
     """Eleven steps whose loss falls by 0.01 each, with unit gradients and the given guarantee."""
     setting = Setting(
-        rate="majorizer", full_batch=True, lower_bound=0.0, smoothness=1.0, per_layer=True, dropout=False,
+        rule="majorizer", full_batch=True, lower_bound=0.0, smoothness=1.0, per_layer=True, dropout=False,
         gradient_norm="exact", has_rest=False, precision=1e-15,
     )  # fmt: skip
     records = [

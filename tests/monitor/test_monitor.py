@@ -20,9 +20,9 @@ from peft_models import linear_model
 X = torch.randn(12, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def train(monitor: Monitor, steps: int, rate: str = "adaptive-loss", poison: int | None = None, **options: Any) -> Any:
+def train(monitor: Monitor, steps: int, rule: str = "adaptive-loss", poison: int | None = None, **options: Any) -> Any:
     model = linear_model()
-    optimizer = lorate.create_optimizer(model, rate, **options)
+    optimizer = lorate.create_optimizer(model, rule, **options)
     for step in range(1, steps + 1):
         optimizer.zero_grad()
         loss = model(X).square().mean() * (math.nan if step == poison else 1.0)

@@ -186,6 +186,6 @@ def test_state_of_another_rule_is_refused() -> None:
     model, _, L = problem("logistic")
     other = lorate.create_optimizer(model, "majorizer", smoothness=L)
     optimizer = lorate.create_optimizer(model, "backtracking")
-    with pytest.raises(LorateError, match="was not saved with rate 'backtracking'"):
+    with pytest.raises(LorateError, match="was not saved with rule 'backtracking'"):
         optimizer.load_state_dict(other.state_dict())
     assert optimizer.param_groups[0]["smoothness"] is None

@@ -23,8 +23,8 @@ DIRECTIONS = [
 @pytest.mark.parametrize("kind", ["logistic", "squares"])
 def test_descent_along_any_direction(direction, kind: str, per_layer: bool) -> None:
     model, loss, L = problem(kind, bias=True)
-    rate = lorate.rates.Majorizer(L, per_layer=per_layer)
-    optimizer = lorate.create_optimizer(model, rate, direction=direction)
+    rule = lorate.rules.Majorizer(L, per_layer=per_layer)
+    optimizer = lorate.create_optimizer(model, rule, direction=direction)
     closure = closure_of(model, optimizer, loss)
     losses = []
     for _ in range(30):
@@ -39,7 +39,7 @@ def test_the_direction_is_that_of_the_optimizer() -> None:
     model, loss, L = problem("logistic", bias=True)
     twin, twin_loss, _ = problem("logistic", bias=True)
     optimizer = lorate.create_optimizer(
-        model, lorate.rates.Majorizer(L, per_layer=False), direction=functools.partial(torch.optim.AdamW, lr=0.01)
+        model, lorate.rules.Majorizer(L, per_layer=False), direction=functools.partial(torch.optim.AdamW, lr=0.01)
     )
     adamw = torch.optim.AdamW([p for p in twin.parameters() if p.requires_grad], lr=0.01)
     before = trained(model)
@@ -82,11 +82,11 @@ class Uphill(torch.optim.Optimizer):
                 p.add_(p.grad)
 
 
-@pytest.mark.parametrize("rate", ["majorizer", "backtracking"])
-def test_an_ascending_direction_is_not_followed(rate: str) -> None:
+@pytest.mark.parametrize("rule", ["majorizer", "backtracking"])
+def test_an_ascending_direction_is_not_followed(rule: str) -> None:
     model, loss, L = problem("logistic", bias=True)
-    options = {"smoothness": L} if rate == "majorizer" else {}
-    optimizer = lorate.create_optimizer(model, rate, direction=Uphill, **options)
+    options = {"smoothness": L} if rule == "majorizer" else {}
+    optimizer = lorate.create_optimizer(model, rule, direction=Uphill, **options)
     before = trained(model)
     for number in (1, 2):
         optimizer.step(closure_of(model, optimizer, loss))
@@ -125,15 +125,15 @@ def test_a_stationary_point_is_left_alone() -> None:
     assert all(not value.any() for value in trained(model).values())
 
 
-@pytest.mark.parametrize("rate", ["auto", "majorizer"])
-def test_an_optimizer_of_the_model_itself_is_no_direction(rate: str) -> None:
+@pytest.mark.parametrize("rule", ["auto", "majorizer"])
+def test_an_optimizer_of_the_model_itself_is_no_direction(rule: str) -> None:
     """It would move the parameters behind the rule's back, and leave it no direction."""
     model, _, L = problem("logistic")
     with pytest.raises(LorateError, match="from the list of tensors that it is given"):
         lorate.create_optimizer(
             model,
-            rate,
-            smoothness=L if rate == "majorizer" else None,
+            rule,
+            smoothness=L if rule == "majorizer" else None,
             direction=lambda _: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]),
         )
 

@@ -50,7 +50,7 @@ def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
 def test_constant_is_sgd_bit_for_bit(dtype: torch.dtype) -> None:
     model = linear_model(dtype)
     twin = copy.deepcopy(model)
-    optimizer = lorate.create_optimizer(model, rate="constant", lr=0.03)
+    optimizer = lorate.create_optimizer(model, rule="constant", lr=0.03)
     sgd = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], lr=0.03)
     for _ in range(20):
         for m, o in ((model, optimizer), (twin, sgd)):
@@ -61,14 +61,14 @@ def test_constant_is_sgd_bit_for_bit(dtype: torch.dtype) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_update_is_the_gradient_times_the_step(rate: str, options: dict) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_update_is_the_gradient_times_the_step(rule: str, options: dict) -> None:
     model = mixed_model(modules_to_save=["head"])
     for parameter in model.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.3)
     tokens = torch.randint(0, 11, (7, 8))
-    optimizer = lorate.create_optimizer(model, rate, **options)
+    optimizer = lorate.create_optimizer(model, rule, **options)
     loss = model(tokens).square().mean()
     loss.backward()
     before = adapters(model)
@@ -77,7 +77,7 @@ def test_update_is_the_gradient_times_the_step(rate: str, options: dict) -> None
     eta = optimizer.last.eta
     assert eta > 0
     for name, value in adapters(model).items():
-        s = 2.0 if "lora_" in name and rate != "constant" else 1.0
+        s = 2.0 if "lora_" in name and rule != "constant" else 1.0
         torch.testing.assert_close(value, before[name] - eta / s * gradients[name], rtol=1e-12, atol=0)
 
 
@@ -85,14 +85,14 @@ def weights(model: nn.Module) -> list[torch.Tensor]:
     return [pair.layer.get_delta_weight("default") for pair in find_pairs(model)]
 
 
-@pytest.mark.parametrize(("rate", "options"), [rule for rule in RULES if rule[0] != "constant"])
+@pytest.mark.parametrize(("rule", "options"), [rule for rule in RULES if rule[0] != "constant"])
 @pytest.mark.parametrize("c", [1 / 64, 3.0, 256.0])
-def test_trajectory_does_not_depend_on_how_s_is_split(rate: str, options: dict, c: float) -> None:
+def test_trajectory_does_not_depend_on_how_s_is_split(rule: str, options: dict, c: float) -> None:
     model, twin = linear_model(), linear_model(lora_alpha=6 * c)
     with torch.no_grad():
         for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
             q.copy_(p / math.sqrt(c) if "lora_" in name else p)
-    optimizers = [lorate.create_optimizer(m, rate, **options) for m in (model, twin)]
+    optimizers = [lorate.create_optimizer(m, rule, **options) for m in (model, twin)]
     for _ in range(50):
         for m, optimizer in zip((model, twin), optimizers, strict=True):
             train(m, optimizer, 1)
@@ -101,10 +101,10 @@ def test_trajectory_does_not_depend_on_how_s_is_split(rate: str, options: dict, 
     assert optimizers[0].last.eta == pytest.approx(optimizers[1].last.eta, rel=1e-9)
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_loss_falls(rate: str, options: dict) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_loss_falls(rule: str, options: dict) -> None:
     model = linear_model()
-    losses = train(model, lorate.create_optimizer(model, rate, **options), 30)
+    losses = train(model, lorate.create_optimizer(model, rule, **options), 30)
     assert losses[-1] < losses[0]
 
 
@@ -196,11 +196,11 @@ def test_losses_that_were_not_averaged_are_refused() -> None:
     assert optimizer.last.measurement.loss == 4.0
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_accumulation_equals_the_whole_batch(rate: str, options: dict) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_accumulation_equals_the_whole_batch(rule: str, options: dict) -> None:
     model, twin = linear_model(), linear_model()
-    whole = lorate.create_optimizer(model, rate, **options)
-    pieces = lorate.create_optimizer(twin, rate, **options)
+    whole = lorate.create_optimizer(model, rule, **options)
+    pieces = lorate.create_optimizer(twin, rule, **options)
     for _ in range(5):
         train(model, whole, 1)
         pieces.zero_grad()
@@ -214,26 +214,26 @@ def test_accumulation_equals_the_whole_batch(rate: str, options: dict) -> None:
         torch.testing.assert_close(value, adapters(twin)[name], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
+@pytest.mark.parametrize(("rule", "options"), RULES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bit_adapters(rate: str, options: dict, dtype: torch.dtype) -> None:
+def test_sixteen_bit_adapters(rule: str, options: dict, dtype: torch.dtype) -> None:
     model = linear_model(dtype)
     reference = linear_model(torch.float32)
     reference.load_state_dict(model.state_dict())
-    losses = train(model, lorate.create_optimizer(model, rate, **options), 5)
-    expected = train(reference, lorate.create_optimizer(reference, rate, **options), 5)
+    losses = train(model, lorate.create_optimizer(model, rule, **options), 5)
+    expected = train(reference, lorate.create_optimizer(reference, rule, **options), 5)
     assert losses == pytest.approx(expected, rel=0.03)
     assert {p.dtype for p in model.parameters()} == {dtype}
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_state_dict_resumes_with_the_same_numbers(rate: str, options: dict) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_state_dict_resumes_with_the_same_numbers(rule: str, options: dict) -> None:
     model = linear_model()
-    optimizer = lorate.create_optimizer(model, rate, **options)
+    optimizer = lorate.create_optimizer(model, rule, **options)
     train(model, optimizer, 3)
     optimizer.dampen(0.5)
     twin = copy.deepcopy(model)
-    resumed = lorate.create_optimizer(twin, rate, **{**options, "lr": 123.0})
+    resumed = lorate.create_optimizer(twin, rule, **{**options, "lr": 123.0})
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train(model, optimizer, 3)
     train(twin, resumed, 3)
@@ -274,12 +274,12 @@ def test_pickled_optimizer_without_its_hooks_says_so() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile's own
-@pytest.mark.parametrize(("rate", "options"), [RULES[2], RULES[3]])
-def test_compiled_model(rate: str, options: dict) -> None:
+@pytest.mark.parametrize(("rule", "options"), [RULES[2], RULES[3]])
+def test_compiled_model(rule: str, options: dict) -> None:
     model, twin = linear_model(), linear_model()
     compiled = torch.compile(twin, backend="eager")
-    expected = train(model, lorate.create_optimizer(model, rate, **options), 4)
-    assert train(compiled, lorate.create_optimizer(compiled, rate, **options), 4) == pytest.approx(expected, rel=1e-9)
+    expected = train(model, lorate.create_optimizer(model, rule, **options), 4)
+    assert train(compiled, lorate.create_optimizer(compiled, rule, **options), 4) == pytest.approx(expected, rel=1e-9)
 
 
 def test_closure() -> None:
@@ -350,17 +350,17 @@ def test_missing_gradients_count_as_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "options", "message"),
+    ("rule", "options", "message"),
     [
-        ("constant", {}, r"rate 'constant' needs lr="),
+        ("constant", {}, r"rule 'constant' needs lr="),
         ("normalized", {"lr": math.nan}, "finite number >= 0, got nan"),
         ("normalized", {"lr": -0.1}, "got -0.1"),
         ("normalized", {"lr": "fast"}, "got 'fast'"),
     ],
 )
-def test_bad_constants(rate: str, options: dict, message: str) -> None:
+def test_bad_constants(rule: str, options: dict, message: str) -> None:
     with pytest.raises(LorateError, match=message):
-        lorate.create_optimizer(linear_model(), rate, **options)
+        lorate.create_optimizer(linear_model(), rule, **options)
 
 
 def test_dora_is_refused_where_the_theory_does_not_hold() -> None:

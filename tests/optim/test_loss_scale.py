@@ -27,10 +27,10 @@ RULES = [
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(1))
 
 
-def train(rate: str, options: dict, scaler: GradScaler | None, *, parts: int = 1) -> tuple[nn.Module, list[float]]:
+def train(rule: str, options: dict, scaler: GradScaler | None, *, parts: int = 1) -> tuple[nn.Module, list[float]]:
     """Four steps of a plain loop; step sizes in force."""
     model = linear_model(torch.float32)
-    optimizer = lorate.create_optimizer(model, rate, **options)
+    optimizer = lorate.create_optimizer(model, rule, **options)
     sizes = []
     for _ in range(4):
         total = 0.0
@@ -49,21 +49,21 @@ def train(rate: str, options: dict, scaler: GradScaler | None, *, parts: int = 1
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_a_scaler_changes_nothing(rate: str, options: dict, parts: int) -> None:
-    plain, expected = train(rate, options, None, parts=parts)
-    model, sizes = train(rate, options, GradScaler("cpu", init_scale=3000.0, growth_interval=2), parts=parts)
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_a_scaler_changes_nothing(rule: str, options: dict, parts: int) -> None:
+    plain, expected = train(rule, options, None, parts=parts)
+    model, sizes = train(rule, options, GradScaler("cpu", init_scale=3000.0, growth_interval=2), parts=parts)
     assert min(sizes) > 0
     assert sizes == pytest.approx(expected, rel=1e-4)
     for parameter, other in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_an_overflow_is_skipped_and_told_and_the_next_step_is_as_if_it_had_not_been(rate: str, options: dict) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_an_overflow_is_skipped_and_told_and_the_next_step_is_as_if_it_had_not_been(rule: str, options: dict) -> None:
     """The first scale is too large: the gradient overflows, the scaler halves its scale, and training goes on."""
     model = linear_model(torch.float32)
-    optimizer = lorate.create_optimizer(model, rate, **options)
+    optimizer = lorate.create_optimizer(model, rule, **options)
     scaler = GradScaler("cpu", init_scale=2.0**127)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for number in (1, 2):
@@ -80,16 +80,16 @@ def test_an_overflow_is_skipped_and_told_and_the_next_step_is_as_if_it_had_not_b
     scaler.scale(loss).backward()
     scaler.step(optimizer, loss=loss)
     assert optimizer.last.skipped is None
-    assert optimizer.last.eta == pytest.approx(train(rate, options, None)[1][0], rel=1e-4)
+    assert optimizer.last.eta == pytest.approx(train(rule, options, None)[1][0], rel=1e-4)
 
 
-@pytest.mark.parametrize("rate", ["adaptive", "majorizer"])
-def test_a_step_without_the_scaler_is_not_scaled(rate: str) -> None:
-    options = {"smoothness": 2.0} if rate == "majorizer" else {}
+@pytest.mark.parametrize("rule", ["adaptive", "majorizer"])
+def test_a_step_without_the_scaler_is_not_scaled(rule: str) -> None:
+    options = {"smoothness": 2.0} if rule == "majorizer" else {}
     sizes = []
     for scaler in (None, GradScaler("cpu", init_scale=1024.0)):
         model = linear_model(torch.float32)
-        optimizer = lorate.create_optimizer(model, rate, **options)
+        optimizer = lorate.create_optimizer(model, rule, **options)
         for number in range(2):
             optimizer.zero_grad()
             loss = model(X).square().mean()

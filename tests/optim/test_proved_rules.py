@@ -11,7 +11,7 @@ import torch
 import lorate
 from lorate.adapters import find_pairs
 from lorate.errors import LorateError
-from lorate.rates import Majorizer, Sharp
+from lorate.rules import Majorizer, Sharp
 from optim.known_problems import closure_of, problem, trained
 from peft_models import linear_model, mixed_model
 
@@ -28,7 +28,7 @@ GIVEN_L = [
 
 def rule(name: str, whole: type | None, L: float) -> dict:
     """``whole`` stands for one step size for all layers."""
-    return {"rate": name, "smoothness": L} if whole is None else {"rate": whole(L, per_layer=False)}
+    return {"rule": name, "smoothness": L} if whole is None else {"rule": whole(L, per_layer=False)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,13 +68,13 @@ def test_order_of_the_guarantees(kind: str, alpha: float) -> None:
 
 
 NEW = [
-    ("sharp", lambda L: {"rate": "sharp", "smoothness": L}),
-    ("sharp whole", lambda L: {"rate": Sharp(L, per_layer=False)}),
-    ("one-factor", lambda L: {"rate": "one-factor", "smoothness": L}),
-    ("majorizer", lambda L: {"rate": "majorizer", "smoothness": L}),
-    ("majorizer whole", lambda L: {"rate": Majorizer(L, per_layer=False)}),
-    ("majorizer adamw", lambda L: {"rate": "majorizer", "smoothness": L, "direction": adamw}),
-    ("backtracking", lambda L: {"rate": "backtracking"}),
+    ("sharp", lambda L: {"rule": "sharp", "smoothness": L}),
+    ("sharp whole", lambda L: {"rule": Sharp(L, per_layer=False)}),
+    ("one-factor", lambda L: {"rule": "one-factor", "smoothness": L}),
+    ("majorizer", lambda L: {"rule": "majorizer", "smoothness": L}),
+    ("majorizer whole", lambda L: {"rule": Majorizer(L, per_layer=False)}),
+    ("majorizer adamw", lambda L: {"rule": "majorizer", "smoothness": L, "direction": adamw}),
+    ("backtracking", lambda L: {"rule": "backtracking"}),
 ]
 adamw = functools.partial(torch.optim.AdamW, lr=1e-2, eps=0.0, weight_decay=0.0)
 
@@ -117,11 +117,11 @@ def test_state_dict_resumes_with_the_same_numbers(name: str, options, tmp_path) 
     assert all(torch.equal(value, trained(twin)[name]) for name, value in trained(model).items())
 
 
-@pytest.mark.parametrize("rate", ["one-factor", "backtracking"])
-def test_pickled_optimizer_goes_on(rate: str) -> None:
+@pytest.mark.parametrize("rule", ["one-factor", "backtracking"])
+def test_pickled_optimizer_goes_on(rule: str) -> None:
     model, loss, L = problem("logistic")
-    direction = {"direction": torch.optim.AdamW} if rate == "backtracking" else {"smoothness": L}
-    optimizer = lorate.create_optimizer(model, rate, **direction)
+    direction = {"direction": torch.optim.AdamW} if rule == "backtracking" else {"smoothness": L}
+    optimizer = lorate.create_optimizer(model, rule, **direction)
     optimizer.step(closure_of(model, optimizer, loss))
     twin, again = pickle.loads(pickle.dumps((model, optimizer)))
     for _ in range(3):
@@ -185,11 +185,11 @@ def test_a_poisoned_step_is_skipped(name: str, options) -> None:
     assert optimizer.last.skipped is None and optimizer.last.eta > 0
 
 
-@pytest.mark.parametrize("rate", ["sharp", "one-factor", "majorizer"])
-def test_accumulation_equals_the_whole_batch(rate: str) -> None:
+@pytest.mark.parametrize("rule", ["sharp", "one-factor", "majorizer"])
+def test_accumulation_equals_the_whole_batch(rule: str) -> None:
     x = torch.randn(12, 6, dtype=torch.float64)
     models = [linear_model(), linear_model()]
-    whole, pieces = (lorate.create_optimizer(model, rate, smoothness=1.0) for model in models)
+    whole, pieces = (lorate.create_optimizer(model, rule, smoothness=1.0) for model in models)
     for _ in range(3):
         for optimizer in (whole, pieces):
             optimizer.zero_grad()
@@ -231,8 +231,8 @@ def test_groups_with_their_own_multiplier_share_one_majorizer() -> None:
 def test_nothing_is_claimed_without_its_assumption() -> None:
     model, loss, L = problem("logistic")
     for options in ({"gradient_norm": "sketch"}, {"lr": 1.5}):
-        for rate in ("sharp", "majorizer"):
-            optimizer = lorate.create_optimizer(model, rate, smoothness=L, **options)
+        for rule in ("sharp", "majorizer"):
+            optimizer = lorate.create_optimizer(model, rule, smoothness=L, **options)
             optimizer.step(closure_of(model, optimizer, loss))
             assert optimizer.last.guarantee is None and optimizer.last.eta > 0
             optimizer.weight_gradient.remove()
@@ -244,30 +244,30 @@ def test_nothing_is_claimed_without_its_assumption() -> None:
 
 def test_adaptive_sketches_unless_told_otherwise() -> None:
     methods = {}
-    for rate, options in (
+    for rule, options in (
         ("adaptive", {}),
         ("adaptive", {"gradient_norm": "exact"}),
         ("theory", {"smoothness": 1.0}),
         ("sharp", {"smoothness": 1.0}),
         ("majorizer", {"smoothness": 1.0}),
     ):
-        optimizer = lorate.create_optimizer(linear_model(), rate, **options)
-        methods[rate, *options] = optimizer.weight_gradient.method
+        optimizer = lorate.create_optimizer(linear_model(), rule, **options)
+        methods[rule, *options] = optimizer.weight_gradient.method
     assert methods.pop(("adaptive",)) == "sketch"
     assert set(methods.values()) == {"exact"}
 
 
-@pytest.mark.parametrize("rate", ["sharp", "one-factor", "majorizer", "backtracking"])
-def test_dora_is_refused(rate: str) -> None:
-    options = {} if rate == "backtracking" else {"smoothness": 1.0}
+@pytest.mark.parametrize("rule", ["sharp", "one-factor", "majorizer", "backtracking"])
+def test_dora_is_refused(rule: str) -> None:
+    options = {} if rule == "backtracking" else {"smoothness": 1.0}
     with pytest.raises(LorateError, match="does not hold for DoRA layers"):
-        lorate.create_optimizer(linear_model(use_dora=True), rate, **options)
+        lorate.create_optimizer(linear_model(use_dora=True), rule, **options)
 
 
 @pytest.mark.parametrize(
-    ("rate", "options", "message"),
+    ("rule", "options", "message"),
     [
-        *[(rate, {}, f"rate '{rate}' needs the smoothness L") for rate in ("sharp", "one-factor", "majorizer")],
+        *[(rule, {}, f"rule '{rule}' needs the smoothness L") for rule in ("sharp", "one-factor", "majorizer")],
         *[("majorizer", {"smoothness": L}, "positive finite number") for L in (0.0, -1.0, math.nan, math.inf, "1")],
         ("backtracking", {"smoothness": math.nan}, "positive finite number"),
         ("sharp", {"smoothness": 1.0, "direction": torch.optim.AdamW}, "is for plain gradients"),
@@ -278,11 +278,11 @@ def test_dora_is_refused(rate: str) -> None:
         ("majorizer", {"smoothness": 1.0, "direction": torch.optim.LBFGS}, "closure of its own"),
     ],
 )
-def test_bad_requests(rate, options: dict, message: str) -> None:
+def test_bad_requests(rule, options: dict, message: str) -> None:
     model = linear_model()
     before = trained(model)
     with pytest.raises(LorateError, match=message):
-        lorate.create_optimizer(model, rate, **options)
+        lorate.create_optimizer(model, rule, **options)
     assert all(torch.equal(value, before[name]) for name, value in trained(model).items())
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -76,8 +76,8 @@ RULES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def waits_of_a_step(model: torch.nn.Module, x: Tensor, rate: str, options: dict[str, Any]) -> Counter[str]:
-    optimizer = lorate.create_optimizer(model, rate, **options)
+def waits_of_a_step(model: torch.nn.Module, x: Tensor, rule: str, options: dict[str, Any]) -> Counter[str]:
+    optimizer = lorate.create_optimizer(model, rule, **options)
     for number in range(2):  # the first step draws the sketch's signs
         optimizer.zero_grad()
         with Waits() as waits:
@@ -88,20 +88,20 @@ def waits_of_a_step(model: torch.nn.Module, x: Tensor, rate: str, options: dict[
     return waits.found
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_every_kind_of_layer(rate: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_every_kind_of_layer(rule: str, options: dict[str, Any]) -> None:
     model = mixed_model(modules_to_save=["head"])
     for pair in find_pairs(model):
         torch.nn.init.normal_(pair.B, std=0.3)
         torch.nn.init.normal_(pair.A, std=0.3)
-    assert waits_of_a_step(model, torch.randint(0, 11, (7, 8)), rate, options) == {"cpu": 1}
+    assert waits_of_a_step(model, torch.randint(0, 11, (7, 8)), rule, options) == {"cpu": 1}
 
 
-@pytest.mark.parametrize(("rate", "options"), RULES)
-def test_few_rows(rate: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_few_rows(rule: str, options: dict[str, Any]) -> None:
     """Exact norms come from Gram matrices here, which might have lost digits."""
     x = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert waits_of_a_step(linear_model(), x, rate, options) == {"cpu": 1}
+    assert waits_of_a_step(linear_model(), x, rule, options) == {"cpu": 1}
 
 
 def test_a_norm_that_lost_its_digits_is_taken_again() -> None:

@@ -40,7 +40,7 @@ def slow(*values: Any) -> Any:
 
 
 def test_every_rule_is_tried() -> None:
-    assert {rate for rate, _ in RULES.values()} == set(lorate.RATES)
+    assert {rule for rule, _ in RULES.values()} == set(lorate.RULES)
 
 
 @pytest.mark.parametrize("rule", RULES)

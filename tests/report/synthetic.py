@@ -60,7 +60,7 @@ def step_record(step: int, rng: np.random.Generator, speed: float = 1.0, **chang
 def run_info(rule: str = "adaptive-loss", steps: int = 40, **changes: Any) -> dict[str, Any]:
     info: dict[str, Any] = {
         "lorate": "0.1.0",
-        "command": f"lorate train --rate {rule} --lr 1.0 --rank 8 --alpha 16 --steps {steps} --batch-size 4 "
+        "command": f"lorate train --rule {rule} --lr 1.0 --rank 8 --alpha 16 --steps {steps} --batch-size 4 "
         f"--seed 0 --output runs/{rule}",
         "status": "finished",
         "started": "2026-01-15T10:30:00+00:00",
@@ -69,13 +69,13 @@ def run_info(rule: str = "adaptive-loss", steps: int = 40, **changes: Any) -> di
         "versions": {"python": "3.12.4", "torch": "2.13.0", "transformers": "5.1.0", "peft": "0.18.1"},
         "device": "cpu",
         "config": {
-            "model": "SmolLM2-135M-Instruct", "rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj"], "rate": rule,
+            "model": "SmolLM2-135M-Instruct", "rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj"], "rule": rule,
             "lr": 1.0, "batch_size": 4, "accumulate": 1, "steps": steps, "seed": 0,
         },
         "model": {"name": "SmolLM2-135M-Instruct", "kind": "causal-lm", "parameters": 134_975_808,
                   "trainable": 460_800},
         "data": {"name": "HumanEval solutions", "train": 131, "eval": 33},
-        "rate": {"name": rule, "lr": 1.0, "formula": "η = lr / (Σ s‖V‖² + √Loss), for each layer η / s"},
+        "rule": {"name": rule, "lr": 1.0, "formula": "η = lr / (Σ s‖V‖² + √Loss), for each layer η / s"},
         "result": {
             "eval_before": 2.0, "eval_after": 1.838, "eval_change": -0.081, "eval_change_se": 0.032,
             "eval_examples": 33,
@@ -180,7 +180,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }} \x
 def write_hostile_run(folder: Path) -> RunDirectory:
     """A run whose every word tries to be more than a word."""
     info = {
-        key: {"name": HOSTILE, "lr": HOSTILE, "formula": HOSTILE, "kind": HOSTILE} for key in ("model", "data", "rate")
+        key: {"name": HOSTILE, "lr": HOSTILE, "formula": HOSTILE, "kind": HOSTILE} for key in ("model", "data", "rule")
     } | {key: HOSTILE for key in ("command", "device", "status", "started", "lorate")}
     run = write_run(folder / "<script>alert(3)<", **info, versions={HOSTILE: HOSTILE}, config={HOSTILE: [HOSTILE]})
     run.samples.write_text(json.dumps([dict.fromkeys(("prompt", "before", "after"), HOSTILE)]))

@@ -59,7 +59,7 @@ def test_the_page_tells_what_was_run_and_what_came_out(page):
     for words in (
         "fell by 8.1% (2.000 to 1.838)", "No alarms", "SmolLM2-135M-Instruct", "HumanEval solutions", "adaptive-loss",
         "60 layers, rank 8", "(Σ s‖V‖² + √Loss)", "3 min 12 s", "has_close_elements", "abs(first - second) < threshold",
-        "lorate train --rate adaptive-loss", "5.1.0", "layers.29.self_attn.v_proj", "q_proj",
+        "lorate train --rule adaptive-loss", "5.1.0", "layers.29.self_attn.v_proj", "q_proj",
     ):  # fmt: skip
         assert words in page.text, words
 
@@ -143,7 +143,7 @@ def test_what_is_known_of_an_unfinished_run_is_shown(tmp_path, status, records):
 def test_a_bare_run_is_a_page(tmp_path):
     run = RunDirectory.create(tmp_path / "run")
     run.write_run(
-        {"lorate": "0.1.0", "model": 3, "data": None, "config": [], "rate": "x", "result": "y", "versions": 0}
+        {"lorate": "0.1.0", "model": 3, "data": None, "config": [], "rule": "x", "result": "y", "versions": 0}
     )
     assert "No step has been recorded." in Page(write_report([run.path])).text
 

@@ -51,7 +51,7 @@ def test_orders_in_the_text_are_shown_and_own_styles_work() -> None:
         ["train", "--model", f"{NAME}.gguf"],
         ["train", "--model", NAME],
         ["train", "--config", NAME],
-        ["train", "--rate", NAME],
+        ["train", "--rule", NAME],
         ["train", "--targets", NAME, "--task", NAME],
         ["train", f"--{NAME}"],
         [NAME],
@@ -103,7 +103,7 @@ def test_notices_and_alarms(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_certificate_shows_words_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory: RunDirectory = write_run(tmp_path / "run", steps=3, layers=False)
-    directory.write_run(directory.read_run() | {"rate": {"name": NAME, "lr": 1.0}, "monitor": {"full_batch": True}})
+    directory.write_run(directory.read_run() | {"rule": {"name": NAME, "lr": 1.0}, "monitor": {"full_batch": True}})
     run(["certify", str(directory.path)])
     said = capsys.readouterr()
     assert_plain(said.out + said.err, "")

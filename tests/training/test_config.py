@@ -11,7 +11,7 @@ from lorate.training import TrainConfig
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": "best"}, "unknown rate 'best'; known: auto, constant"),
+        ({"rule": "best"}, "unknown rule 'best'; known: auto, constant"),
         ({"rank": 0}, "rank must be 1 or more, got 0"),
         ({"rank": 2.5}, "rank must be a whole number, got 2.5"),
         ({"rank": True}, "rank must be a whole number, got True"),
@@ -22,9 +22,9 @@ from lorate.training import TrainConfig
         ({"targets": "q_proj"}, "targets must be a list of names or left out, got 'q_proj'"),
         ({"targets": []}, "targets must be at least one layer name"),
         ({"task": "poetry"}, "task must be one of causal-lm, sequence-classification, image-classification"),
-        ({"rate": "constant"}, r"rate 'constant' needs lr \(--lr\)"),
-        ({"rate": "theory"}, "needs the smoothness L"),
-        ({"rate": "backtracking"}, "tries several steps on the whole data, which the Trainer cannot do"),
+        ({"rule": "constant"}, r"rule 'constant' needs lr \(--lr\)"),
+        ({"rule": "theory"}, "needs the smoothness L"),
+        ({"rule": "backtracking"}, "tries several steps on the whole data, which the Trainer cannot do"),
         ({"lr": float("nan")}, "lr must be a finite number above 0"),
         ({"smoothness": 3.0}, "does not use smoothness"),
         ({"eval_fraction": 1.0}, "eval_fraction must be between 0 and 1"),

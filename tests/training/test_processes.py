@@ -49,11 +49,11 @@ def records(run_directory: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "count", "rate", "task"),
+    ("launcher", "count", "rule", "task"),
     [
-        (ACCELERATE, [], ["--rate", "normalized", "--lr", "0.05"], []),
-        (LORATE, ["--processes", "2"], ["--rate", "auto", "--accumulate", "2"], []),
-        (LORATE, ["--processes", "2"], ["--rate", "adaptive-loss"], ["--task", "sequence-classification"]),
+        (ACCELERATE, [], ["--rule", "normalized", "--lr", "0.05"], []),
+        (LORATE, ["--processes", "2"], ["--rule", "auto", "--accumulate", "2"], []),
+        (LORATE, ["--processes", "2"], ["--rule", "adaptive-loss"], ["--task", "sequence-classification"]),
     ],
     ids=["accelerate launch", "auto, accumulated", "classifier"],
 )
@@ -63,10 +63,10 @@ def test_two_processes_give_the_numbers_of_one_with_twice_the_batch(
     bert_dir: Path,
     launcher: list[str],
     count: list[str],
-    rate: list[str],
+    rule: list[str],
     task: list[str],
 ) -> None:
-    words = [*train, "--steps", "10", *rate]
+    words = [*train, "--steps", "10", *rule]
     if task:
         data = tmp_path / "texts.jsonl"
         lines = [f'{{"text": "{w} film {i % 7}", "label": "{w}"}}' for i in range(36) for w in ("good", "bad")]

@@ -25,7 +25,7 @@ def test_a_run_leaves_everything_behind(options: dict[str, Any], tmp_path: Path)
     assert outcome.change is not None and outcome.change.after < outcome.change.before
     info = run.read_run()
     assert info["status"] == "finished" and info["command"] == "lorate train --model x"
-    assert info["result"]["eval_after"] == outcome.change.after and info["rate"]["lr"] == 20.0
+    assert info["result"]["eval_after"] == outcome.change.after and info["rule"]["lr"] == 20.0
     assert [record["step"] for record in metrics(run.path)] == list(range(1, 9))
     assert all(record["tokens"] > 0 and record["samples"] for record in metrics(run.path))
     evaluations = read_jsonl(run.evaluations).records
@@ -121,7 +121,7 @@ def test_dry_run_counts_and_writes_nothing(options: dict[str, Any], tmp_path: Pa
 
 
 def test_a_run_that_diverges_can_stop_itself(options: dict[str, Any], tmp_path: Path) -> None:
-    wild = {**options, "rate": "constant", "lr": 1e6, "on_alarm": "stop", "dropout": 0.0, "steps": 60}
+    wild = {**options, "rule": "constant", "lr": 1e6, "on_alarm": "stop", "dropout": 0.0, "steps": 60}
     outcome = train(TrainConfig(**wild), tmp_path / "run")
     assert outcome.status == "stopped" and outcome.steps < 60
     kinds = {alarm["kind"] for record in metrics(tmp_path / "run") for alarm in record["alarms"]}
@@ -152,7 +152,7 @@ def test_text_classifier(bert_dir: Path, tmp_path: Path) -> None:
     file.write_text("text,label\n" + "\n".join(rows))
     config = TrainConfig(
         model=str(bert_dir), data=str(file), task="sequence-classification", rank=2, steps=12, lr=1.0, batch_size=4,
-        rate="normalized", device="cpu", eval_fraction=0.3,
+        rule="normalized", device="cpu", eval_fraction=0.3,
     )  # fmt: skip
     outcome = train(config, tmp_path / "run")
     assert outcome.change is not None and outcome.change.after < outcome.change.before
@@ -162,7 +162,7 @@ def test_text_classifier(bert_dir: Path, tmp_path: Path) -> None:
 def test_image_classifier(resnet_dir: Path, image_folder: Path, tmp_path: Path) -> None:
     config = TrainConfig(
         model=str(resnet_dir), data=str(image_folder), task="image-classification", rank=2, steps=4, lr=0.5,
-        batch_size=4, rate="normalized", device="cpu", eval_fraction=0.3,
+        batch_size=4, rule="normalized", device="cpu", eval_fraction=0.3,
     )  # fmt: skip
     outcome = train(config, tmp_path / "run")
     assert outcome.status == "finished" and outcome.samples[0]["after"] in ("dark", "light")

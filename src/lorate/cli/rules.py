@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from lorate.cli.console import stdout
-from lorate.rates import RATES, Rate
+from lorate.rules import RULES, Rule
 
 NEEDS = {
     "loss": "the loss",
@@ -20,13 +20,13 @@ def rules() -> None:
 
     Example: `lorate rules`
     """
-    table = Table("rule", "", title="Step-size rules (--rate)", show_lines=True, show_header=False)
-    for rule in RATES.values():
+    table = Table("rule", "", title="Step-size rules (--rule)", show_lines=True, show_header=False)
+    for rule in RULES.values():
         table.add_row(f"[bold]{rule.name}[/]", _description(rule))
     stdout.print(table)
 
 
-def _description(rule: type[Rate]) -> str:
+def _description(rule: type[Rule]) -> str:
     needs = ", ".join(NEEDS[need] for need in NEEDS if need in rule.needs) or "nothing to measure or to give"
     default = "a must be given" if rule.default_lr is None else f"a = {rule.default_lr:g} by default"
     return (

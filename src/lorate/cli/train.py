@@ -15,11 +15,11 @@ from rich.table import Table
 from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first, is_launched, launch
 from lorate.errors import LorateError
-from lorate.rates import RATES
+from lorate.rules import RULES
 from lorate.runs.safe_yaml import parse_yaml
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
-_NEED_L = ", ".join(name for name, rule in RATES.items() if "smoothness" in rule.needs)
+_NEED_L = ", ".join(name for name, rule in RULES.items() if "smoothness" in rule.needs)
 
 
 class Task(StrEnum):
@@ -55,7 +55,7 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with options; the command line wins.")] = None,
     task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
-    rate: Annotated[str, typer.Option(help=f"Rule for the step size: {', '.join(RATES)}.")] = "auto",
+    rule: Annotated[str, typer.Option(help=f"Rule for the step size: {', '.join(RULES)}.")] = "auto",
     lr: Annotated[float | None, typer.Option(help="The rule's constant a; each rule has its default.")] = None,
     smoothness: Annotated[
         float | None, typer.Option(help=f"L of the loss, for the rules that need it: {_NEED_L}.")
@@ -108,7 +108,7 @@ def train(
     Examples:
     `lorate train --data chats.jsonl --steps 200 --output runs/chats`
 
-    `lorate train --model meta-llama/Llama-3.2-1B --data my.jsonl --rate normalized --lr 0.05`
+    `lorate train --model meta-llama/Llama-3.2-1B --data my.jsonl --rule normalized --lr 0.05`
 
     `lorate train --task image-classification --model microsoft/resnet-18 --data photos/`
 
@@ -227,7 +227,7 @@ def _print_plan(settings: Any, plan: Any) -> None:
         "step": f"{plan.samples_per_step} samples"
         + (f", at most {plan.tokens_per_step:,} tokens" if plan.tokens_per_step else ""),
         "run": f"{settings.steps} steps, {settings.steps * plan.samples_per_step / plan.train_examples:.1f} epochs",
-        "step size": f"{settings.rate}, a = {settings.resolved_lr:g}",
+        "step size": f"{settings.rule}, a = {settings.resolved_lr:g}",
         "memory, roughly": f"{plan.memory_bytes / 2**30:.1f} GiB",
     }
     for name, value in rows.items():
@@ -254,11 +254,11 @@ def _finish(outcome: Any) -> int:
     for sample in outcome.samples[:1]:
         for title, text in (("Prompt", "prompt"), ("Before", "before"), ("After", "after")):
             stdout.print(f"[bold]{title}:[/]\n{escape(sample[text].strip())}\n", soft_wrap=True)
-    rate = run.read_run()["rate"]
+    rule = run.read_run()["rule"]
     stdout.print(
         f"Held-out loss {change.before:.4f} -> {change.after:.4f} ({change.relative:+.1%}; difference "
         f"{change.after - change.before:+.4f}, {change.certainty})"
-        f" with rule {escape(str(rate['name']))}, a = {rate['lr']:g}, {outcome.steps} steps.",
+        f" with rule {escape(str(rule['name']))}, a = {rule['lr']:g}, {outcome.steps} steps.",
         soft_wrap=True,
     )
     stdout.print(escape(f"Run:     {run.path}\nAdapter: {run.adapter}\nReport:  {run.report}"), soft_wrap=True)

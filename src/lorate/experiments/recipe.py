@@ -9,7 +9,7 @@ class Recipe:
     """How a model is trained.
 
     Attributes:
-        rate: a rule of `lorate.RATES`, or a baseline: ``"adamw"``, ``"sgd"``.
+        rule: a rule of `lorate.RULES`, or a baseline: ``"adamw"``, ``"sgd"``.
         lr: the rule's constant or the baseline's learning rate; None: the rule's default.
         steps: at most.
         batch: examples a step; None: the whole training set.
@@ -21,7 +21,7 @@ class Recipe:
         keep: most records that are kept; longer runs keep steps that are evenly spaced in the logarithm.
     """
 
-    rate: str
+    rule: str
     lr: float | None
     steps: int
     batch: int | None

@@ -19,7 +19,7 @@ from lorate.experiments.workloads import Batch, Workload
 from lorate.geometry import squared_norms
 from lorate.optim import create_optimizer
 from lorate.optim.auto import LoraAuto
-from lorate.rates import RATES
+from lorate.rules import RULES
 
 BASELINES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, weight_decay=0.0),
@@ -70,7 +70,7 @@ def make_stepper(task: Workload, model: nn.Module, recipe: Recipe) -> Stepper:
     Raises:
         LorateError: an unknown rule, a baseline without learning rate, or what `lorate.create_optimizer` refuses.
     """
-    if recipe.rate in BASELINES:
+    if recipe.rule in BASELINES:
         return _BaselineStepper(task, model, recipe)
     return _RuleStepper(task, model, recipe)
 
@@ -90,16 +90,16 @@ def scheduled(recipe: Recipe, step: int) -> float:
 class _RuleStepper(Stepper):
     def __init__(self, task: Workload, model: nn.Module, recipe: Recipe) -> None:
         smoothness = None
-        if recipe.rate in RATES and "smoothness" in RATES[recipe.rate].needs:
+        if recipe.rule in RULES and "smoothness" in RULES[recipe.rule].needs:
             known = getattr(task, "smoothness", None)
             smoothness = known if recipe.smoothness is None else recipe.smoothness
-        self._rule = create_optimizer(model, recipe.rate, lr=recipe.lr, smoothness=smoothness)
+        self._rule = create_optimizer(model, recipe.rule, lr=recipe.lr, smoothness=smoothness)
         super().__init__(task, model, recipe, self._rule)
         self._batch: Batch | None = None
         self._closure: Callable[[], Tensor] = lambda: torch.zeros(())
 
     def _step(self, batch: Batch) -> Seen:
-        if "closure" in self._rule.rate.needs:
+        if "closure" in self._rule.rule.needs:
             if batch is not self._batch:  # the same closure tells the rule that the function is the same
                 self._batch, self._closure = batch, partial(self._evaluate, batch)
             loss = self._rule.step(self._closure)
@@ -130,9 +130,9 @@ class _RuleStepper(Stepper):
 class _BaselineStepper(Stepper):
     def __init__(self, task: Workload, model: nn.Module, recipe: Recipe) -> None:
         if recipe.lr is None:
-            raise LorateError(f"The baseline {recipe.rate!r} needs a learning rate: give lr.")
+            raise LorateError(f"The baseline {recipe.rule!r} needs a learning rate: give lr.")
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        super().__init__(task, model, recipe, BASELINES[recipe.rate](self._parameters, lr=recipe.lr))
+        super().__init__(task, model, recipe, BASELINES[recipe.rule](self._parameters, lr=recipe.lr))
         adapted = any(hasattr(module, "lora_A") for module in model.modules())
         self._factors = [factor for pair in find_pairs(model) for factor in (pair.A, pair.B)] if adapted else None
 

@@ -24,7 +24,7 @@ Values = dict[str, Any]
 def train_under_rule(
     workload: str,
     adapter: Mapping[str, Any] | None,
-    rate: str,
+    rule: str,
     lr: float | None,
     steps: int,
     batch: int | None,
@@ -43,7 +43,7 @@ def train_under_rule(
     Args:
         workload: name, see `lorate.experiments.workloads.WORKLOADS`.
         adapter: fields of `AdapterSpec`; None trains all weights, with a baseline only.
-        rate: as in `Recipe`, like the next three.
+        rule: as in `Recipe`, like the next three.
         lr: the constant.
         steps: at most.
         batch: examples a step.
@@ -61,7 +61,7 @@ def train_under_rule(
     """
     task = load_workload(workload, quick=quick, data=data, model=model)
     spec = None if adapter is None else AdapterSpec(**adapter)
-    return train_model(task, task.model(spec, seed), Recipe(rate, lr, steps, batch, seed, **more))
+    return train_model(task, task.model(spec, seed), Recipe(rule, lr, steps, batch, seed, **more))
 
 
 def train_model(
@@ -84,7 +84,7 @@ def train_model(
     Returns:
         Plain values:
 
-        - ``rate``, ``lr``, ``seed``, ``steps`` (taken), ``trainable`` (number of trained parameters);
+        - ``rule``, ``lr``, ``seed``, ``steps`` (taken), ``trainable`` (number of trained parameters);
         - ``trace``: columns of `lorate.experiments.trace.Trace`, and ``thinning`` in words;
         - ``validation``: columns ``step`` and ``loss``; ``final_validation``, None if the run diverged;
         - ``first_loss``; ``final_loss``: of a full-batch run the last one, else the mean of the last tenth of the
@@ -131,7 +131,7 @@ def train_model(
         watch.lose("the held-out loss at the end is not finite")  # the last step did it: no batch was seen since
     final = None if watch.diverged else trace.final_loss(1 if recipe.batch is None else max(1, recipe.steps // 10))
     return {
-        "rate": recipe.rate,
+        "rule": recipe.rule,
         "lr": recipe.lr,
         "seed": recipe.seed,
         "steps": trace.steps,

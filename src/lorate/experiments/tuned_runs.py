@@ -14,7 +14,7 @@ Scale = Literal["first step", "mean step"]
 
 def tuned_runs(
     descend: Descend,
-    rate: str,
+    rule: str,
     grid: Sequence[float],
     seeds: Sequence[int],
     *,
@@ -27,7 +27,7 @@ def tuned_runs(
 
     Args:
         descend: does one run, see `lorate.experiments.training_run.train_under_rule`.
-        rate: the rule.
+        rule: the rule.
         grid: constants to try.
         seeds: starts.
         multiples: names of further runs on all seeds, at these multiples of the best constant.
@@ -42,7 +42,7 @@ def tuned_runs(
 
     @cache
     def run(lr: float, seed: int) -> Values:
-        return descend(rate, lr, seed)
+        return descend(rule, lr, seed)
 
     best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run)
     found: Values = {

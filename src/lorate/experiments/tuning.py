@@ -51,14 +51,14 @@ def tune(results: Iterable[Mapping[str, Any]], by: Criterion = "final_loss") -> 
     Raises:
         LorateError: the grids differ in size, or their constants in the number of seeds.
 
-    >>> runs = [{"rate": "constant", "lr": lr, "final_loss": loss} for lr, loss in ((0.1, 2.0), (1, 1.0), (9, None))]
+    >>> runs = [{"rule": "constant", "lr": lr, "final_loss": loss} for lr, loss in ((0.1, 2.0), (1, 1.0), (9, None))]
     >>> tune(runs)["constant"].lr
     1
     """
     losses: dict[str, dict[float | None, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         value = result[by]
-        losses[result["rate"]][result["lr"]].append(math.inf if value is None else value)
+        losses[result["rule"]][result["lr"]].append(math.inf if value is None else value)
     sizes = {len(grid) for grid in losses.values() if set(grid) != {None}}
     seeds = {len(values) for grid in losses.values() for values in grid.values()}
     if len(sizes) > 1 or len(seeds) > 1:
@@ -66,7 +66,7 @@ def tune(results: Iterable[Mapping[str, Any]], by: Criterion = "final_loss") -> 
             f"Rules are tuned on grids of one size with as many seeds each, but the sizes are {sorted(sizes)} and the "
             f"seeds {sorted(seeds)}."
         )
-    return {rate: _best({lr: statistics.fmean(values) for lr, values in grid.items()}) for rate, grid in losses.items()}
+    return {rule: _best({lr: statistics.fmean(values) for lr, values in grid.items()}) for rule, grid in losses.items()}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def choose(
         by: what is to be small on trial.
 
     >>> def result(lr, seed=0):
-    ...     return {"rate": "constant", "lr": lr, "final_loss": 1 / lr, "diverged": lr * (seed + 1) > 3}
+    ...     return {"rule": "constant", "lr": lr, "final_loss": 1 / lr, "diverged": lr * (seed + 1) > 3}
     >>> chosen = choose((1.0, 2.0), (0, 1), result, result)
     >>> chosen.lr, chosen.refused
     (1.0, [2.0])

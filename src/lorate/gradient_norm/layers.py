@@ -133,7 +133,7 @@ def view_of(pair: LoraPair) -> MatrixView:
     if pair.dora:
         raise LorateError(
             f"{pair.name}: the gradient norm of a DoRA layer's frozen weight is not available, because its output is "
-            "not linear in W0 + s B A; use a rate that does not need it"
+            "not linear in W0 + s B A; use a rule that does not need it"
         )
     if pair.kind == "linear":
         return LinearView(out_dim, in_dim)

@@ -51,8 +51,8 @@ class LossCheck:
             f"the loss read at the model is {read:.4g}, the Trainer trains on {logged:.4g}: it computes more than the "
             "model returns"
         )
-        rate = reader.optimizer.rate
-        if "loss" in rate.needs:
-            raise LorateError(f"{text}, and rate {rate.name!r} needs that loss; use rate 'normalized'")
+        rule = reader.optimizer.rule
+        if "loss" in rule.needs:
+            raise LorateError(f"{text}, and rule {rule.name!r} needs that loss; use rule 'normalized'")
         reader.is_linear = False
         warnings.warn(f"{text}; lorate records no loss from here on", stacklevel=2)

@@ -68,16 +68,16 @@ class LorateCallback(TrainerCallback):
         if not isinstance(own, LoraGradientDescent):
             raise LorateError(
                 f"the Trainer runs {type(own).__name__}, not an optimizer of lorate; "
-                "pass Trainer(..., **lorate.for_trainer(rate=...))"
+                "pass Trainer(..., **lorate.for_trainer(rule=...))"
             )
         if args.n_gpu > 1:
             raise LorateError(
                 f"the Trainer would spread each batch over {args.n_gpu} GPUs with DataParallel, whose copies of the "
                 "model no rule sees; start it with torchrun or accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
             )
-        if args.max_grad_norm and not own.rate.allows_clipping:
+        if args.max_grad_norm and not own.rule.allows_clipping:
             raise LorateError(
-                f"max_grad_norm={args.max_grad_norm} clips the gradient before rate {own.rate.name!r} sees it; "
+                f"max_grad_norm={args.max_grad_norm} clips the gradient before rule {own.rule.name!r} sees it; "
                 "set max_grad_norm=0"
             )
         for name in ("learning_rate", "weight_decay"):
@@ -157,12 +157,12 @@ def _is_finite(step: Step) -> bool:
 
 
 def for_trainer(
-    rate: str = "auto", *, monitor: Monitor | str | os.PathLike[str] | None = None, **options: Any
+    rule: str = "auto", *, monitor: Monitor | str | os.PathLike[str] | None = None, **options: Any
 ) -> dict[str, Any]:
     """Arguments that make a transformers Trainer, or TRL's SFTTrainer, train with a rule of lorate.
 
     Args:
-        rate: the rule.
+        rule: the rule.
         monitor: a `Monitor`, or the directory for one; None records in memory only.
         options: further options of `lorate.create_optimizer`, such as ``lr``.
 
@@ -177,6 +177,6 @@ def for_trainer(
     """
     watcher = monitor if isinstance(monitor, Monitor) else Monitor(monitor)
     return {
-        "optimizer_cls_and_kwargs": (OptimizerFactory, {"rate": rate, **options}),
+        "optimizer_cls_and_kwargs": (OptimizerFactory, {"rule": rule, **options}),
         "callbacks": [LorateCallback(watcher)],
     }

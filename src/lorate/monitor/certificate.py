@@ -107,7 +107,7 @@ def certify_records(setting: Setting, records: Sequence[dict[str, Any]]) -> Cert
         guarantees = np.array(promised, dtype=float)
         lines.append(_guaranteed(falls, guarantees, allowance))
         lines.append(_gradient(setting, steps, guarantees, losses[0]))
-        if setting.rate in GLOBAL and not setting.per_layer and all(record["lr"] == 1.0 for record in steps):
+        if setting.rule in GLOBAL and not setting.per_layer and all(record["lr"] == 1.0 for record in steps):
             lines += _rate_theorem(setting, steps, losses[0])
     return Certificate(lines, _regime(steps), _assumptions(setting), _not_proved(setting, len(lines) > 1))
 
@@ -177,7 +177,7 @@ def _gradient(setting: Setting, steps: Sequence[dict[str, Any]], guarantees: np.
 def _rate_theorem(setting: Setting, steps: Sequence[dict[str, Any]], first: float) -> list[Line]:
     assert setting.smoothness is not None
     gap, start = first - setting.lower_bound, steps[0]["scaled_stacked_norm"]
-    known: StepGuarantee = GLOBAL[setting.rate](gap, start, setting.smoothness, other_parameters=setting.has_rest)
+    known: StepGuarantee = GLOBAL[setting.rule](gap, start, setting.smoothness, other_parameters=setting.has_rest)
     total = steps[-2]["sum_eta"]
     count = len(steps) - 1
     smallest = min(record["scaled_grad_norm"] ** 2 for record in steps[:-1])
@@ -233,9 +233,9 @@ def _not_proved(setting: Setting, guaranteed: bool) -> list[str]:
             "the guarantees of the steps: the frozen weights' gradient was sketched, and a sketch can fall short"
         )
     if not guaranteed and setting.gradient_norm != "sketch":
-        found.append(f"a decrease of each step: rule {setting.rate!r} guarantees none here")
+        found.append(f"a decrease of each step: rule {setting.rule!r} guarantees none here")
     if setting.smoothness is not None:
         found.append("that L is right: it was given, not derived from the loss")
-    if setting.rate == "backtracking":
+    if setting.rule == "backtracking":
         found.append("a rate in advance: L was found by trial")
     return found

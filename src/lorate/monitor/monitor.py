@@ -243,14 +243,14 @@ class Monitor:
         run = RunDirectory(directory)
         if run.run.exists():
             return
-        rule, lr = optimizer.rate, optimizer.param_groups[0]["lr"]
+        rule, lr = optimizer.rule, optimizer.param_groups[0]["lr"]
         self._own_run = run
         run.write_run(
             {
                 "lorate": version("lorate"),
                 "status": "running",
                 "started": now(),
-                "rate": {
+                "rule": {
                     "name": rule.name,
                     "lr": float(lr),
                     "formula": rule.formula,

@@ -21,7 +21,7 @@ class Setting:
     """What is known about the function that was minimised, and about the rule.
 
     Attributes:
-        rate: name of the rule.
+        rule: name of the rule.
         full_batch: every step saw the whole training set, so that the loss is one function.
         lower_bound: a number that the loss never goes below.
         smoothness: L as given to the rule; None where it was given none.
@@ -32,7 +32,7 @@ class Setting:
         precision: relative rounding of the loss, the machine epsilon of the adapters' dtype.
     """
 
-    rate: str
+    rule: str
     full_batch: bool
     lower_bound: float
     smoothness: float | None
@@ -48,11 +48,11 @@ class Setting:
         hooks: Any = optimizer.weight_gradient
         parameter = optimizer.param_groups[0]["params"][0]
         return cls(
-            rate=optimizer.rate.name,
+            rule=optimizer.rule.name,
             full_batch=full_batch,
             lower_bound=lower_bound,
-            smoothness=getattr(optimizer.rate, "smoothness", None),
-            per_layer=bool(getattr(optimizer.rate, "per_layer", False)),
+            smoothness=getattr(optimizer.rule, "smoothness", None),
+            per_layer=bool(getattr(optimizer.rule, "per_layer", False)),
             dropout=any(layer.dropout for layer in optimizer.layers),
             gradient_norm=None if hooks is None else hooks.method,
             has_rest=any(role is None for group in optimizer.param_groups for role in group["roles"]),

@@ -17,8 +17,8 @@ from lorate.optim.directed import returned
 from lorate.optim.direction import DirectionFactory
 from lorate.optim.layout import Layer, Slot, slots
 from lorate.optim.majorizer import LoraMajorizer, no_descent
-from lorate.rates import Backtracking, StepSizes
-from lorate.rates.majorizer import terms_of_step
+from lorate.rules import Backtracking, StepSizes
+from lorate.rules.majorizer import terms_of_step
 from lorate.smoothness import TrialSmoothness
 
 MOST_TRIALS = 40
@@ -45,24 +45,24 @@ class LoraBacktracking(LoraMajorizer):
     Args:
         groups: as for `LoraMajorizer`, like all others.
         layers: description of each LoRA layer.
-        rate: the rule; its ``smoothness`` is the first L where the adapters set no scale.
+        rule: the rule; its ``smoothness`` is the first L where the adapters set no scale.
         lr: multiplies the step; 1 by default.
         direction: builds the torch optimizer whose direction is taken; minus the gradient if not given.
 
     Source: docs/mathematics/smoothness.md, "From trial steps".
     """
 
-    rate: Backtracking
+    rule: Backtracking
 
     def __init__(
         self,
         groups: Iterable[dict[str, Any]],
         layers: Sequence[Layer],
-        rate: Backtracking,
+        rule: Backtracking,
         lr: float | None = None,
         direction: DirectionFactory | None = None,
     ) -> None:
-        super().__init__(groups, layers, rate, lr, None, direction)
+        super().__init__(groups, layers, rule, lr, None, direction)
         for group in self.param_groups:
             group["smoothness"] = None
         self._known: _Known | None = None
@@ -86,7 +86,7 @@ class LoraBacktracking(LoraMajorizer):
         """
         if closure is None:
             raise LorateError(
-                "rate 'backtracking' tries steps and needs a closure: optimizer.step(closure), where closure() clears "
+                "rule 'backtracking' tries steps and needs a closure: optimizer.step(closure), where closure() clears "
                 "the gradients, evaluates the loss, calls backward and returns the loss; without one use 'majorizer'"
             )
         current = slots(self.param_groups)
@@ -129,7 +129,7 @@ class LoraBacktracking(LoraMajorizer):
         saved = [parameter.clone() for parameter in parameters]
         evaluations = 0
         for _ in range(MOST_TRIALS):
-            sizes = replace(self.rate, smoothness=smoothness.value).step_sizes(m)
+            sizes = replace(self.rule, smoothness=smoothness.value).step_sizes(m)
             if (reason := no_descent(m, sizes)) is not None:
                 return sizes, reason, evaluations
             if self._overflow(current, m, sizes) is not None:
@@ -174,7 +174,7 @@ class LoraBacktracking(LoraMajorizer):
             LorateError: the state belongs to other adapters, another rule, or another kind of direction.
         """
         if not all("smoothness" in group for group in state_dict["param_groups"]):
-            raise LorateError("the optimizer state was not saved with rate 'backtracking': build the optimizer alike")
+            raise LorateError("the optimizer state was not saved with rule 'backtracking': build the optimizer alike")
         super().load_state_dict(state_dict)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from lorate.optim.direction import DirectionFactory, OptimizerDirection
 from lorate.optim.gradient_descent import LoraGradientDescent
 from lorate.optim.layout import Layer, Slot, slots
 from lorate.optim.weight_gradient import WeightGradient
-from lorate.rates import Rate, StepSizes
+from lorate.rules import Rule, StepSizes
 
 
 class LoraDirected(LoraGradientDescent):
@@ -22,9 +22,9 @@ class LoraDirected(LoraGradientDescent):
     A group's ``lr`` relative to that of the first group that moves stretches its part of D.
 
     Args:
-        groups: as for `LoraGradientDescent`, like ``layers``, ``rate``, ``lr`` and ``weight_gradient``.
+        groups: as for `LoraGradientDescent`, like ``layers``, ``rule``, ``lr`` and ``weight_gradient``.
         layers: description of each LoRA layer.
-        rate: the rule.
+        rule: the rule.
         lr: multiplies the step.
         weight_gradient: tells the frozen weights' gradient.
         direction: builds the torch optimizer whose direction is taken; minus the gradient if not given.
@@ -34,12 +34,12 @@ class LoraDirected(LoraGradientDescent):
         self,
         groups: Iterable[dict[str, Any]],
         layers: Sequence[Layer],
-        rate: Rate,
+        rule: Rule,
         lr: float | None = None,
         weight_gradient: WeightGradient | None = None,
         direction: DirectionFactory | None = None,
     ) -> None:
-        super().__init__(groups, layers, rate, lr, weight_gradient)
+        super().__init__(groups, layers, rule, lr, weight_gradient)
         self.direction = None if direction is None else OptimizerDirection(direction, slots(self.param_groups))
         self._directions: list[Tensor] = []
 

@@ -15,12 +15,12 @@ from lorate.optim.direction import DirectionFactory
 from lorate.optim.gradient_descent import LoraGradientDescent
 from lorate.optim.layout import layers_of, param_groups
 from lorate.optim.majorizer import LoraMajorizer
-from lorate.rates import Auto, Backtracking, Majorizer, Rate, make_rate
+from lorate.rules import Auto, Backtracking, Majorizer, Rule, make_rule
 
 
 def create_optimizer(
     model: nn.Module,
-    rate: str | Rate = "auto",
+    rule: str | Rule = "auto",
     *,
     lr: float | None = None,
     smoothness: float | None = None,
@@ -32,7 +32,7 @@ def create_optimizer(
 
     Args:
         model: a PEFT model (or a module with PEFT's LoRA layers), with one active, trainable adapter.
-        rate: the rule: a name (see `lorate.RATES` or ``lorate rules``) or a `Rate`.
+        rule: the rule: a name (see `lorate.RULES` or ``lorate rules``) or a `Rule`.
         lr: the rule's constant ``a``, 1.0 by default; required for ``constant``. Schedulers multiply it.
         smoothness: L of the loss, for ``theory``, ``sharp``, ``one-factor`` and ``majorizer``; ``backtracking``
             needs none (and uses it only if the adapters set no scale).
@@ -56,20 +56,20 @@ def create_optimizer(
         >>> import peft, torch, lorate
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
         >>> model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["0"]))
-        >>> optimizer = lorate.create_optimizer(model, rate="adaptive-loss")
+        >>> optimizer = lorate.create_optimizer(model, rule="adaptive-loss")
         >>> loss = model(torch.ones(5, 4)).square().mean()
         >>> loss.backward()
         >>> _ = optimizer.step(loss=loss)
         >>> optimizer.last.eta > 0
         True
     """
-    rule = make_rate(rate, smoothness)
+    rule = make_rule(rule, smoothness)
     sharding.refuse_unreadable(model)
     pairs = find_pairs(model)
     _refuse_dora(rule, pairs)
     if direction is not None and not isinstance(rule, Majorizer | Auto):
         raise LorateError(
-            f"rate {rule.name!r} is for plain gradients; direction= goes with auto, majorizer or backtracking"
+            f"rule {rule.name!r} is for plain gradients; direction= goes with auto, majorizer or backtracking"
         )
     hooks = _weight_gradient(rule, pairs, gradient_norm)
     trained = param_groups(pairs, rest_parameters(model, pairs).values(), groups)
@@ -89,18 +89,18 @@ def create_optimizer(
     return optimizer
 
 
-def _refuse_dora(rule: Rate, pairs: list[LoraPair]) -> None:
+def _refuse_dora(rule: Rule, pairs: list[LoraPair]) -> None:
     dora = [pair.name for pair in pairs if pair.dora]
     if dora and rule.needs & {"weight-gradient", "spectral", "displacement"}:
         raise LorateError(
-            f"rate {rule.name!r} rests on W = W0 + s B A, which does not hold for DoRA layers ({dora[0]} and "
+            f"rule {rule.name!r} rests on W = W0 + s B A, which does not hold for DoRA layers ({dora[0]} and "
             f"{len(dora) - 1} more); use 'auto', 'adaptive-loss', 'normalized' or 'constant', or LoRA without DoRA"
         )
 
 
-def _weight_gradient(rule: Rate, pairs: list[LoraPair], method: Method | None) -> GradientCapture | None:
+def _weight_gradient(rule: Rule, pairs: list[LoraPair], method: Method | None) -> GradientCapture | None:
     if "weight-gradient" in rule.needs:
         return GradientCapture(pairs, method=method or rule.gradient_norm)
     if method is not None:
-        raise LorateError(f"rate {rule.name!r} does not measure the frozen weights' gradient; leave gradient_norm out")
+        raise LorateError(f"rule {rule.name!r} does not measure the frozen weights' gradient; leave gradient_norm out")
     return None

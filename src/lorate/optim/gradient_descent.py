@@ -16,7 +16,7 @@ from lorate.optim.layout import Layer, Slot, slots
 from lorate.optim.measure import Measured, measure
 from lorate.optim.step import Step
 from lorate.optim.weight_gradient import WeightGradient
-from lorate.rates import Rate, StepSizes
+from lorate.rules import Rule, StepSizes
 
 
 class LoraGradientDescent(torch.optim.Optimizer):
@@ -37,7 +37,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
     Args:
         groups: param groups from `lorate.optim.layout.param_groups`.
         layers: description of each LoRA layer.
-        rate: the rule.
+        rule: the rule.
         lr: the rule's constant ``a``; a group may have its own, schedulers may multiply it.
         weight_gradient: tells $\|G_l\|$; needed by rules that ask for it.
 
@@ -53,19 +53,19 @@ class LoraGradientDescent(torch.optim.Optimizer):
         self,
         groups: Iterable[dict[str, Any]],
         layers: Sequence[Layer],
-        rate: Rate,
+        rule: Rule,
         lr: float | None = None,
         weight_gradient: WeightGradient | None = None,
     ) -> None:
-        lr = rate.default_lr if lr is None else lr
+        lr = rule.default_lr if lr is None else lr
         if lr is None:
-            raise LorateError(f"rate {rate.name!r} needs lr=... (--lr): it has no constant that is right by default")
+            raise LorateError(f"rule {rule.name!r} needs lr=... (--lr): it has no constant that is right by default")
         groups = list(groups)
         for value in (lr, *(group["lr"] for group in groups if "lr" in group)):
             if not (isinstance(value, int | float | Tensor) and 0 <= float(value) < float("inf")):
                 raise LorateError(f"lr must be a finite number >= 0, got {value!r}")
         self.layers = list(layers)
-        self.rate = rate
+        self.rule = rule
         self.weight_gradient = weight_gradient
         self.last: Step | None = None
         self._losses: list[Tensor] = []
@@ -154,7 +154,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"layers": self.layers, "rate": self.rate}
+        return super().__getstate__() | {"layers": self.layers, "rule": self.rule}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -174,7 +174,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
             return
         if loss_scale.was_hidden(self):
             raise LorateError(
-                f"rate {self.rate.name!r} measures the frozen weights' gradient, which scaler.unscale_(optimizer) "
+                f"rule {self.rule.name!r} measures the frozen weights' gradient, which scaler.unscale_(optimizer) "
                 "leaves scaled: do not call it, scaler.step(optimizer) takes the scale out of everything"
             )
         self.weight_gradient.loss_scale = 1.0 if scale is None else scale
@@ -189,9 +189,9 @@ class LoraGradientDescent(torch.optim.Optimizer):
             self.weight_gradient.reset()
 
     def _measure(self, current: Sequence[Slot], loss: Tensor | float | None) -> Measured:
-        spectral = "spectral" in self.rate.needs
+        spectral = "spectral" in self.rule.needs
         with full_precision(current):
-            if "weight-gradient" not in self.rate.needs:
+            if "weight-gradient" not in self.rule.needs:
                 return measure(current, self.layers, loss, spectral=spectral)
             hooks = self._averaged_hooks()
             gradient = hooks.numbers(bounds=spectral and hooks.method == "exact")
@@ -206,7 +206,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
         """Those that tell the frozen weights' gradient, of the whole batch; once a step."""
         if self.weight_gradient is None:
             raise LorateError(
-                f"rate {self.rate.name!r} needs the frozen weights' gradient, which hooks on the model measure; "
+                f"rule {self.rule.name!r} needs the frozen weights' gradient, which hooks on the model measure; "
                 "build the optimizer with lorate.create_optimizer(model, ...)"
             )
         if ranks.world_size() > 1:
@@ -222,7 +222,7 @@ class LoraGradientDescent(torch.optim.Optimizer):
         """The step sizes, and why the step cannot be taken, if so."""
         if measured.fault is not None:
             return self._no_step(), measured.fault
-        sizes = self.rate.step_sizes(measured.measurement)
+        sizes = self.rule.step_sizes(measured.measurement)
         return sizes, self._overflow(current, measured.measurement, sizes)
 
     def _no_step(self) -> StepSizes:

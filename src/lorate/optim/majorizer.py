@@ -16,8 +16,8 @@ from lorate.optim.gradient_descent import full_precision
 from lorate.optim.layout import Layer, Slot
 from lorate.optim.measure import Measured, measure, to_host
 from lorate.optim.weight_gradient import WeightGradient
-from lorate.rates import Majorizer, StepSizes
-from lorate.rates.majorizer import terms_of_step
+from lorate.rules import Majorizer, StepSizes
+from lorate.rules.majorizer import terms_of_step
 
 
 class LoraMajorizer(LoraDirected):
@@ -34,7 +34,7 @@ class LoraMajorizer(LoraDirected):
     Args:
         groups: as for `LoraGradientDescent`, like ``layers``, ``lr`` and ``weight_gradient``.
         layers: description of each LoRA layer.
-        rate: the rule.
+        rule: the rule.
         lr: multiplies the step; 1 by default.
         weight_gradient: tells $\langle G, Q\rangle$; needed unless the rule leaves it to L.
         direction: builds the torch optimizer whose direction is taken; minus the gradient if not given.
@@ -42,21 +42,21 @@ class LoraMajorizer(LoraDirected):
     Source: docs/mathematics/majorizer.md, Theorem 1.
     """
 
-    rate: Majorizer
+    rule: Majorizer
 
     def __init__(
         self,
         groups: Iterable[dict[str, Any]],
         layers: Sequence[Layer],
-        rate: Majorizer,
+        rule: Majorizer,
         lr: float | None = None,
         weight_gradient: WeightGradient | None = None,
         direction: DirectionFactory | None = None,
     ) -> None:
-        super().__init__(groups, layers, rate, lr, weight_gradient, direction)
+        super().__init__(groups, layers, rule, lr, weight_gradient, direction)
 
     def _measure(self, current: Sequence[Slot], loss: Tensor | float | None) -> Measured:
-        hooks = self._averaged_hooks() if "weight-gradient" in self.rate.needs else None
+        hooks = self._averaged_hooks() if "weight-gradient" in self.rule.needs else None
         with full_precision(current):
             if self.direction is None:
                 self._directions = self._downhill(current)
@@ -97,8 +97,8 @@ class LoraMajorizer(LoraDirected):
 
     @property
     def _smoothness(self) -> float:
-        assert self.rate.smoothness is not None
-        return self.rate.smoothness
+        assert self.rule.smoothness is not None
+        return self.rule.smoothness
 
 
 def no_descent(m: Measurement, sizes: StepSizes) -> str | None:

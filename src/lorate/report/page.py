@@ -134,7 +134,7 @@ def _view(run: RunData, place: int, line: Any, safe: Any) -> dict[str, Any]:
         "key_figures": key_figures(run),
         "row": row(run),
         "facts": facts(run),
-        "formula": str(run.part("rate").get("formula") or ""),
+        "formula": str(run.part("rule").get("formula") or ""),
         "layers": _layer_drawings(run, f"r{place}", safe),
         "layer_names": list(run.layers.names),
         "certificate": _certificate(run.path),
@@ -170,8 +170,8 @@ def _curves(runs: list[RunData], safe: Any) -> list[Drawing]:
     if not any(run.series.total or run.evaluations for run in tracks):
         return []
     tail = captions.thinning(tracks)
-    rates = {rate for run in runs if (rate := number(run.part("rate").get("lr"))) is not None}
-    lr = f" (lr {listing([f'{value:g}' for value in sorted(rates)])} times the rule)" if rates else ""
+    multipliers = {value for run in runs if (value := number(run.part("rule").get("lr"))) is not None}
+    lr = f" (lr {listing([f'{value:g}' for value in sorted(multipliers)])} times the rule)" if multipliers else ""
     stacked = "Norm of A and B of all layers, stacked"
     norms: list[tuple[list[str], str]] = [
         (["stacked_norm", "a_norm", "b_norm"], f"{stacked} (‖V‖), and of each alone.")

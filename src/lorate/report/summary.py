@@ -19,15 +19,15 @@ _STATUS = {
 
 def facts(run: RunData) -> list[tuple[str, str]]:
     """What was run: pairs of a label and a value; what is not known is left out."""
-    model, data, rate, config = run.part("model"), run.part("data"), run.part("rate"), run.part("config")
+    model, data, rule, config = run.part("model"), run.part("data"), run.part("rule"), run.part("config")
     pairs = [
         ("Model", _joined(model.get("name"), _words(model.get("kind")))),
         ("Parameters", _parameters(model)),
         ("Data", _joined(data.get("name"))),
         ("Examples", _joined(_counted(data.get("train"), "to train on"), _counted(data.get("eval"), "held out"))),
         ("Adapters", _adapters(run, config)),
-        ("Rule", _joined(rate.get("name"))),
-        ("lr", "" if number(rate.get("lr")) is None else f"{rate['lr']:g}"),
+        ("Rule", _joined(rule.get("name"))),
+        ("lr", "" if number(rule.get("lr")) is None else f"{rule['lr']:g}"),
         ("Steps", _steps(run)),
         ("Batch", _batch(config)),
         ("Seen", _joined(_counted(run.last.get("tokens"), "tokens"), _counted(run.last.get("samples"), "samples"))),
@@ -85,7 +85,7 @@ def row(run: RunData) -> list[tuple[str, str]]:
             relative = percent((change[1] - change[0]) / change[0])
             if change[2] is not None:
                 relative += f" ± {100 * change[2] / change[0]:.1f}%"
-    lr = number(run.part("rate").get("lr"))
+    lr = number(run.part("rule").get("lr"))
     values = (
         run.rule or "–",
         "–" if lr is None else f"{lr:g}",

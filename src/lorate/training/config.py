@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args, get_origin
 
 from lorate.errors import LorateError
 from lorate.monitor.monitor import OnAlarm
-from lorate.rates import RATES, make_rate
+from lorate.rules import RULES, make_rule
 from lorate.scaling import lora_alpha
 from lorate.tasks.kinds import TaskKind
 
@@ -37,9 +37,9 @@ class TrainConfig:
         alpha: ``lora_alpha``; the scaling is s = alpha / rank. A mapping may say ``law``, see `lorate.lora_alpha`.
         targets: names of the layers to adapt; None takes the usual ones of the architecture.
         dropout: ``lora_dropout``.
-        rate: the rule for the step size.
+        rule: the rule for the step size.
         lr: the rule's constant; None takes the rule's default.
-        smoothness: L, for the rates that need it.
+        smoothness: L, for the rules that need it.
         batch_size: samples of a micro-batch.
         accumulate: micro-batches of a step.
         steps: optimizer steps.
@@ -68,7 +68,7 @@ class TrainConfig:
     alpha: float = 16.0
     targets: list[str] | None = None
     dropout: float = 0.0
-    rate: str = "auto"
+    rule: str = "auto"
     lr: float | None = None
     smoothness: float | None = None
     batch_size: int = 4
@@ -100,14 +100,14 @@ class TrainConfig:
         _check("dropout", 0 <= self.dropout < 1, "from 0 to below 1", self)
         _check("eval_fraction", 0 < self.eval_fraction < 1, "between 0 and 1", self)
         _check("targets", self.targets is None or len(self.targets) > 0, "at least one layer name", self)
-        rule = make_rate(self.rate, self.smoothness)
+        rule = make_rule(self.rule, self.smoothness)
         if "closure" in rule.needs:
             raise LorateError(
-                f"rate {self.rate!r} tries several steps on the whole data, which the Trainer cannot do; use another "
+                f"rule {self.rule!r} tries several steps on the whole data, which the Trainer cannot do; use another "
                 "rate, or lorate.create_optimizer and optimizer.step(closure) in a loop of your own."
             )
         if rule.default_lr is None and self.lr is None:
-            raise LorateError(f"rate {self.rate!r} needs lr (--lr): it has no constant that is right by default.")
+            raise LorateError(f"rule {self.rule!r} needs lr (--lr): it has no constant that is right by default.")
         _check("lr", self.lr is None or 0 < self.lr < math.inf, "a finite number above 0", self)
 
     @classmethod
@@ -154,7 +154,7 @@ class TrainConfig:
     @property
     def resolved_lr(self) -> float:
         """The rule's constant, its default filled in."""
-        lr = self.lr if self.lr is not None else RATES[self.rate].default_lr
+        lr = self.lr if self.lr is not None else RULES[self.rule].default_lr
         assert lr is not None
         return lr
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lorate import ranks
 from lorate.errors import LorateError
-from lorate.rates import RATES
+from lorate.rules import RULES
 from lorate.runs import RunDirectory
 from lorate.runs.facts import now, versions
 from lorate.training.config import TrainConfig
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numpy", "transformers", "peft", "accelerate", "trl", "data
 
 def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str, Any]:
     """The first entries of ``run.json``."""
-    plan, rule = make_plan(config, prepared), RATES[config.rate]
+    plan, rule = make_plan(config, prepared), RULES[config.rule]
     return {
         "lorate": version("lorate"),
         "command": command,
@@ -41,7 +41,7 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
             "eval": plan.eval_examples,
             "fingerprint": prepared.data.fingerprint,
         },
-        "rate": {"name": rule.name, "lr": config.resolved_lr, "formula": rule.formula},
+        "rule": {"name": rule.name, "lr": config.resolved_lr, "formula": rule.formula},
         "plan": asdict(plan),
         # which adapters are evaluated and saved
         "adapters": "averaged over the run" if rule.averages else "of the last step",

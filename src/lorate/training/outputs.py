@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from lorate import ranks
-from lorate.rates import RATES
+from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
 from lorate.training.config import TrainConfig
@@ -58,10 +58,10 @@ def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Ch
         f"- Data: `{prepared.data.name}`, {len(prepared.data.train)} training and {len(prepared.data.eval)} "
         "held-out records",
         f"- LoRA: rank {config.rank}, alpha {config.alpha:g}, dropout {config.dropout:g}",
-        f"- Step size: rule `{config.rate}` with constant {config.resolved_lr:g}, {steps} steps of "
+        f"- Step size: rule `{config.rule}` with constant {config.resolved_lr:g}, {steps} steps of "
         f"{config.batch_size * config.accumulate * ranks.world_size()} samples, seed {config.seed}",
     ]
-    if RATES[config.rate].averages:
+    if RULES[config.rule].averages:
         lines.append("- The adapter is an average over the run's steps, not the last one")
     if change is not None:
         lines.append(

@@ -19,7 +19,7 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: RunDirectory, ca
         run: its ``checkpoints`` get the checkpoints.
         callback: records the steps; it comes before all other callbacks.
     """
-    options = {"rate": config.rate, "lr": config.lr, "smoothness": config.smoothness}
+    options = {"rule": config.rule, "lr": config.lr, "smoothness": config.smoothness}
     shared: dict[str, Any] = {
         "model": prepared.model,
         "processing_class": prepared.base.processor,

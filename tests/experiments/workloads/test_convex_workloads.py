@@ -67,7 +67,7 @@ def test_the_matrix_to_learn_has_the_rank_it_says():
 def test_theory_never_raises_the_full_batch_loss():
     workload = matrix.load(quick=True)
     model = workload.model(AdapterSpec(4, 4), 0)
-    optimizer = lorate.create_optimizer(model, rate="theory", smoothness=workload.smoothness)
+    optimizer = lorate.create_optimizer(model, rule="theory", smoothness=workload.smoothness)
     losses = []
     for batch in itertools.islice(workload.batches(None, 0), 30):
         optimizer.zero_grad()

@@ -338,7 +338,7 @@ def test_the_last_step_is_averaged_after_a_resume_too(through):
 def test_state_of_another_rule_is_refused():
     model = linear_model()
     other = lorate.create_optimizer(model, "normalized")
-    with pytest.raises(LorateError, match="not saved with rate 'auto'"):
+    with pytest.raises(LorateError, match="not saved with rule 'auto'"):
         lorate.create_optimizer(model).load_state_dict(other.state_dict())
 
 

@@ -213,7 +213,7 @@ def _sgd_drift(measured: Measured, how: Size) -> Claim:
 
 def _auto(measured: Measured, how: Size) -> Claim:
     sentence = "Under the rule auto the choice of lora_alpha matters less than under AdamW at one learning rate."
-    worst = {rate: max(regret(measured, how, rate)) for rate in ("adamw", AUTO)}
+    worst = {rule: max(regret(measured, how, rule)) for rule in ("adamw", AUTO)}
     value = (
         f"over a {how.spread[-1] / how.spread[0]:g}-fold range of α the held-out loss is at most {worst[AUTO]:.3f} "
         f"above the best seen under auto, {worst['adamw']:.3f} under AdamW at lr {TUNED_LR:g}"
@@ -221,9 +221,9 @@ def _auto(measured: Measured, how: Size) -> Claim:
     return Claim.decide(sentence, value, worst[AUTO] < worst["adamw"])
 
 
-def regret(measured: Measured, how: Size, rate: str) -> list[float]:
+def regret(measured: Measured, how: Size, rule: str) -> list[float]:
     """How far each alpha lies above the best loss of both rules; infinite where it diverged."""
     both = [measured.loss(point) for one in ("adamw", AUTO) for point in spread_points(how, one)]
     best = min(loss for loss in both if not math.isnan(loss))
-    losses = [measured.loss(point) for point in spread_points(how, rate)]
+    losses = [measured.loss(point) for point in spread_points(how, rule)]
     return [math.inf if math.isnan(loss) else loss - best for loss in losses]

@@ -134,12 +134,12 @@ def _auto(measured: Measured, how: Size) -> Drawing:
     curves = [
         _curve(
             label,
-            rule_colour(rate),
+            rule_colour(rule),
             how.spread,
-            spread_points(how, rate),
+            spread_points(how, rule),
             lambda point: [math.nan if x is None else x for x in measured.losses(point)],
         )
-        for rate, label in labels.items()
+        for rule, label in labels.items()
     ]
     panels = [Panel("held-out loss", curves)]
     caption = f"The small language model, rank {how.axis_rank}, {how.steps} steps. {_seeds(how.seeds)}"

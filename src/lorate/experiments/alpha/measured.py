@@ -24,7 +24,7 @@ class Measured:
     def __init__(self, results: Results) -> None:
         self._runs: dict[Point, list[Mapping[str, Any]]] = defaultdict(list)
         for one in results.values():
-            self._runs[Point(one["task"], one["rank"], one["alpha"], one["rate"], one["lr"])].append(one)
+            self._runs[Point(one["task"], one["rank"], one["alpha"], one["rule"], one["lr"])].append(one)
 
     def seeds(self, point: Point) -> list[Mapping[str, Any]]:
         """The runs of a point in the order of their seeds; empty if it was not run."""

@@ -18,14 +18,14 @@ class Point:
     task: str
     rank: int
     alpha: float
-    rate: str
+    rule: str
     lr: float | None
 
     def run(self, seed: int, steps: int, batch: int, options: Options) -> Run:
         """The run of one seed."""
         lr = "" if self.lr is None else f"-lr-{self.lr:g}"
-        name = f"{self.task}-{self.rate}{lr}-rank-{self.rank}-alpha-{self.alpha:g}-seed-{seed}"
-        given: dict[str, Any] = {"task": self.task, "rank": self.rank, "alpha": self.alpha, "rate": self.rate}
+        name = f"{self.task}-{self.rule}{lr}-rank-{self.rank}-alpha-{self.alpha:g}-seed-{seed}"
+        given: dict[str, Any] = {"task": self.task, "rank": self.rank, "alpha": self.alpha, "rule": self.rule}
         given |= {"lr": self.lr, "steps": steps, "batch": batch, "seed": seed}
         if self.task == LANGUAGE:
             given |= {"quick": options.quick, "data": options.data}
@@ -140,22 +140,22 @@ def axis(how: Size, over: str) -> list[Point]:
     ]
 
 
-def spread_points(how: Size, rate: str) -> list[Point]:
+def spread_points(how: Size, rule: str) -> list[Point]:
     """The range of 64 in alpha, under AdamW at one learning rate or under ``auto``."""
-    lr = TUNED_LR if rate == "adamw" else None
-    return [Point(LANGUAGE, how.axis_rank, alpha, rate, lr) for alpha in how.spread]
+    lr = TUNED_LR if rule == "adamw" else None
+    return [Point(LANGUAGE, how.axis_rank, alpha, rule, lr) for alpha in how.spread]
 
 
-def network_axis(how: Size, rate: str, start: float, over: str) -> list[Point]:
+def network_axis(how: Size, rule: str, start: float, over: str) -> list[Point]:
     """The network with alpha, or the learning rate so that the first step is as long, multiplied."""
-    factors = how.sgd_factors if rate == "sgd" else how.network_factors
-    power = 2 if rate == "sgd" else 1
+    factors = how.sgd_factors if rule == "sgd" else how.network_factors
+    power = 2 if rule == "sgd" else 1
     return [
         Point(
             NETWORK,
             NETWORK_RANK,
             NETWORK_ALPHA * (factor if over == "alpha" else 1),
-            rate,
+            rule,
             start * (factor**power if over == "lr" else 1),
         )
         for factor in factors

@@ -14,7 +14,7 @@ def train_and_watch(
     task: str,
     rank: int,
     alpha: float,
-    rate: str,
+    rule: str,
     lr: float | None,
     steps: int,
     batch: int,
@@ -28,7 +28,7 @@ def train_and_watch(
         task: ``"network"`` (whose weights are drawn from the seed too) or the name of a workload.
         rank: r.
         alpha: ``lora_alpha``.
-        rate: a rule or a baseline.
+        rule: a rule or a baseline.
         lr: its constant.
         steps: at most.
         batch: examples a step.
@@ -37,14 +37,14 @@ def train_and_watch(
         data: other data for it.
 
     Returns:
-        The point (``task``, ``rank``, ``alpha``, ``rate``, ``lr``, ``seed``); ``loss``: held out, at the end, None if
+        The point (``task``, ``rank``, ``alpha``, ``rule``, ``lr``, ``seed``); ``loss``: held out, at the end, None if
         the run diverged; ``first_loss`` of the first batch; ``diverged``; and what `DriftWatch.values` returns.
     """
     workload = network.load(seed) if task == "network" else _workload(task, quick, data)
     model = workload.model(AdapterSpec(rank, alpha), seed)
     watch = DriftWatch(model)
-    seen = train_model(workload, model, Recipe(rate, lr, steps, batch, seed), after_step=watch)
-    point = {"task": task, "rank": rank, "alpha": alpha, "rate": rate, "lr": lr, "seed": seed}
+    seen = train_model(workload, model, Recipe(rule, lr, steps, batch, seed), after_step=watch)
+    point = {"task": task, "rank": rank, "alpha": alpha, "rule": rule, "lr": lr, "seed": seed}
     outcome = {"loss": seen["final_validation"], "first_loss": seen["first_loss"], "diverged": seen["diverged"]}
     return point | outcome | watch.values()
 

@@ -111,7 +111,7 @@ def descend_factor(bridge: Bridge, start: Array, rule: SymmetricRule, steps: int
 
 
 def descend_lora(
-    bridge: Bridge, S: Tensor, start: Array, rate: str, steps: int, tie: bool = True, push: Array | None = None
+    bridge: Bridge, S: Tensor, start: Array, rule: str, steps: int, tie: bool = True, push: Array | None = None
 ) -> Descent:
     r"""Descent of a PEFT adapter of rank one by lorate's optimizer.
 
@@ -122,7 +122,7 @@ def descend_lora(
         bridge: the problem.
         S: the frozen map, shape ``[D, D]``.
         start: w, shape ``[D]``.
-        rate: name of a rule.
+        rule: name of a rule.
         steps: taken.
         tie: average A and B after each step, against rounding errors.
         push: added to A and taken from B at the start, shape ``[D]``.
@@ -132,10 +132,10 @@ def descend_lora(
         with torch.no_grad():
             A[0] += torch.as_tensor(push)
             B[:, 0] -= torch.as_tensor(push)
-    if rate == "adaptive-loss":
-        optimizer = create_optimizer(model, rate, lr=1 / (2 * bridge.smoothness))
+    if rule == "adaptive-loss":
+        optimizer = create_optimizer(model, rule, lr=1 / (2 * bridge.smoothness))
     else:
-        optimizer = create_optimizer(model, rate, smoothness=bridge.smoothness)
+        optimizer = create_optimizer(model, rule, smoothness=bridge.smoothness)
     x, y = bridge.data.x[0], bridge.data.y[0]
     frozen = float(S.trace())
 

@@ -6,7 +6,7 @@ from typing import Any
 from lorate.experiments.bounded import work
 from lorate.experiments.bounded.claims import decide
 from lorate.experiments.bounded.figures import draw
-from lorate.experiments.bounded.settings import DECAY, RATES, TASKS, grid, seeds, size, survival_grid
+from lorate.experiments.bounded.settings import DECAY, RULES, TASKS, grid, seeds, size, survival_grid
 from lorate.experiments.experiment import Claim, Drawing, Options, Results, Run
 
 
@@ -26,10 +26,10 @@ class BoundedExperiment:
         """The slow ones first."""
         runs = []
         for task in TASKS:
-            for rate in RATES:
+            for rule in RULES:
                 common: dict[str, Any] = {"workload": task, "decay": DECAY, "quick": options.quick}
-                given = {**common, "rate": rate, "grid": grid(rate, options), "steps": size(options).steps[task]}
-                runs.append(Run(f"compared-{task}-{rate}", work.compared, {**given, "seeds": seeds(options)}))
+                given = {**common, "rule": rule, "grid": grid(rule, options), "steps": size(options).steps[task]}
+                runs.append(Run(f"compared-{task}-{rule}", work.compared, {**given, "seeds": seeds(options)}))
             given = {**common, "lrs": survival_grid(options), "steps": size(options).survival[1]}
             runs.append(Run(f"survivors-{task}", work.survivors, {**given, "seed": seeds(options)[0]}))
         return runs

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-from lorate.experiments.bounded.settings import CONTROLLED, CONTROLS, RATES, TASKS, size
+from lorate.experiments.bounded.settings import CONTROLLED, CONTROLS, RULES, TASKS, size
 from lorate.experiments.experiment import Claim, Options, Results, all_hold
 from lorate.experiments.measures import Result, column, exponent, falling_exponent, final_losses, median
 
@@ -31,9 +31,9 @@ def decide(results: Results, options: Options) -> list[Claim]:
     ]
 
 
-def runs_of(results: Results, task: str, rate: str, control: str) -> list[Result]:
+def runs_of(results: Results, task: str, rule: str, control: str) -> list[Result]:
     """The runs of one combination, one a start."""
-    found: list[Result] = results[f"compared-{task}-{rate}"][control]
+    found: list[Result] = results[f"compared-{task}-{rule}"][control]
     return found
 
 
@@ -43,7 +43,7 @@ def _median_exponent(runs: list[Result], name: str) -> float:
 
 def _growth(results: Results, options: Options) -> Claim:
     found = {
-        task: {rate: _median_exponent(runs_of(results, task, rate, "free"), "stacked_sq") for rate in RATES}
+        task: {rule: _median_exponent(runs_of(results, task, rule, "free"), "stacked_sq") for rule in RULES}
         for task in TASKS
     }
     words = "; ".join(f"{TASKS[task]}: {_listed(values)}" for task, values in found.items())
@@ -60,28 +60,28 @@ def _growth(results: Results, options: Options) -> Claim:
     )
 
 
-def _falls(results: Results, rate: str) -> dict[str, list[float]]:
+def _falls(results: Results, rule: str) -> dict[str, list[float]]:
     """Exponents with which the gradient mapping falls on logistic regression; nan in the flat region at the start."""
     return {
-        control: [falling_exponent(run, "mapping_sq") for run in runs_of(results, "logistic", rate, control)]
+        control: [falling_exponent(run, "mapping_sq") for run in runs_of(results, "logistic", rule, control)]
         for control in CONTROLS
     }
 
 
-def _left_the_origin(results: Results, rate: str) -> bool:
-    return not any(math.isnan(value) for values in _falls(results, rate).values() for value in values)
+def _left_the_origin(results: Results, rule: str) -> bool:
+    return not any(math.isnan(value) for values in _falls(results, rule).values() for value in values)
 
 
 def _buys_linear(results: Results, options: Options) -> Claim:
     words, free, bounded = [], [], []
-    for rate in CONTROLLED:
-        if not _left_the_origin(results, rate):
-            words.append(f"{rate}: {NOT_YET}")
+    for rule in CONTROLLED:
+        if not _left_the_origin(results, rule):
+            words.append(f"{rule}: {NOT_YET}")
             continue
-        middle = {control: median(values) for control, values in _falls(results, rate).items()}
+        middle = {control: median(values) for control, values in _falls(results, rule).items()}
         free.append(middle["free"])
         bounded += [middle["projection"], middle["decay"]]
-        words.append(f"{rate}: {_by_control(middle)}")
+        words.append(f"{rule}: {_by_control(middle)}")
     return Claim.decide(
         "It is the bound on the adapters that buys the rate 1/T: on logistic regression a controlled rule falls at "
         "least like 1/T with bounded adapters, and more slowly with free ones.",
@@ -93,16 +93,16 @@ def _buys_linear(results: Results, options: Options) -> Claim:
 
 def _sum_of_steps(results: Results, options: Options) -> Claim:
     words, free, capped = [], [], []
-    for rate in CONTROLLED:
-        if not _left_the_origin(results, rate):
-            words.append(f"{rate}: {NOT_YET}")
+    for rule in CONTROLLED:
+        if not _left_the_origin(results, rule):
+            words.append(f"{rule}: {NOT_YET}")
             continue
         grown = {
-            control: _median_exponent(runs_of(results, "logistic", rate, control), "sum_eta") for control in CONTROLS
+            control: _median_exponent(runs_of(results, "logistic", rule, control), "sum_eta") for control in CONTROLS
         }
         free.append(grown["free"])
         capped.append(grown["projection"])
-        words.append(f"{rate}: {_by_control(grown)}")
+        words.append(f"{rule}: {_by_control(grown)}")
     return Claim.decide(
         "What a bound on the adapters buys for certain is Σ η: under a controlled rule it grows like T with a cap, and "
         "like √T without.",
@@ -162,7 +162,7 @@ def _rescue(results: Results, options: Options, control: str, measure: str) -> C
 
 
 def _control(results: Results) -> Claim:
-    runs = [run for task in TASKS for rate in ("theory", "sharp") for run in runs_of(results, task, rate, "free")]
+    runs = [run for task in TASKS for rule in ("theory", "sharp") for run in runs_of(results, task, rule, "free")]
     lost = sum(run["diverged"] for run in runs)
     return Claim.decide(
         "A step size with a proof needs no bound on the adapters: free runs of theory and sharp never diverge.",
@@ -176,7 +176,7 @@ def _price(results: Results) -> Claim:
     for task in TASKS:
         ends = {
             control: fmean(
-                median(final_losses(runs_of(results, task, rate, control))) for rate in ("sharp", "adaptive-loss")
+                median(final_losses(runs_of(results, task, rule, control))) for rule in ("sharp", "adaptive-loss")
             )
             for control in CONTROLS
         }
@@ -192,4 +192,4 @@ def _price(results: Results) -> Claim:
 
 
 def _listed(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{rate} {value:.2f}" for rate, value in values.items())
+    return ", ".join(f"{rule} {value:.2f}" for rule, value in values.items())

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from lorate.experiments.bounded.settings import CONTROLS, DECAY, RATES, TASKS, seeds, size
+from lorate.experiments.bounded.settings import CONTROLS, DECAY, RULES, TASKS, seeds, size
 from lorate.experiments.experiment import Drawing, Options, Results
 from lorate.experiments.measures import Numbers, least_since_peak
 from lorate.experiments.plots import COLOURS, Curve, Panel, Points, curve_figure
@@ -16,15 +16,15 @@ STEP = "step of full-batch descent"
 def draw(results: Results, options: Options) -> list[Drawing]:
     """All figures, in the order of the report."""
     return [
-        *(_rule(results, options, task, rate) for task in TASKS for rate in ("sharp", "constant")),
+        *(_rule(results, options, task, rule) for task in TASKS for rule in ("sharp", "constant")),
         *(_stationarity(results, task) for task in TASKS),
         _survivors(results, options),
     ]
 
 
-def _rule(results: Results, options: Options, task: str, rate: str) -> Drawing:
-    found = results[f"compared-{task}-{rate}"]
-    groups = [Group(words, rate, found[control]) for control, words in CONTROLS.items()]
+def _rule(results: Results, options: Options, task: str, rule: str) -> Drawing:
+    found = results[f"compared-{task}-{rule}"]
+    groups = [Group(words, rule, found[control]) for control, words in CONTROLS.items()]
     columns = (
         Column("training loss", "loss", log=True),
         Column("norm of the adapters ‖V‖", "stacked_sq", change=np.sqrt),
@@ -33,18 +33,18 @@ def _rule(results: Results, options: Options, task: str, rate: str) -> Drawing:
     panels = rule_panels(groups, columns)
     constant = "" if found["best"] is None else f" with a = {found['best']:.3g}"
     caption = (
-        f"{TASKS[task].capitalize()}, rule {rate}{constant}. The cap is half-way between the norms at which the free "
+        f"{TASKS[task].capitalize()}, rule {rule}{constant}. The cap is half-way between the norms at which the free "
         f"run starts and ends; weight decay has λ = {DECAY:g}. Line: median of {len(seeds(options))} starts; band: "
         "lowest to highest."
     )
-    name, title = f"{task}-{rate}", f"{TASKS[task].capitalize()}, {rate}."
+    name, title = f"{task}-{rule}", f"{TASKS[task].capitalize()}, {rule}."
     return Drawing(name, title, caption, spoken(panels), curve_figure(panels, STEP, log_x=True, columns=3))
 
 
 def _stationarity(results: Results, task: str) -> Drawing:
     panels = []
     for control, words in CONTROLS.items():
-        groups = [Group(rate, rate, results[f"compared-{task}-{rate}"][control]) for rate in RATES]
+        groups = [Group(rule, rule, results[f"compared-{task}-{rule}"][control]) for rule in RULES]
         column = Column(f"least squared gradient mapping; {words}", "mapping_sq", True, _least)
         panels += rule_panels(groups, [column])
     caption = (

@@ -10,7 +10,7 @@ TASKS = {"logistic": "logistic regression", "matrix": "least squares"}
 CONTROLS = {"free": "free", "projection": "‖V‖ capped", "decay": "weight decay"}
 CONTROLLED = ("theory", "sharp", "adaptive-loss")
 """Rules whose step size shrinks as the adapters grow."""
-RATES = (*CONTROLLED, "constant")
+RULES = (*CONTROLLED, "constant")
 GRIDS = {"adaptive-loss": (1.0, 100.0), "constant": (0.03, 3.0)}
 """First and last constant of each grid."""
 RANK = 4
@@ -49,9 +49,9 @@ def seeds(options: Options) -> list[int]:
     return options.seeds(size(options).seeds)
 
 
-def grid(rate: str, options: Options) -> tuple[float, ...]:
+def grid(rule: str, options: Options) -> tuple[float, ...]:
     """Constants to choose from; none for a rule that has nothing to choose."""
-    return constants(*GRIDS[rate], size(options).points) if rate in GRIDS else ()
+    return constants(*GRIDS[rule], size(options).points) if rule in GRIDS else ()
 
 
 def survival_grid(options: Options) -> tuple[float, ...]:

@@ -70,7 +70,7 @@ class Bounding:
 
 def held_run(
     workload: str,
-    rate: str,
+    rule: str,
     lr: float | None,
     control: Control,
     value: float,
@@ -82,7 +82,7 @@ def held_run(
     task = load_workload(workload, quick=quick)
     model = task.model(AdapterSpec(rank=RANK, alpha=RANK), seed)
     bounding = Bounding(model, control, value)
-    recipe = Recipe(rate, lr, steps, None, seed)
+    recipe = Recipe(rule, lr, steps, None, seed)
     run = train_model(task, model, recipe, on_start=bounding.watch, after_step=bounding.hold)
     measured = [*bounding.mapping_sq, math.nan]  # the step after which a run ends is not held
     run["trace"]["mapping_sq"] = [measured[min(int(step), len(measured)) - 1] for step in column(run, "step")]
@@ -90,7 +90,7 @@ def held_run(
 
 
 def compared(
-    workload: str, rate: str, grid: Sequence[float], decay: float, steps: int, seeds: Sequence[int], quick: bool
+    workload: str, rule: str, grid: Sequence[float], decay: float, steps: int, seeds: Sequence[int], quick: bool
 ) -> Values:
     r"""The same descent free, capped at the norm half-way between start and end of the free one, and with weight decay.
 
@@ -99,7 +99,7 @@ def compared(
     """
 
     def run(lr: float | None, seed: int, control: Control = "free", value: float = 0.0, length: int = steps) -> Values:
-        return held_run(workload, rate, lr, control, value, length, seed, quick)
+        return held_run(workload, rule, lr, control, value, length, seed, quick)
 
     if grid:
         best = choose(grid, seeds, lambda lr: run(lr, seeds[0], length=steps // 10), run)
@@ -112,7 +112,7 @@ def compared(
         "projection": [run(lr, seed, "projection", cap) for seed, cap in zip(seeds, caps, strict=True)],
         "decay": [run(lr, seed, "decay", decay) for seed in seeds],
     }
-    if rate == "theory":
+    if rule == "theory":
         smoothness = getattr(load_workload(workload, quick=quick), "smoothness", math.nan)
         for one in (one for runs in found.values() for one in runs):
             largest = math.sqrt(max(one["trace"]["stacked_sq"]))

@@ -21,10 +21,10 @@ def tuned_variant(
 ) -> Values:
     """Tune the learning rate, run on all seeds, and count the operations of a step."""
 
-    def descend(rate: str, lr: float, seed: int) -> Values:
+    def descend(rule: str, lr: float, seed: int) -> Values:
         every = max(1, steps // EVALUATIONS)
         return train_under_rule(
-            task, adapter, rate, lr, steps, batch, seed, quick=quick, validate_every=every, keep=steps
+            task, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=every, keep=steps
         )
 
     found = tuned_runs(descend, OPTIMIZER, grid, seeds)

@@ -40,7 +40,7 @@ class LlmExperiment:
             Run(
                 run_name(rule, start),
                 work.tuned_and_carried_over,
-                {"rate": rule, "grid": grid(rule, options), "start": start, **given},
+                {"rule": rule, "grid": grid(rule, options), "start": start, **given},
             )
             for rule in RULES
             for start in STARTS

@@ -16,7 +16,7 @@ workload = cache(load_workload)
 
 
 def tuned_and_carried_over(
-    rate: str,
+    rule: str,
     grid: Sequence[float],
     start: float,
     seeds: Sequence[int],
@@ -33,7 +33,7 @@ def tuned_and_carried_over(
     held-out loss on the first seed, unless it diverges on another seed: then the next best.
 
     Args:
-        rate: rule or baseline.
+        rule: rule or baseline.
         grid: constants to try first; none for ``auto``.
         start: standard deviation of A's entries at the start.
         seeds: the first one tunes.
@@ -45,7 +45,7 @@ def tuned_and_carried_over(
         quick: the small form of both.
 
     Returns:
-        ``rate``, ``start``; ``grid``: constant and held-out loss of each try, smallest constant first; ``lr``: the
+        ``rule``, ``start``; ``grid``: constant and held-out loss of each try, smallest constant first; ``lr``: the
         winner; ``at_edge``: whether it is the smallest or the largest one; ``runs``: of it, one a seed; ``large``: its
         run on the large model with the first seed, or None.
     """
@@ -53,13 +53,13 @@ def tuned_and_carried_over(
 
     @cache
     def train(lr: float | None, seed: int) -> Values:
-        return _train(task, start, Recipe(rate, lr, seed=seed, **small))
+        return _train(task, start, Recipe(rule, lr, seed=seed, **small))
 
     def trial(lr: float) -> Values:
         return train(lr, seeds[0])
 
-    found: Values = {"rate": rate, "start": start, "lr": None, "at_edge": False, "large": None}
-    if rate == UNTUNED:
+    found: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False, "large": None}
+    if rule == UNTUNED:
         found["runs"] = [train(None, seed) for seed in seeds]
         found["grid"] = found["runs"][:1]
     else:
@@ -69,7 +69,7 @@ def tuned_and_carried_over(
     found["grid"] = [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in found["grid"]]
     if large["steps"]:
         other = workload(LARGE, quick=quick, data=data, model=model)
-        found["large"] = _train(other, start, Recipe(rate, found["lr"], seed=seeds[0], **large))
+        found["large"] = _train(other, start, Recipe(rule, found["lr"], seed=seeds[0], **large))
     return found
 
 

@@ -47,11 +47,11 @@ def _main_runs(options: Options) -> list[Run]:
     for rank in how.ranks:
         common: dict[str, Any] = {"rank": rank, "steps": how.steps, "quick": options.quick}
         for rule in TUNED:
-            given = {"rate": rule, "grid": grid(rule, options), "seeds": seeds(options), **common}
+            given = {"rule": rule, "grid": grid(rule, options), "seeds": seeds(options), **common}
             runs.append(Run(f"tuned-{rule}-rank-{rank}", work.tuned_rule, given))
         for rule in PROVED:
             for seed in seeds(options):
-                given = {"rate": rule, "seed": seed, **common}
+                given = {"rule": rule, "seed": seed, **common}
                 runs.append(Run(f"proved-{rule}-rank-{rank}-seed-{seed}", work.proved_rule, given))
     return runs
 
@@ -61,19 +61,19 @@ def _other_runs(options: Options) -> list[Run]:
     first, rank = seeds(options)[0], how.ranks[0]
     runs = []
     for rule, lr in (("sharp", None), ("adaptive-loss", CONSTANT_IN_RANKS), ("constant", 0.1)):
-        given: dict[str, Any] = {"rate": rule, "lr": lr, "rank": rank, "steps": how.long, "seed": first}
+        given: dict[str, Any] = {"rule": rule, "lr": lr, "rank": rank, "steps": how.long, "seed": first}
         runs.append(Run(f"long-{rule}", work.descend, {**given, "quick": options.quick}))
     for seed in seeds(options):
-        given = {"rates": SAME, "lr": SAME_CONSTANT, "rank": rank, "steps": how.steps, "seed": seed}
+        given = {"rules": SAME, "lr": SAME_CONSTANT, "rank": rank, "steps": how.steps, "seed": seed}
         runs.append(Run(f"early-seed-{seed}", work.early_correlation, {**given, "quick": options.quick}))
     for equal in how.equal_ranks:
         for start, std in (("equal", START_NORM / (64 * equal) ** 0.5), ("default", None)):
-            given = {"rate": "adaptive-loss", "lr": CONSTANT_IN_RANKS, "rank": equal, "steps": how.steps // 2}
+            given = {"rule": "adaptive-loss", "lr": CONSTANT_IN_RANKS, "rank": equal, "steps": how.steps // 2}
             given |= {"seed": first, "quick": options.quick, "init_std": std, "keep": how.steps}
             runs.append(Run(f"{start}-start-rank-{equal}", work.descend, given))
     for std in how.stds:
         for rule, lr in ESCAPE.items():
-            given = {"rate": rule, "lr": lr, "rank": rank, "steps": how.steps, "seed": first}
+            given = {"rule": rule, "lr": lr, "rank": rank, "steps": how.steps, "seed": first}
             given |= {"quick": options.quick, "init_std": std}
             runs.append(Run(f"origin-{rule}-std-{std:g}", work.descend, given))
     return runs

@@ -24,13 +24,13 @@ WORKLOAD = "logistic"
 GUARANTEES = {"theory": theory_guarantee, "sharp": sharp_guarantee}
 
 
-def descend(rate: str, lr: float | None, rank: int, steps: int, seed: int, quick: bool, **more: Any) -> Values:
+def descend(rule: str, lr: float | None, rank: int, steps: int, seed: int, quick: bool, **more: Any) -> Values:
     """Full-batch descent; ``more`` are fields of `Recipe`, or ``init_std`` of the adapters."""
     spec = adapter(rank, more.pop("init_std", None))
-    return train_under_rule(WORKLOAD, spec, rate, lr, steps, None, seed, quick=quick, **more)
+    return train_under_rule(WORKLOAD, spec, rule, lr, steps, None, seed, quick=quick, **more)
 
 
-def tuned_rule(rate: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool) -> Values:
+def tuned_rule(rule: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool) -> Values:
     """Tune a constant and run it on all seeds, see `tuned_runs`.
 
     The constant rate also runs at a tenth and at ten times its best. Each of the paper's rules is set against constant
@@ -38,45 +38,45 @@ def tuned_rule(rate: str, rank: int, grid: Sequence[float], steps: int, seeds: S
     """
     return tuned_runs(
         lambda name, lr, seed: descend(name, lr, rank, steps, seed, quick),
-        rate,
+        rule,
         grid,
         seeds,
-        multiples={"large": LARGE, "small": SMALL} if rate == "constant" else None,
-        against=("first step", "mean step") if rate in PAPER else (),
+        multiples={"large": LARGE, "small": SMALL} if rule == "constant" else None,
+        against=("first step", "mean step") if rule in PAPER else (),
     )
 
 
-def proved_rule(rate: str, rank: int, steps: int, seed: int, quick: bool) -> Values:
+def proved_rule(rule: str, rank: int, steps: int, seed: int, quick: bool) -> Values:
     """Run a rule that needs no tuning under the monitor, and certify the run."""
     task = load_workload(WORKLOAD, quick=quick)
     model = task.model(AdapterSpec(rank=rank, alpha=rank), seed)
     with tempfile.TemporaryDirectory() as directory:
         with Monitor(directory, full_batch=True) as monitor:
-            run = train_model(task, model, Recipe(rate, None, steps, None, seed), on_start=monitor.watch)
+            run = train_model(task, model, Recipe(rule, None, steps, None, seed), on_start=monitor.watch)
         certificate = certify(Path(directory))
     lines = [asdict(line) for line in certificate.lines]
     run["certificate"] = {"lines": lines, "regime": certificate.regime, "reason": certificate.reason}
-    if rate in GUARANTEES:
-        run["bounds"] = _bounds(rate, run, getattr(task, "smoothness", math.nan))
+    if rule in GUARANTEES:
+        run["bounds"] = _bounds(rule, run, getattr(task, "smoothness", math.nan))
     return run
 
 
-def _bounds(rate: str, run: Values, smoothness: float) -> Values:
+def _bounds(rule: str, run: Values, smoothness: float) -> Values:
     """What is proved before the run, at its kept steps; Loss* = 0 is taken for the least loss."""
     steps, gap, norm = column(run, "step"), run["first_loss"], math.sqrt(run["trace"]["stacked_sq"][0])
-    guarantee = GUARANTEES[rate](gap, norm, smoothness)
+    guarantee = GUARANTEES[rule](gap, norm, smoothness)
     found = {
         "min_grad_sq": rate_bound(guarantee, steps).tolist(),
         "sum_eta": sum_eta_bound(guarantee, steps).tolist(),
     }
-    if rate == "theory":
+    if rule == "theory":
         found["paper"] = paper_log_bound(gap, norm, smoothness, steps).tolist()
     return found
 
 
-def early_correlation(rates: tuple[str, str], lr: float, rank: int, steps: int, seed: int, quick: bool) -> Values:
+def early_correlation(rules: tuple[str, str], lr: float, rank: int, steps: int, seed: int, quick: bool) -> Values:
     """Pearson correlation of two rules with one constant, early and later: of step sizes and of losses."""
-    one, other = (descend(rate, lr, rank, steps, seed, quick, keep=steps) for rate in rates)
+    one, other = (descend(rule, lr, rank, steps, seed, quick, keep=steps) for rule in rules)
     first = round(EARLY * steps)
     found: Values = {"lr": lr}
     for name in ("eta", "loss"):

@@ -28,10 +28,10 @@ class ResnetExperiment:
         where = {"quick": options.quick, "data": options.data, "model": options.model}
         common: dict[str, Any] = {"seeds": seeds(options), "steps": size(options).steps, "where": where}
         tuned = [
-            Run(f"tuned-{rule}", work.tuned_rule, {"rate": rule, "grid": grid(rule, options), **common})
+            Run(f"tuned-{rule}", work.tuned_rule, {"rule": rule, "grid": grid(rule, options), **common})
             for rule in TUNED
         ]
-        return [*tuned, *(Run(f"untuned-{rule}", work.untuned_rule, {"rate": rule, **common}) for rule in PROVED)]
+        return [*tuned, *(Run(f"untuned-{rule}", work.untuned_rule, {"rule": rule, **common}) for rule in PROVED)]
 
     def drawings(self, results: Results, options: Options) -> Sequence[Drawing]:
         """The figures."""

@@ -17,23 +17,23 @@ EVALUATIONS = 8
 """Measurements of the held-out loss in a run, after the first."""
 
 
-def tuned_rule(rate: str, grid: Sequence[float], seeds: Sequence[int], steps: int, where: Mapping[str, Any]) -> Values:
+def tuned_rule(rule: str, grid: Sequence[float], seeds: Sequence[int], steps: int, where: Mapping[str, Any]) -> Values:
     """Tune a rule and run it on all seeds; ``where`` are the options of the workload."""
     return tuned_runs(
         partial(_descend, steps=steps, where=where),
-        rate,
+        rule,
         grid,
         seeds,
-        multiples={"large": 10.0, "small": 0.1} if rate == "constant" else None,
-        against=("mean step",) if rate in PAPER else (),
+        multiples={"large": 10.0, "small": 0.1} if rule == "constant" else None,
+        against=("mean step",) if rule in PAPER else (),
     )
 
 
-def untuned_rule(rate: str, seeds: Sequence[int], steps: int, where: Mapping[str, Any]) -> Values:
+def untuned_rule(rule: str, seeds: Sequence[int], steps: int, where: Mapping[str, Any]) -> Values:
     """Run a rule that has nothing to tune on all seeds, with an L measured at the start."""
-    measured = None if rate == "backtracking" else measured_smoothness(load_workload(WORKLOAD, **where))
+    measured = None if rule == "backtracking" else measured_smoothness(load_workload(WORKLOAD, **where))
     smoothness = None if measured is None else measured.value
-    runs = [_descend(rate, None, seed, steps=steps, where=where, smoothness=smoothness) for seed in seeds]
+    runs = [_descend(rule, None, seed, steps=steps, where=where, smoothness=smoothness) for seed in seeds]
     return {"smoothness": smoothness, "runs": runs}
 
 
@@ -50,12 +50,12 @@ def measured_smoothness(task: Workload) -> HessianNorm:
 
 
 def _descend(
-    rate: str, lr: float | None, seed: int, *, steps: int, where: Mapping[str, Any], smoothness: float | None = None
+    rule: str, lr: float | None, seed: int, *, steps: int, where: Mapping[str, Any], smoothness: float | None = None
 ) -> Values:
     return train_under_rule(
         WORKLOAD,
         ADAPTER,
-        rate,
+        rule,
         lr,
         steps,
         BATCH,

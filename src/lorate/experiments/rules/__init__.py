@@ -26,12 +26,12 @@ class RulesExperiment:
         """The slow ones first."""
         runs = []
         for workload, task in tasks(options).items():
-            for rate in task.rates:
+            for rule in task.rules:
                 given: dict[str, Any] = {
                     "workload": workload,
-                    "rate": rate,
+                    "rule": rule,
                     "adapter": task.adapter,
-                    "grid": grid(rate, options),
+                    "grid": grid(rule, options),
                     "steps": task.steps,
                     "batch": task.batch,
                     "validate_every": task.validate_every,
@@ -40,7 +40,7 @@ class RulesExperiment:
                     "quick": options.quick,
                     "data": options.data if workload == "small-lm" else None,
                 }
-                runs.append(Run(f"{workload}-{rate}", over_grid, given))
+                runs.append(Run(f"{workload}-{rule}", over_grid, given))
         return runs
 
     def drawings(self, results: Results, options: Options) -> Sequence[Drawing]:

@@ -33,8 +33,8 @@ def decide(results: Results, options: Options) -> list[Claim]:
 def steps_needed(results: Results, workload: str, task: Task, target: float) -> dict[str, float]:
     """Median steps of each rule at its best constant to a loss; infinite if it is not reached."""
     return {
-        rate: median([_steps(run, task, target) for run in results[f"{workload}-{rate}"]["runs"]])
-        for rate in task.rates
+        rule: median([_steps(run, task, target) for run in results[f"{workload}-{rule}"]["runs"]])
+        for rule in task.rules
     }
 
 
@@ -52,7 +52,7 @@ def _steps(run: Result, task: Task, target: float) -> float:
 
 def common_target(results: Results, workload: str, task: Task) -> float:
     """The loss that the constant rate and every rule of the paper reach: the highest median of their last losses."""
-    return max(median(final_losses(results[f"{workload}-{rate}"]["runs"], task.by)) for rate in TUNED)
+    return max(median(final_losses(results[f"{workload}-{rule}"]["runs"], task.by)) for rule in TUNED)
 
 
 def _comparable(results: Results, options: Options) -> bool:
@@ -103,18 +103,18 @@ def _against_constant(results: Results, options: Options) -> Claim:
     return Claim.decide(
         "Each of the paper's rules reaches the target in fewer steps than the best constant rate.",
         _in_words(results, options, found, TUNED),
-        all(steps[rate] < steps["constant"] for steps in found.values() for rate in PAPER)
+        all(steps[rule] < steps["constant"] for steps in found.values() for rule in PAPER)
         if _comparable(results, options)
         else None,
     )
 
 
 def _in_words(
-    results: Results, options: Options, found: Mapping[str, Mapping[str, float]], rates: tuple[str, ...]
+    results: Results, options: Options, found: Mapping[str, Mapping[str, float]], rules: tuple[str, ...]
 ) -> str:
     parts = []
     for workload, task in tasks(options).items():
-        steps = ", ".join(f"{rate} {_count(found[workload][rate])}" for rate in rates)
+        steps = ", ".join(f"{rule} {_count(found[workload][rule])}" for rule in rules)
         target = common_target(results, workload, task)
         parts.append(f"{task.words}, to {task.loss} {target:.3g}: {steps}")
     return f"median steps of {len(seeds(options))} starts; {'; '.join(parts)}; alike means within a factor {ALIKE:g}"
@@ -134,10 +134,10 @@ def usable(found: Result, task: Task) -> int:
 def _sensitivity(results: Results, options: Options) -> Claim:
     words, holds = [], True
     for workload, task in tasks(options).items():
-        counts = {rate: usable(results[f"{workload}-{rate}"], task) for rate in task.rates}
-        lost = {rate: sum(trial["diverged"] for trial in results[f"{workload}-{rate}"]["grid"]) for rate in task.rates}
-        holds &= all(counts[rate] > counts["constant"] for rate in PAPER)
-        shown = ", ".join(f"{rate} {counts[rate]} ({lost[rate]} diverged)" for rate in task.rates)
+        counts = {rule: usable(results[f"{workload}-{rule}"], task) for rule in task.rules}
+        lost = {rule: sum(trial["diverged"] for trial in results[f"{workload}-{rule}"]["grid"]) for rule in task.rules}
+        holds &= all(counts[rule] > counts["constant"] for rule in PAPER)
+        shown = ", ".join(f"{rule} {counts[rule]} ({lost[rule]} diverged)" for rule in task.rules)
         words.append(f"{task.words}: {shown}")
     return Claim.decide(
         "The paper's rules are less sensitive to their constant than a constant rate.",
@@ -149,26 +149,26 @@ def _sensitivity(results: Results, options: Options) -> Claim:
 
 def _transfer(results: Results, options: Options) -> Claim:
     ratios = {}
-    for rate in TUNED:
-        one, other = (results[f"{workload}-{rate}"]["best"] for workload in tasks(options))
-        ratios[rate] = max(one / other, other / one)
+    for rule in TUNED:
+        one, other = (results[f"{workload}-{rule}"]["best"] for workload in tasks(options))
+        ratios[rule] = max(one / other, other / one)
     bests = {
-        rate: ", ".join(f"{results[f'{workload}-{rate}']['best']:.3g}" for workload in tasks(options)) for rate in TUNED
+        rule: ", ".join(f"{results[f'{workload}-{rule}']['best']:.3g}" for workload in tasks(options)) for rule in TUNED
     }
-    words = ", ".join(f"{rate} {ratios[rate]:.3g} ({bests[rate]})" for rate in TUNED)
+    words = ", ".join(f"{rule} {ratios[rule]:.3g} ({bests[rule]})" for rule in TUNED)
     return Claim.decide(
         "The best constant of the paper's rules carries over from one task to the other better than a constant rate.",
         f"factor between the best constants on the {' and on '.join(task.words for task in tasks(options).values())}: "
         f"{words}",
-        all(ratios[rate] < ratios["constant"] for rate in PAPER),
+        all(ratios[rule] < ratios["constant"] for rule in PAPER),
     )
 
 
 def _against_adamw(results: Results, options: Options) -> Claim:
     workload, task = "small-lm", tasks(options)["small-lm"]
-    ends = {rate: median(final_losses(results[f"{workload}-{rate}"]["runs"], task.by)) for rate in task.rates}
-    best = min(TUNED, key=lambda rate: ends[rate])
-    words = ", ".join(f"{rate} {loss:.3f}" for rate, loss in ends.items())
+    ends = {rule: median(final_losses(results[f"{workload}-{rule}"]["runs"], task.by)) for rule in task.rules}
+    best = min(TUNED, key=lambda rule: ends[rule])
+    words = ", ".join(f"{rule} {loss:.3f}" for rule, loss in ends.items())
     return Claim.decide(
         "On the language model the best of these rules keeps up with AdamW at its best learning rate.",
         f"{task.loss} after {task.steps} steps, median: {words}",
@@ -180,7 +180,7 @@ def _nothing_to_tune(results: Results, options: Options) -> Claim:
     task = tasks(options)["small-lm"]
     plain, best = (
         {trial["lr"]: loss for trial, loss in zip(trials, final_losses(trials, task.by), strict=True)}
-        for trials in (results[f"small-lm-{rate}"]["grid"] for rate in ("auto", "adamw"))
+        for trials in (results[f"small-lm-{rule}"]["grid"] for rule in ("auto", "adamw"))
     )
     own, other = plain[1.0], min(best.values())
     return Claim.decide(

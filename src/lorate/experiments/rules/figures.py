@@ -18,12 +18,12 @@ def draw(results: Results, options: Options) -> list[Drawing]:
 
 def _sensitivity(results: Results, workload: str, task: Task) -> Drawing:
     curves = []
-    for rate, dashes in zip(task.rates, line_styles(task.rates), strict=True):
-        found = results[f"{workload}-{rate}"]
+    for rule, dashes in zip(task.rules, line_styles(task.rules), strict=True):
+        found = results[f"{workload}-{rule}"]
         kept = [trial for trial in found["grid"] if not trial["diverged"]]
         x, y = [trial["lr"] / found["best"] for trial in kept], [trial[task.by] for trial in kept]
         points, lost = Points(x, y, [0.0] * len(x)), len(kept) < len(found["grid"])
-        curves.append(Curve(rate, x, y, points, rule_colour(rate), dashes, broken=lost))
+        curves.append(Curve(rule, x, y, points, rule_colour(rule), dashes, broken=lost))
     panels = [Panel(f"{task.loss} after {task.steps} steps, nats", curves, log=True)]
     caption = (
         f"{task.words.capitalize()}, one start. Horizontally each rule's constant, as a multiple of its best one. A "
@@ -36,8 +36,8 @@ def _sensitivity(results: Results, workload: str, task: Task) -> Drawing:
 
 def _curves(results: Results, options: Options, workload: str, task: Task) -> Drawing:
     groups = [
-        Group(f"{rate}, a = {results[f'{workload}-{rate}']['best']:.3g}", rate, results[f"{workload}-{rate}"]["runs"])
-        for rate in task.rates
+        Group(f"{rule}, a = {results[f'{workload}-{rule}']['best']:.3g}", rule, results[f"{workload}-{rule}"]["runs"])
+        for rule in task.rules
     ]
     name = "loss" if task.by == "final_loss" else "validation"
     columns = (Column(f"{task.loss}, nats", name, True), Column("step size η", "eta", True))

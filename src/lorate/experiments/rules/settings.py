@@ -31,7 +31,7 @@ class Task:
 
     Attributes:
         words: its name in the report.
-        rates: the rules and the baseline.
+        rules: the rules and the baseline.
         adapter: fields of `AdapterSpec`.
         batch: examples a step; None: all.
         steps: of every run.
@@ -40,7 +40,7 @@ class Task:
     """
 
     words: str
-    rates: tuple[str, ...]
+    rules: tuple[str, ...]
     adapter: dict[str, Any]
     batch: int | None
     steps: int
@@ -98,7 +98,7 @@ def seeds(options: Options) -> list[int]:
     return options.seeds(3)
 
 
-def grid(rate: str, options: Options) -> tuple[float, ...]:
+def grid(rule: str, options: Options) -> tuple[float, ...]:
     """Four decades around the middle, as many constants for each rule."""
     half = 10 ** (DECADES / 2)
-    return constants(CENTRES[rate] / half, CENTRES[rate] * half, size(options).points)
+    return constants(CENTRES[rule] / half, CENTRES[rule] * half, size(options).points)

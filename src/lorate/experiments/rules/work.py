@@ -9,7 +9,7 @@ from lorate.experiments.tuning import Criterion, choose
 
 def over_grid(
     workload: str,
-    rate: str,
+    rule: str,
     adapter: Mapping[str, Any],
     grid: Sequence[float],
     steps: int,
@@ -24,7 +24,7 @@ def over_grid(
 
     def run(lr: float, seed: int, every: int | None = validate_every) -> Values:
         return train_under_rule(
-            workload, adapter, rate, lr, steps, batch, seed, quick=quick, data=data, validate_every=every
+            workload, adapter, rule, lr, steps, batch, seed, quick=quick, data=data, validate_every=every
         )
 
     best = choose(grid, seeds, lambda lr: run(lr, seeds[0], None), run, by)

@@ -26,8 +26,8 @@ from lorate.optim.displacement import displacement_numbers
 from lorate.optim.gradient_descent import full_precision
 from lorate.optim.layout import Layer, Slot, gradients, slots
 from lorate.optim.measure import Measured, measure
-from lorate.rates import StepSizes
-from lorate.rates.auto import Auto
+from lorate.rules import StepSizes
+from lorate.rules.auto import Auto
 
 ADAMW: DirectionFactory = partial(torch.optim.AdamW, weight_decay=0.0)
 
@@ -59,7 +59,7 @@ class LoraAuto(LoraDirected):
     Args:
         groups: as for `LoraGradientDescent`, like ``layers``.
         layers: description of each LoRA layer.
-        rate: the rule.
+        rule: the rule.
         lr: multiplies the step; schedulers may change it, and $\eta$ does not work against them.
         direction: builds the torch optimizer whose direction is taken; AdamW without weight decay if not given. Its
             own ``lr`` is not used.
@@ -75,11 +75,11 @@ class LoraAuto(LoraDirected):
         self,
         groups: Iterable[dict[str, Any]],
         layers: Sequence[Layer],
-        rate: Auto,
+        rule: Auto,
         lr: float | None = None,
         direction: DirectionFactory | None = None,
     ) -> None:
-        super().__init__(groups, layers, rate, lr, None, direction or ADAMW)
+        super().__init__(groups, layers, rule, lr, None, direction or ADAMW)
         assert self.direction is not None
         for group in self.direction.inner.param_groups:
             group["lr"] = 1.0
@@ -123,8 +123,8 @@ class LoraAuto(LoraDirected):
             measured = self._checked(self._measure(current, loss))
             if measured.measurement.loss is None:
                 raise LorateError(
-                    "rate 'auto' needs the loss: call optimizer.step(closure) or optimizer.step(loss=loss); in a "
-                    "Trainer the model's own forward must return it. Where it cannot (DPO, GRPO), use rate 'normalized'"
+                    "rule 'auto' needs the loss: call optimizer.step(closure) or optimizer.step(loss=loss); in a "
+                    "Trainer the model's own forward must return it. Where it cannot (DPO, GRPO), use rule 'normalized'"
                 )
             replay = Replay(closure) if closure is not None else _as_replay(self.replay)
             probe: float | None = None
@@ -206,7 +206,7 @@ class LoraAuto(LoraDirected):
             LorateError: the state belongs to other adapters, or to another rule.
         """
         if "auto" not in state_dict:
-            raise LorateError("the optimizer state was not saved with rate 'auto': build the optimizer alike")
+            raise LorateError("the optimizer state was not saved with rule 'auto': build the optimizer alike")
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "auto"})
         own = state_dict["auto"]
         self.control = None if own["control"] is None else Control(**own["control"])
@@ -273,7 +273,7 @@ class LoraAuto(LoraDirected):
     def _probe(self, current: Sequence[Slot], loss: float, end_slope: float, replay: Replay | None) -> float | None:
         if replay is None:
             raise LorateError(
-                "rate 'auto' evaluates a batch again now and then: call optimizer.step(closure), or set "
+                "rule 'auto' evaluates a batch again now and then: call optimizer.step(closure), or set "
                 "optimizer.replay = lambda: model(**batch).loss before optimizer.step(loss=loss)"
             )
         unit = rounding_unit(torch.float32 if self.forward is None else self.forward.dtype)
@@ -352,7 +352,7 @@ def _evaluated(replay: Replay) -> Tensor:
         if "does not require grad" not in str(error):
             raise
         raise LorateError(
-            "rate 'auto' calls the closure without gradients too: write `if loss.requires_grad: loss.backward()` in it"
+            "rule 'auto' calls the closure without gradients too: write `if loss.requires_grad: loss.backward()` in it"
         ) from error
 
 

@@ -3,10 +3,10 @@
 import math
 
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes, safe_ratio, scale_correct
+from lorate.rules.rule import Rule, StepSizes, safe_ratio, scale_correct
 
 
-class Normalized(Rate):
+class Normalized(Rule):
     r"""$\eta = a / \|\nabla J\|^{1/2}$: steps grow like the root of the gradient's length.
 
     Needs the true gradient: clipping before the step changes what the rule sees. Zero at a stationary point.

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lorate.descent import majorizer_change
 from lorate.errors import LorateError
 from lorate.measurement import Displacement, Measurement
-from lorate.rates import RATES, Majorizer, OneFactor, Rate, Sharp, make_rate
-from lorate.rates.majorizer import terms_of_step
+from lorate.rules import RULES, Majorizer, OneFactor, Rule, Sharp, make_rule
+from lorate.rules.majorizer import terms_of_step
 
 positive = st.floats(1e-6, 1e6)
 
@@ -46,7 +46,7 @@ GRAD = math.sqrt(8 / 2 + 1.5 / 0.5)
     ],
 )
 def test_formula(name: str, eta: float) -> None:
-    sizes = make_rate(name, 3.0 if name == "theory" else None).step_sizes(measurement())
+    sizes = make_rule(name, 3.0 if name == "theory" else None).step_sizes(measurement())
     assert sizes.eta == pytest.approx(eta)
     expected = [1.0, 1.0] if name == "constant" else [eta / 2, eta / 0.5]
     np.testing.assert_allclose(sizes.layers, expected)
@@ -55,20 +55,20 @@ def test_formula(name: str, eta: float) -> None:
 
 @given(smoothness=positive)
 def test_theory_holds_its_cap(smoothness: float) -> None:
-    rate = make_rate("theory", smoothness)
+    rule = make_rule("theory", smoothness)
     tiny = measurement(A_sq=np.zeros(2), B_sq=np.zeros(2), weight_grad_sq=np.full(2, 1e-30))
-    assert rate.step_sizes(tiny).eta == 1.0
+    assert rule.step_sizes(tiny).eta == 1.0
     with_rest = measurement(
         A_sq=np.zeros(2), B_sq=np.zeros(2), weight_grad_sq=np.full(2, 1e-30), has_rest=True, rest_grad_sq=1e-30
     )
-    assert rate.step_sizes(with_rest).eta == pytest.approx(min(1.0, 1.5 / max(smoothness, 1)))
+    assert rule.step_sizes(with_rest).eta == pytest.approx(min(1.0, 1.5 / max(smoothness, 1)))
 
 
 @pytest.mark.parametrize("smoothness", [1e-3, 0.1, 1.0])
 def test_theory_treats_small_smoothness_as_one(smoothness: float) -> None:
     assert (
-        make_rate("theory", smoothness).step_sizes(measurement()).eta
-        == make_rate("theory", 1.0).step_sizes(measurement()).eta
+        make_rule("theory", smoothness).step_sizes(measurement()).eta
+        == make_rule("theory", 1.0).step_sizes(measurement()).eta
     )
 
 
@@ -76,7 +76,7 @@ def test_theory_treats_small_smoothness_as_one(smoothness: float) -> None:
 def test_no_step_at_a_stationary_point(name: str) -> None:
     zero = np.zeros(2)
     still = measurement(A_sq=zero, B_sq=zero, A_grad_sq=zero, B_grad_sq=zero, weight_grad_sq=zero, loss=0.0)
-    assert make_rate(name).step_sizes(still).eta == 0.0
+    assert make_rule(name).step_sizes(still).eta == 0.0
 
 
 @given(c=st.floats(1e-3, 1e3), name=st.sampled_from(["adaptive", "adaptive-loss", "normalized", "theory"]))
@@ -90,14 +90,14 @@ def test_step_in_weights_does_not_depend_on_the_split_of_s(c: float, name: str) 
         A_grad_sq=m.A_grad_sq * c,
         B_grad_sq=m.B_grad_sq * c,
     )
-    rate = make_rate(name, 2.0 if name == "theory" else None)
-    np.testing.assert_allclose(rate.step_sizes(other).layers * c, rate.step_sizes(m).layers, rtol=1e-12)
+    rule = make_rule(name, 2.0 if name == "theory" else None)
+    np.testing.assert_allclose(rule.step_sizes(other).layers * c, rule.step_sizes(m).layers, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sharpest",), "unknown rate 'sharpest'; known: auto, constant, theory"),
+        (("sharpest",), "unknown rule 'sharpest'; known: auto, constant, theory"),
         (("theory",), "needs the smoothness L"),
         (("theory", 0.0), "positive finite number, got 0.0"),
         (("theory", math.nan), "got nan"),
@@ -108,14 +108,14 @@ def test_step_in_weights_does_not_depend_on_the_split_of_s(c: float, name: str) 
 )
 def test_bad_rules(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(LorateError, match=message):
-        make_rate(*arguments)  # type: ignore[arg-type]
+        make_rule(*arguments)  # type: ignore[arg-type]
 
 
 def test_adaptive_loss_wants_a_loss_that_is_not_negative() -> None:
     with pytest.raises(LorateError, match=r"needs the loss: call optimizer.step\(loss=loss\)"):
-        make_rate("adaptive-loss").step_sizes(measurement(loss=None))
+        make_rule("adaptive-loss").step_sizes(measurement(loss=None))
     with pytest.raises(LorateError, match=r"never negative, got -2"):
-        make_rate("adaptive-loss").step_sizes(measurement(loss=-2.0))
+        make_rule("adaptive-loss").step_sizes(measurement(loss=-2.0))
 
 
 def displacement(**changes: object) -> Displacement:
@@ -145,8 +145,8 @@ def test_sharp_prefers_the_spectral_norm_of_G_and_caps_the_rest() -> None:
     assert Sharp(1e-9, per_layer=False).step_sizes(m).rest < 1.0
 
 
-@pytest.mark.parametrize("rate", [Sharp(2.0), Sharp(2.0, per_layer=False), OneFactor(2.0)])
-def test_layers_without_gradient_do_not_move(rate: Rate) -> None:
+@pytest.mark.parametrize("rule", [Sharp(2.0), Sharp(2.0, per_layer=False), OneFactor(2.0)])
+def test_layers_without_gradient_do_not_move(rule: Rule) -> None:
     zero = np.zeros(2)
     still = measurement(
         A_sq=zero,
@@ -157,7 +157,7 @@ def test_layers_without_gradient_do_not_move(rate: Rate) -> None:
         A_spectral_sq=zero,
         B_spectral_sq=zero,
     )
-    sizes = rate.step_sizes(still)
+    sizes = rule.step_sizes(still)
     assert sizes.eta == sizes.guarantee == 0.0 and not sizes.layers.any()
 
 
@@ -180,19 +180,19 @@ def test_majorizer_counts_what_stands_still() -> None:
 
 
 def test_backtracking_needs_no_smoothness() -> None:
-    assert make_rate("backtracking").needs == {"displacement", "closure"}
+    assert make_rule("backtracking").needs == {"displacement", "closure"}
     with pytest.raises(LorateError, match="positive finite number"):
-        make_rate("backtracking", -1.0)
+        make_rule("backtracking", -1.0)
 
 
 def test_every_rule_describes_itself() -> None:
-    for name, rate in RATES.items():
-        assert rate.name == name
-        assert rate.formula and rate.guarantee and rate.use_when
+    for name, rule in RULES.items():
+        assert rule.name == name
+        assert rule.formula and rule.guarantee and rule.use_when
 
 
 def test_the_readme_holds_the_same_table() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for rate in RATES.values():
-        row = next(line for line in readme.splitlines() if line.startswith(f"| `{rate.name}` |"))
-        assert rate.formula in row and rate.guarantee in row and rate.use_when in row
+    for rule in RULES.values():
+        row = next(line for line in readme.splitlines() if line.startswith(f"| `{rule.name}` |"))
+        assert rule.formula in row and rule.guarantee in row and rule.use_when in row

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from lorate.descent import THEORY_FRACTION, theory_step_size
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes, check_smoothness, scale_correct
+from lorate.rules.rule import Rule, StepSizes, check_smoothness, scale_correct
 
 
 @dataclass(frozen=True)
-class Theory(Rate):
+class Theory(Rule):
     r"""Every step descends by at least $(\eta / 4) \|\nabla J\|^2$ (full batch, right L, ``lr`` at most 1).
 
     $$ \eta = \min\left\{ \frac{1}{4\sqrt2\, \bar L (\|V\|^2 + \|\nabla Loss(W)\|)},\ 1 \right\},

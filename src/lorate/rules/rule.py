@@ -40,11 +40,11 @@ class StepSizes:
         return float(values[layer])
 
 
-class Rate(ABC):
+class Rule(ABC):
     """A rule: measurement in, step sizes out. It holds constants only, so it can be tested without a model.
 
     Attributes:
-        name: the word for ``rate=`` and ``--rate``.
+        name: the word for ``rule=`` and ``--rule``.
         formula: one line for tables.
         guarantee: what is proved, in one line.
         use_when: advice, in one line.
@@ -90,14 +90,14 @@ def safe_ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator > 0 and np.isfinite(denominator) else 0.0
 
 
-def check_smoothness(rate: str, smoothness: float | None) -> None:
+def check_smoothness(rule: str, smoothness: float | None) -> None:
     """Refuse an L with which a rule cannot work.
 
     Raises:
         LorateError: L is missing, not a number, not finite or not positive.
     """
     if smoothness is None:
-        raise LorateError(f"rate {rate!r} needs the smoothness L of the loss: give smoothness=... (--smoothness)")
+        raise LorateError(f"rule {rule!r} needs the smoothness L of the loss: give smoothness=... (--smoothness)")
     if not isinstance(smoothness, int | float):
         raise LorateError(f"smoothness must be a positive finite number, got {smoothness!r}: give a Python float")
     if not (math.isfinite(smoothness) and smoothness > 0):

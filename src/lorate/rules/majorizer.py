@@ -6,13 +6,13 @@ import numpy as np
 
 from lorate.descent import majorizer_change, majorizer_step_size
 from lorate.measurement import Array, Displacement, Measurement
-from lorate.rates.rate import Rate, StepSizes, check_smoothness
+from lorate.rules.rule import Rule, StepSizes, check_smoothness
 
 Terms = tuple[Array, Array, Array, Array, Array]
 
 
 @dataclass(frozen=True)
-class Majorizer(Rate):
+class Majorizer(Rule):
     r"""Minimises an upper bound of the loss along any direction D (full batch, right L).
 
     $$ \varphi(\eta) = \eta\langle g, D\rangle + \eta^2\langle G, Q\rangle

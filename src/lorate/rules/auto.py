@@ -1,10 +1,10 @@
 """The rule without a learning rate, as far as a table of rules needs it."""
 
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes
+from lorate.rules.rule import Rule, StepSizes
 
 
-class Auto(Rate):
+class Auto(Rule):
     r"""The step at which the loss stops falling along D on batches that D has not seen.
 
     $$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}\left(\frac{q}{\max(L\|\Delta W\|^2, R)}, -1, 1\right) $$

@@ -3,10 +3,10 @@
 import numpy as np
 
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes
+from lorate.rules.rule import Rule, StepSizes
 
 
-class Constant(Rate):
+class Constant(Rule):
     r"""$\eta = a$ for every parameter: equal to ``torch.optim.SGD`` bit for bit.
 
     It is the only rule that is not corrected for the scaling s: halving ``lora_alpha`` and growing A and B in turn

@@ -4,10 +4,10 @@ import math
 
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes, safe_ratio, scale_correct
+from lorate.rules.rule import Rule, StepSizes, safe_ratio, scale_correct
 
 
-class AdaptiveLoss(Rate):
+class AdaptiveLoss(Rule):
     r"""$\eta = a / (\|V\|^2 + \sqrt{Loss})$.
 
     A smooth loss bounded below by 0 has $\|\nabla Loss\| \le \sqrt{2 L\, Loss}$, so the root of the loss can
@@ -36,14 +36,14 @@ class AdaptiveLoss(Rate):
         """
         if measurement.loss is None:
             raise LorateError(
-                "rate 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer the model's own "
-                "forward must return it. Where it cannot (DPO, GRPO, label smoothing, compute_loss_func), use rate "
+                "rule 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer the model's own "
+                "forward must return it. Where it cannot (DPO, GRPO, label smoothing, compute_loss_func), use rule "
                 "'normalized'"
             )
         if measurement.loss < 0:
             raise LorateError(
-                f"rate 'adaptive-loss' needs a loss that is never negative, got {measurement.loss:.4g}; "
-                "use rate 'normalized' or 'adaptive'"
+                f"rule 'adaptive-loss' needs a loss that is never negative, got {measurement.loss:.4g}; "
+                "use rule 'normalized' or 'adaptive'"
             )
         region = measurement.scaled_stacked_norm**2 + math.sqrt(measurement.loss)
         return scale_correct(safe_ratio(1.0, region), measurement.scaling)

@@ -1,10 +1,10 @@
 """The paper's practical rule: the proved step without its constants."""
 
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes, safe_ratio, scale_correct
+from lorate.rules.rule import Rule, StepSizes, safe_ratio, scale_correct
 
 
-class Adaptive(Rate):
+class Adaptive(Rule):
     r"""$\eta = a / (\|V\|^2 + \|\nabla Loss(W)\|)$.
 
     V are all adapters stacked, each layer weighted by its scaling; $\nabla Loss(W)$ is the gradient of the

@@ -6,11 +6,11 @@ import numpy as np
 
 from lorate.descent import guaranteed_decrease, layer_curvature, sharp_step_size
 from lorate.measurement import Array, Measurement
-from lorate.rates.rate import Rate, StepSizes, check_smoothness
+from lorate.rules.rule import Rule, StepSizes, check_smoothness
 
 
 @dataclass(frozen=True)
-class Sharp(Rate):
+class Sharp(Rule):
     r"""Every step descends by at least half of the linear decrease (full batch, right L, ``lr`` at most 1).
 
     $$ \eta_l = \frac{1}{s_l^2 L\,(\|A_l\|_2^2 + \|B_l\|_2^2) + s_l\|G_l\|_2} $$

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lorate.rates.majorizer import Majorizer
+from lorate.rules.majorizer import Majorizer
 
 
 @dataclass(frozen=True)

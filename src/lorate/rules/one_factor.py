@@ -6,12 +6,12 @@ import numpy as np
 
 from lorate.descent import one_factor_step_size
 from lorate.measurement import Measurement
-from lorate.rates.rate import Rate, StepSizes, check_smoothness
-from lorate.rates.sharp import mean_step
+from lorate.rules.rule import Rule, StepSizes, check_smoothness
+from lorate.rules.sharp import mean_step
 
 
 @dataclass(frozen=True)
-class OneFactor(Rate):
+class OneFactor(Rule):
     r"""One factor of each layer moves; at least half of its linear decrease is proved, never less than by ``sharp``.
 
     B moves by $1/(s^2L\|A\|_2^2)$ if $\|g_B\|/\|A\|_2 \ge \|g_A\|/\|B\|_2$, else A by $1/(s^2L\|B\|_2^2)$. Other
