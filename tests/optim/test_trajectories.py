@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+
 from optim.trajectories import CASES, REFERENCE, plain, trajectory
 
 KNOWN: dict[str, Any] = json.loads(REFERENCE.read_text(encoding="utf-8"))
