@@ -11,6 +11,7 @@ from lorate.descent.burer_monteiro import (
     symmetric_step_size,
 )
 from lorate.descent.majorizer import (
+    length_from_above,
     majorizer_change,
     majorizer_coefficients,
     majorizer_step_size,
@@ -51,6 +52,7 @@ __all__ = [
     "gradient_bound",
     "guaranteed_decrease",
     "layer_curvature",
+    "length_from_above",
     "majorizer_change",
     "majorizer_coefficients",
     "majorizer_step_size",

@@ -141,7 +141,7 @@ class LoraBacktracking(LoraMajorizer):
                 self._move(current, sizes)
                 after = _Known(closure, current, self._evaluate(closure))
                 change = float(after.loss) - m.loss
-                slope, gradient_q, pp, pq, qq = terms_of_step(m.displacement, sizes, self._multiplier)
+                slope, gradient_q, pp, pq, qq = terms_of_step(m, sizes, self._multiplier)
                 required = float(required_smoothness(change, 1.0, slope, gradient_q, pp, pq, qq, _rounding(loss)))
                 held = smoothness.accepts(required)
             except BaseException:

@@ -92,7 +92,7 @@ class LoraMajorizer(LoraDirected):
         """The bound holds for any step, so it is evaluated at the one that is taken; none is claimed above lr = 1."""
         if m.displacement is None or not self._certifies or self._multiplier > 1:
             return None
-        terms = terms_of_step(m.displacement, sizes, self._multiplier)
+        terms = terms_of_step(m, sizes, self._multiplier)
         return -float(majorizer_change(1.0, *terms, self._smoothness))
 
     @property

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorate.descent import majorizer_change, majorizer_step_size
-from lorate.measurement import Array, Displacement, Measurement
+from lorate.descent import length_from_above, majorizer_change, majorizer_step_size
+from lorate.measurement import Array, Measurement
 from lorate.rules.rule import Rule, StepSizes, check_smoothness
 
 Terms = tuple[Array, Array, Array, Array, Array]
@@ -49,7 +49,7 @@ class Majorizer(Rule):
         """Step sizes along the direction that was measured; all zero if it does not descend or moves no weight."""
         assert self.smoothness is not None and measurement.displacement is not None
         d = measurement.displacement
-        terms = quartic_terms(d)
+        terms = quartic_terms(measurement)
         slope, _, pp, _, qq = terms
         whole = terms if self.per_layer else _summed(terms)
         common = majorizer_step_size(*whole, self.smoothness, precision=d.precision)
@@ -63,15 +63,19 @@ class Majorizer(Rule):
         return StepSizes(eta, common[:-1] * d.unit, float(common[-1]), -change, standing)
 
 
-def quartic_terms(d: Displacement) -> Terms:
+def quartic_terms(m: Measurement) -> Terms:
     r"""Slope, $\langle G, Q\rangle$, $\|P\|^2$, $\langle P, Q\rangle$, $\|Q\|^2$ for a common step of 1.
 
     Returns:
-        Five arrays ``[layers + 1]``; the last entry is that of the other trainable parameters.
+        Five arrays ``[layers + 1]``; the last entry is that of the other trainable parameters. The squared lengths are
+        from above, see `lorate.descent.length_from_above`.
     """
+    d = m.displacement
+    assert d is not None
     u = d.unit
-    # rounding may leave a squared length just below zero
-    pp, qq = np.maximum(d.pp, 0.0), np.maximum(d.qq, 0.0)
+    p_terms = m.scaling * (np.sqrt(d.B_sq * m.A_sq) + np.sqrt(m.B_sq * d.A_sq))
+    pp = length_from_above(d.pp, p_terms, d.precision)
+    qq = length_from_above(d.qq, m.scaling * np.sqrt(d.B_sq * d.A_sq), d.precision)
     return (
         np.append(d.slope * u, d.rest_slope),
         np.append(d.gradient_q * u**2, 0.0),
@@ -81,14 +85,15 @@ def quartic_terms(d: Displacement) -> Terms:
     )
 
 
-def terms_of_step(d: Displacement, sizes: StepSizes, multiplier: float) -> Terms:
+def terms_of_step(m: Measurement, sizes: StepSizes, multiplier: float) -> Terms:
     """The five terms of the whole displacement that ``multiplier`` times these steps make.
 
     Returns:
         Scalars: what `lorate.descent.majorizer_change` and `lorate.descent.required_smoothness` need for a step of 1.
     """
-    steps = multiplier * np.append(sizes.layers / d.unit, sizes.rest)
-    slope, gradient_q, pp, pq, qq = quartic_terms(d)
+    assert m.displacement is not None
+    steps = multiplier * np.append(sizes.layers / m.displacement.unit, sizes.rest)
+    slope, gradient_q, pp, pq, qq = quartic_terms(m)
     return _summed((slope * steps, gradient_q * steps**2, pp * steps**2, pq * steps**3, qq * steps**4))
 
 
