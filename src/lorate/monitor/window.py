@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from lorate.monitor.other import OtherOptimizer
 from lorate.optim import LoraGradientDescent
 from lorate.optim.gradient_descent import full_precision
 from lorate.optim.layout import Slot, blocks_by_layer, slots, values
@@ -19,12 +20,12 @@ class Window:
         optimizer: after ``optimizer.step()``.
     """
 
-    def __init__(self, optimizer: LoraGradientDescent) -> None:
+    def __init__(self, optimizer: LoraGradientDescent | OtherOptimizer) -> None:
         assert optimizer.last is not None
         self.start = optimizer.last.number
         self._A, self._B = _blocks(optimizer, [value.clone() for value in values(_factors(optimizer))])
 
-    def record(self, optimizer: LoraGradientDescent) -> dict[str, Any]:
+    def record(self, optimizer: LoraGradientDescent | OtherOptimizer) -> dict[str, Any]:
         r"""How far the weights have moved since, with one transfer from the device.
 
         Returns:
@@ -39,9 +40,11 @@ class Window:
         return {"window_start": self.start} | {name: np.sqrt(value).tolist() for name, value in host.items()}
 
 
-def _factors(optimizer: LoraGradientDescent) -> list[Slot]:
+def _factors(optimizer: LoraGradientDescent | OtherOptimizer) -> list[Slot]:
     return [slot for slot in slots(optimizer.param_groups) if slot.role is not None]
 
 
-def _blocks(optimizer: LoraGradientDescent, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def _blocks(
+    optimizer: LoraGradientDescent | OtherOptimizer, tensors: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
     return blocks_by_layer(_factors(optimizer), tensors, optimizer.layers)
