@@ -18,7 +18,6 @@ from lorate.experiments.trace import Seen
 from lorate.experiments.workloads import Batch, Workload
 from lorate.geometry import squared_norms
 from lorate.optim import create_optimizer
-from lorate.optim.auto import LoraAuto
 from lorate.rules import RULES
 
 BASELINES: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -105,8 +104,7 @@ class _RuleStepper(Stepper):
             loss = self._rule.step(self._closure)
         else:
             loss = self._evaluate(batch)
-            if isinstance(self._rule, LoraAuto):
-                self._rule.replay = partial(self._task.loss, self._model, batch)
+            self._rule.replay = partial(self._task.loss, self._model, batch)
             try:
                 self._rule.step(loss=loss)
             except LorateError:
@@ -120,7 +118,7 @@ class _RuleStepper(Stepper):
 
     def averaged(self) -> AbstractContextManager[None]:
         """The average that rule ``auto`` keeps is its result."""
-        return self._rule.averaged() if isinstance(self._rule, LoraAuto) else nullcontext()
+        return self._rule.averaged()
 
     def _in_range(self) -> bool:
         factors = [p.detach() for group in self._groups for p in group["params"]]

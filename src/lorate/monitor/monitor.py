@@ -20,7 +20,7 @@ from lorate.monitor.history import History
 from lorate.monitor.record import is_complete, layer_record, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.window import Window
-from lorate.optim import LoraGradientDescent, Step
+from lorate.optim import LoraOptimizer, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
 from lorate.runs.facts import now
@@ -125,7 +125,7 @@ class Monitor:
         self.record, self.samples, self.tokens = record, record["samples"], record["tokens"]
         self._started = time.monotonic() - record["seconds"]
 
-    def update(self, optimizer: LoraGradientDescent, *, samples: int = 0, tokens: int = 0) -> list[Alarm]:
+    def update(self, optimizer: LoraOptimizer, *, samples: int = 0, tokens: int = 0) -> list[Alarm]:
         """Record the step that the optimizer has just taken.
 
         Args:
@@ -167,7 +167,7 @@ class Monitor:
             self._react(optimizer)
         return alarms
 
-    def watch(self, optimizer: LoraGradientDescent) -> torch.utils.hooks.RemovableHandle:
+    def watch(self, optimizer: LoraOptimizer) -> torch.utils.hooks.RemovableHandle:
         """Record every step of an optimizer from now on, without a call in the loop.
 
         Returns:
@@ -232,13 +232,13 @@ class Monitor:
         fault = skipped(record)
         return any(alarm is not None and alarm.kind in ("diverging", "non-finite") for alarm in (fault, *alarms))
 
-    def _react(self, optimizer: LoraGradientDescent) -> None:
+    def _react(self, optimizer: LoraOptimizer) -> None:
         if self.on_alarm == "stop":
             self.should_stop = True
         elif self.on_alarm == "halve":
             optimizer.dampen(0.5)
 
-    def _describe(self, optimizer: LoraGradientDescent, directory: Path) -> None:
+    def _describe(self, optimizer: LoraOptimizer, directory: Path) -> None:
         """Make the directory a run that ``lorate report`` can draw, unless whoever runs it has done so."""
         run = RunDirectory(directory)
         if run.run.exists():
@@ -259,7 +259,7 @@ class Monitor:
             }
         )
 
-    def _record_layers(self, optimizer: LoraGradientDescent, step: Step) -> None:
+    def _record_layers(self, optimizer: LoraOptimizer, step: Step) -> None:
         """Write the layers where it is their turn; a window ends there, and the next one begins.
 
         A resumed run has lost the adapters of its window's start, so that its first window begins with the first step

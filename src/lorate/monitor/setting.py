@@ -8,7 +8,7 @@ from typing import Any, Self, get_args, get_type_hints
 import torch
 
 from lorate.errors import LorateError
-from lorate.optim import LoraGradientDescent
+from lorate.optim import LoraOptimizer
 from lorate.runs import write_atomically
 
 FILE = "setting.json"
@@ -43,7 +43,7 @@ class Setting:
     precision: float
 
     @classmethod
-    def of(cls, optimizer: LoraGradientDescent, *, full_batch: bool, lower_bound: float) -> Self:
+    def of(cls, optimizer: LoraOptimizer, *, full_batch: bool, lower_bound: float) -> Self:
         """What an optimizer can tell, and the two facts that only the user knows."""
         hooks: Any = optimizer.weight_gradient
         parameter = optimizer.param_groups[0]["params"][0]

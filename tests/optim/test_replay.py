@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lorate.optim.auto.replay import random_state, without_trace
+from lorate.optim.replay import random_state, without_trace
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorate.optim.auto.control import Control
+from lorate.rules.auto.control import Control
 
 
 def noisy_line(

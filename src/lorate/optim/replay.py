@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lorate import sharding
+from lorate.hooks import attach
 
 Loss = Callable[[], Tensor]
 RandomState = tuple[Tensor, Tensor | None]
@@ -27,30 +29,45 @@ class Replay:
     function: Loss
     part: Tensor | float | None = None
 
+    @classmethod
+    def of(cls, given: "Loss | Replay | None") -> "Replay | None":
+        """A function that covers the whole batch, if no more is said."""
+        return given if given is None or isinstance(given, Replay) else cls(given)
+
 
 class TrainingForward:
     """Notes of the last forward pass that gradients came from: its inputs, its random state, its precision.
 
     Args:
         model: whose passes are noted.
-        layer: one of its LoRA layers; it sees the autocast in force.
-        wanted: tells whether the random state of the next pass is to be noted, which takes time.
+        layer: one of its adapted layers; it sees the autocast in force.
+
+    Attributes:
+        model: as given.
+        inputs: of the last pass that gradients came from; None if it is forgotten.
+        random_state: with which that pass began, if ``keeps_random_state`` was set, which takes time.
+        keeps_random_state: whether the next pass notes it.
+        dtype: in which the model computes.
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module, wanted: Callable[[], bool]) -> None:
+    def __init__(self, model: nn.Module, layer: nn.Module) -> None:
         self.model = model
         self.inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.random_state: RandomState | None = None
+        self.keeps_random_state = False
         self.dtype = torch.float32
-        self._wanted = wanted
         self._in_closure = False
+        self._layer = layer
         self._device = next(layer.parameters()).device
-        whole = torch.compiler.disable(self._note_pass)  # type: ignore[no-untyped-call]
-        inner = torch.compiler.disable(self._note_precision)  # type: ignore[no-untyped-call]
-        self._handles = [
-            model.register_forward_pre_hook(whole, with_kwargs=True),
-            layer.register_forward_pre_hook(inner),
-        ]
+        self._handles: list[RemovableHandle] = []
+
+    def attach(self) -> None:
+        """Put the hooks on; nothing happens if they are on."""
+        if not self._handles:
+            self._handles = [
+                attach(self.model.register_forward_pre_hook, self._note_pass, with_kwargs=True),
+                attach(self._layer.register_forward_pre_hook, self._note_precision),
+            ]
 
     def again(self) -> Any:
         """Run the pass again at the weights as they are; what it returns."""
@@ -66,11 +83,12 @@ class TrainingForward:
         """Take the hooks off the model."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     @contextmanager
     def of_closure(self) -> Iterator[None]:
         """A closure runs inside: it repeats its passes by itself, from the random state that it begins with."""
-        self.random_state = random_state(self._device) if self._wanted() else None
+        self.random_state = random_state(self._device) if self.keeps_random_state else None
         self._in_closure = True
         try:
             yield
@@ -80,7 +98,7 @@ class TrainingForward:
     def _note_pass(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled() and not self._in_closure:
             self.inputs = (args, dict(kwargs))  # always: a loss that is not finite is looked into at any step
-            self.random_state = random_state(self._device) if self._wanted() else None
+            self.random_state = random_state(self._device) if self.keeps_random_state else None
 
     def _note_precision(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         kind = self._device.type
