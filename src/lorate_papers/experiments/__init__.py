@@ -1,6 +1,6 @@
 """Experiments that anybody can repeat with one command, ``lorate reproduce NAME``; each ends in a table of claims.
 
-To add one, write a module with an object that fits `lorate_papers.experiments.experiment.Experiment` and name it in
+To add one, write a package like those here, with an `Experiment`, and name it in `EXPERIMENTS`.
 `EXPERIMENTS`.
 """
 

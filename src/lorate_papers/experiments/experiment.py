@@ -1,15 +1,14 @@
 """What an experiment is: a list of runs, the figures drawn from their results, and the claims they decide."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorate.sweep import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Verdict = Literal["holds", "does not hold", "not testable here"]
 Results = Mapping[str, Mapping[str, Any]]
 """What the runs returned, by their names."""
 
@@ -26,7 +25,7 @@ class Claim:
 
     claim: str
     value: str
-    verdict: Verdict
+    verdict: Literal["holds", "does not hold", "not testable here"]
 
     @classmethod
     def decide(cls, claim: str, value: str, holds: bool | None) -> "Claim":
@@ -96,26 +95,22 @@ class Drawing:
     figure: "Figure"
 
 
-class Experiment(Protocol):
-    """What a package of this folder offers under the name that `lorate_papers.experiments.EXPERIMENTS` gives."""
+@dataclass(frozen=True)
+class Experiment:
+    """What a package of this folder offers as ``EXPERIMENT``.
 
-    @property
-    def title(self) -> str:
-        """A heading."""
+    Attributes:
+        title: a heading.
+        summary: what is run and on what data, in two or three sentences.
+        runs: what has to be run, the slow ones first; the same list for the same options.
+        claims: decided by the results.
+        drawings: the figures.
+        takes: which of ``data`` and ``model`` can be replaced by the user's own.
+    """
 
-    @property
-    def summary(self) -> str:
-        """What is run and on what data, in two or three sentences."""
-
-    @property
-    def takes(self) -> Collection[Literal["data", "model"]]:
-        """Which of the two can be replaced by the user's own."""
-
-    def runs(self, options: Options) -> Sequence[Run]:
-        """What has to be run; the same list for the same options."""
-
-    def drawings(self, results: Results, options: Options) -> Sequence[Drawing]:
-        """The figures."""
-
-    def claims(self, results: Results, options: Options) -> Sequence[Claim]:
-        """The claims, decided by the results."""
+    title: str
+    summary: str
+    runs: Callable[[Options], Sequence[Run]]
+    claims: Callable[[Results, Options], Sequence[Claim]]
+    drawings: Callable[[Results, Options], Sequence[Drawing]]
+    takes: Collection[str] = ()

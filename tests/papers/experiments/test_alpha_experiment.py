@@ -12,12 +12,12 @@ import torch
 from lorate.adapters import find_pairs
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.alpha import network, settings
+from lorate_papers.experiments.alpha import network, plan
 from lorate_papers.experiments.alpha.claims import decide
 from lorate_papers.experiments.alpha.drift_watch import DriftWatch
 from lorate_papers.experiments.alpha.figures import draw
 from lorate_papers.experiments.alpha.measured import slope
-from lorate_papers.experiments.alpha.work import train_and_watch
+from lorate_papers.experiments.alpha.plan import train_and_watch
 from lorate_papers.experiments.runner import reproduce
 from lorate_papers.workloads import AdapterSpec
 
@@ -37,7 +37,7 @@ def test_the_plan_is_plain_and_without_repetition(quick: bool) -> None:
 
 def test_knobs_of_the_axes_have_the_same_first_step() -> None:
     for rule, start in (("adamw", 1e-4), ("sgd", 0.1)):
-        by_alpha, by_lr = (settings.network_axis(settings.QUICK, rule, start, over) for over in ("alpha", "lr"))
+        by_alpha, by_lr = (plan.network_axis(plan.QUICK, rule, start, over) for over in ("alpha", "lr"))
         assert by_alpha[0] == by_lr[0]
         first = [
             train_and_watch("network", p.rank, p.alpha, p.rule, p.lr, 1, 64, 0)["first_move"]
@@ -185,8 +185,8 @@ def test_figures_are_drawn_with_words_for_those_who_do_not_see_them() -> None:
 
 @pytest.mark.slow
 def test_a_tiny_one_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = replace(settings.QUICK, steps=12, ranks=(1, 4), network_steps=20)
-    monkeypatch.setattr(settings, "QUICK", tiny)
+    tiny = replace(plan.QUICK, steps=12, ranks=(1, 4), network_steps=20)
+    monkeypatch.setattr(plan, "QUICK", tiny)
     outcome = reproduce("alpha", tmp_path / "run", QUICK, jobs=1)
     assert len(outcome.claims) == 12
     assert len(list((tmp_path / "run" / "figures").iterdir())) == 10

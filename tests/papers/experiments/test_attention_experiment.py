@@ -10,13 +10,13 @@ import pytest
 from lorate.runs.strict_json import encode
 from lorate_papers.attention import Pretraining, solve_pretraining
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.attention import claims, settings
+from lorate_papers.experiments.attention import claims, plan
 from lorate_papers.experiments.attention.bridge_claims import bridge_claims
 from lorate_papers.experiments.attention.measured import Point, success
 from lorate_papers.experiments.runner import reproduce
 
 TINY = replace(
-    settings.QUICK, dimension=16, seeds=3, active_seeds=3, line=3, points=2**8, softmax_points=2**7, descents=2,
+    plan.QUICK, dimension=16, seeds=3, active_seeds=3, line=3, points=2**8, softmax_points=2**7, descents=2,
     steps=20, free_steps=40, random_dimension=10, random_starts=2, random_steps=20,
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def test_the_plan_is_plain_and_without_repetition(quick: bool) -> None:
 
 @pytest.mark.slow
 def test_a_tiny_one_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "QUICK", TINY)
+    monkeypatch.setattr(plan, "QUICK", TINY)
     outcome = reproduce("attention", tmp_path / "run", Options(quick=True), jobs=1)
     assert {claim.verdict for claim in outcome.claims} <= {"holds", "does not hold", "not testable here"}
     figures = {file.name for file in (tmp_path / "run" / "figures").iterdir()}
@@ -68,12 +68,12 @@ def test_a_distance_has_to_shrink_by_more_than_its_error(far: float, spread: flo
 
 @pytest.mark.parametrize(("alike", "verdict"), [(False, "holds"), (True, "does not hold")])
 def test_recalibration_by_the_theory_can_raise_the_noise_of_a_map(alike: bool, verdict: str) -> None:
-    (line,) = (line for line in settings.lines(Options()) if line.figure == "noise")
+    (line,) = (line for line in plan.lines(Options()) if line.figure == "noise")
     results: dict[str, Any] = {}
     for at in line.simulated:
         order = solve_pretraining(Pretraining(**{**line.fixed, "lam": at}))
         M = [order.Q if alike else order.M] * 3  # a map with M = Q is best as it is
-        results[settings.simulation_name(line, at)] = {"Q": [order.Q + 1e-6 * seed for seed in range(3)], "M": M}
+        results[plan.simulation_name(line, at)] = {"Q": [order.Q + 1e-6 * seed for seed in range(3)], "M": M}
     assert claims._recalibration(results, Options())[0].verdict == verdict
 
 
@@ -91,7 +91,7 @@ def test_claims_of_the_bridge_can_fail() -> None:
         rows = [
             {"start": start, "rule": rule, "losses": [2.0, 1 + gap], "error": error + 0.001 * seed, "overlap": 0.98}
             for start in ("spectral", "informed")
-            for rule in settings.RULES
+            for rule in plan.RULES
             for seed in (0,)
         ]
         one = {"best": {"loss": 1.0}, "rows": rows}
@@ -103,7 +103,7 @@ def test_claims_of_the_bridge_can_fail() -> None:
             "rules-seed-1": other,
             "bridge-theory": {"E_finetuned": 0.66, "overlap": 0.988},
             "free-seed-0": {**pair, "eigenvalues": [free - 1, 0.9]},
-            **{f"random-alpha-{alpha:g}-seed-0": gaps for alpha in settings.QUICK.random_alphas},
+            **{f"random-alpha-{alpha:g}-seed-0": gaps for alpha in plan.QUICK.random_alphas},
         }
 
     quick = Options(quick=True)

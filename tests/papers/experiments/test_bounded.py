@@ -11,24 +11,24 @@ import torch
 
 from lorate.adapters import find_pairs
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.bounded import settings
-from lorate_papers.experiments.bounded.work import held_run
+from lorate_papers.experiments.bounded import plan
+from lorate_papers.experiments.bounded.plan import held_run
 from lorate_papers.workloads import AdapterSpec, load_workload
 from papers.experiments.tiny import QUICK, only, results_of, verdicts
 
-TINY = replace(settings.QUICK, steps={"logistic": 12, "matrix": 12}, seeds=2, points=2, survival=(2, 12))
+TINY = replace(plan.QUICK, steps={"logistic": 12, "matrix": 12}, seeds=2, points=2, survival=(2, 12))
 
 
 @pytest.fixture(scope="module")
 def computed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "QUICK", TINY)
+        patch.setattr(plan, "QUICK", TINY)
         yield results_of("bounded")
 
 
 @pytest.fixture
 def results(computed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(settings, "QUICK", TINY)
+    monkeypatch.setattr(plan, "QUICK", TINY)
     return copy.deepcopy(computed)
 
 
@@ -53,7 +53,7 @@ def test_projection_holds_the_norm() -> None:
 
 def test_decay_is_descent_on_the_penalised_loss() -> None:
     task, decay, lr = load_workload("matrix", quick=True), 0.3, 0.05
-    model = task.model(AdapterSpec(rank=settings.RANK, alpha=settings.RANK), 0)
+    model = task.model(AdapterSpec(rank=plan.RANK, alpha=plan.RANK), 0)
     ((A, B),) = [(pair.A, pair.B) for pair in find_pairs(model)]
     optimizer, batch, norms, squares = torch.optim.SGD([A, B], lr=lr), next(task.batches(None, 0)), [], []
     for _ in range(15):
@@ -92,16 +92,16 @@ def test_only_constants_that_train_count_as_rescued(results: dict[str, Any]) -> 
         for control, losses in {"free": (1.0, None), "projection": (1.0, 1.5), "decay": (1.0, 2.5)}.items()
         for lr, loss in zip((0.1, 1.0), losses, strict=True)
     ]
-    for task in settings.TASKS:
+    for task in plan.TASKS:
         results[f"survivors-{task}"]["rows"] = rows
     found = verdicts("bounded", results)
     assert only(found, "A cap on ‖V‖ rescues") == "holds" and only(found, "Weight decay rescues") == "does not hold"
 
 
 def test_growth_of_a_run_that_is_too_short_is_not_judged(results: dict[str, Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(settings, "FULL", TINY)
-    for task in settings.TASKS:
-        for rule in settings.RULES:
+    monkeypatch.setattr(plan, "FULL", TINY)
+    for task in plan.TASKS:
+        for rule in plan.RULES:
             for run in results[f"compared-{task}-{rule}"]["free"]:
                 steps = np.array(run["trace"]["step"], dtype=float)
                 run["trace"]["stacked_sq"] = (steps if task == "logistic" else 0 * steps + 1).tolist()

@@ -8,28 +8,28 @@ import numpy as np
 import pytest
 
 from lorate_papers.experiments import load_experiment
-from lorate_papers.experiments.burer_monteiro import settings
+from lorate_papers.experiments.burer_monteiro import plan
+from lorate_papers.experiments.burer_monteiro.plan import descend
 from lorate_papers.experiments.burer_monteiro.problems import PROBLEMS
-from lorate_papers.experiments.burer_monteiro.work import descend
 from papers.experiments.tiny import QUICK, only, results_of, verdicts
 
 GIVEN: dict[str, dict[str, Any]] = {
     "sensing": {"size": 8, "rank": 2, "measurements": 80, "seed": 1},
     "max-cut": {"size": 8, "degree": 3.0, "penalty": 7.0, "seed": 1},
 }
-TINY = replace(settings.QUICK, steps=40, starts=2, cut_steps=60)
+TINY = replace(plan.QUICK, steps=40, starts=2, cut_steps=60)
 
 
 @pytest.fixture(scope="module")
 def computed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "QUICK", TINY)
+        patch.setattr(plan, "QUICK", TINY)
         yield results_of("burer-monteiro")
 
 
 @pytest.fixture
 def results(computed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(settings, "QUICK", TINY)
+    monkeypatch.setattr(plan, "QUICK", TINY)
     return copy.deepcopy(computed)
 
 
@@ -65,9 +65,9 @@ def test_a_descent_finds_the_matrix_and_keeps_its_promises() -> None:
 
 
 def test_a_broken_promise_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lorate_papers.experiments.burer_monteiro import work
+    from lorate_papers.experiments.burer_monteiro import plan
 
-    monkeypatch.setitem(work.FRACTIONS, "sharp", 1.0)  # more than any step along the gradient of a convex f can keep
+    monkeypatch.setitem(plan.FRACTIONS, "sharp", 1.0)  # more than any step along the gradient of a convex f can keep
     assert descend("sensing", GIVEN["sensing"], 2, 1.0, "sharp", 20, 0)["violated"] > 10
 
 
@@ -77,7 +77,7 @@ def test_every_figure_and_claim_comes_out_either_way(results: dict[str, Any]) ->
     drawings = load_experiment("burer-monteiro").drawings(results, QUICK)
     assert len(drawings) == 4 and all(drawing.description and drawing.figure.axes for drawing in drawings)
     results["max-cut-theory-seed-1"]["violated"] = 1
-    for rule in settings.RULES:
+    for rule in plan.RULES:
         for seed in (0, 1):
             results[f"sensing-{rule}-seed-{seed}"]["error"] = 1e-9
     found = verdicts("burer-monteiro", results)

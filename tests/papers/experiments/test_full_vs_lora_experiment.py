@@ -9,9 +9,16 @@ import pytest
 from lorate.errors import LorateError
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.full_vs_lora import claims, work
-from lorate_papers.experiments.full_vs_lora.measured import held_out_curves, loss_at_equal_cost
-from lorate_papers.experiments.full_vs_lora.settings import FULL_TUNING, LORA, TASKS, VARIANTS, run_name
+from lorate_papers.experiments.full_vs_lora import claims, plan
+from lorate_papers.experiments.full_vs_lora.plan import (
+    FULL_TUNING,
+    LORA,
+    TASKS,
+    VARIANTS,
+    held_out_curves,
+    loss_at_equal_cost,
+    run_name,
+)
 from lorate_papers.workloads import small_lm
 
 
@@ -27,12 +34,12 @@ def test_the_plan(quick: bool) -> None:
 
 def test_the_operations_of_a_language_model_are_all_counted() -> None:
     shape, batch = small_lm.QUICK, 2
-    found = work.flops_of_a_step("small-lm", None, batch, True)
+    found = plan.flops_of_a_step("small-lm", None, batch, True)
     tokens = batch * shape.length
     weights = shape.layers * (4 * shape.width**2 + 3 * shape.width * shape.inner) + (small_lm.BEGIN + 1) * shape.width
     attention = shape.layers * 2 * batch * shape.length**2 * shape.width
     assert found == 3 * 2 * (tokens * weights + attention)  # forward, and backward twice as much
-    lora = work.flops_of_a_step("small-lm", {"rank": 1, "alpha": 2}, batch, True)
+    lora = plan.flops_of_a_step("small-lm", {"rank": 1, "alpha": 2}, batch, True)
     assert 0.6 * found < lora < 0.8 * found  # no gradients of the weights
 
 
@@ -112,10 +119,10 @@ def test_a_measurement_that_the_system_ends_without_a_word_is_told(monkeypatch: 
     ended = subprocess.CompletedProcess([], -9, stdout="", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
     with pytest.raises(LorateError, match="The memory of resnet could not be measured: the process ended with -9"):
-        work.memory("resnet", 32, True)
+        plan.memory("resnet", 32, True)
 
 
 @pytest.mark.slow
 def test_memory_is_measured_in_fresh_processes() -> None:
-    found = work.memory("resnet", 32, True)
+    found = plan.memory("resnet", 32, True)
     assert set(found) == set(VARIANTS)

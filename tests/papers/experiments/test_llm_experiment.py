@@ -9,11 +9,11 @@ import pytest
 
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.llm import work
+from lorate_papers.experiments.llm import plan
 from lorate_papers.experiments.llm.claims import decide
 from lorate_papers.experiments.llm.figures import draw
 from lorate_papers.experiments.llm.measured import ahead, begun
-from lorate_papers.experiments.llm.settings import (
+from lorate_papers.experiments.llm.plan import (
     LARGE_START,
     RULES,
     SMALL_START,
@@ -50,7 +50,7 @@ def test_a_given_model_is_run_in_the_quick_form_too() -> None:
 
 def test_the_winner_is_repeated_from_its_start() -> None:
     grid = (0.03, 1.0)
-    result = work.tuned_and_carried_over("constant", grid, LARGE_START, [0, 1], SHORT, NOTHING, quick=True)
+    result = plan.tuned_and_carried_over("constant", grid, LARGE_START, [0, 1], SHORT, NOTHING, quick=True)
     losses = {entry["lr"]: entry["final_validation"] for entry in result["grid"]}
     assert set(losses) == set(grid) and result["lr"] == min(losses, key=lambda lr: losses[lr])
     assert [run["seed"] for run in result["runs"]] == [0, 1] and result["large"] is None
@@ -72,13 +72,13 @@ def test_a_winner_that_diverges_on_another_seed_gives_way(monkeypatch: pytest.Mo
             "final_validation": None if lost else 1 / recipe.lr,
         }
 
-    monkeypatch.setattr(work, "_train", train)
+    monkeypatch.setattr(plan, "_train", train)
     large = {"steps": 1, "batch": 1}
-    monkeypatch.setattr(work, "workload", lambda *_, **__: None)
-    result = work.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large)
+    monkeypatch.setattr(plan, "workload", lambda *_, **__: None)
+    result = plan.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large)
     assert result["lr"] == 1 and [run["seed"] for run in result["runs"]] == [7, 8, 9]
     assert result["large"]["lr"] == 1 and result["large"]["seed"] == 7
-    finer = work.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large, finer=1.25)
+    finer = plan.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large, finer=1.25)
     assert [entry["lr"] for entry in finer["grid"]] == [1, 1.6, 2, 2.5, 3] and finer["lr"] == 2.5
 
 

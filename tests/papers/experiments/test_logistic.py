@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.logistic import settings, work
+from lorate_papers.experiments.logistic import plan
 from papers.experiments.tiny import QUICK, only, results_of, verdicts
 
 TINY = replace(
-    settings.QUICK, steps=16, seeds=2, points=2, long=20, equal_ranks=(2, 4), stds=(0.001, 0.1)
+    plan.QUICK, steps=16, seeds=2, points=2, long=20, equal_ranks=(2, 4), stds=(0.001, 0.1)
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def computed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "QUICK", TINY)
+        patch.setattr(plan, "QUICK", TINY)
         yield results_of("logistic")
 
 
 @pytest.fixture
 def results(computed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(settings, "QUICK", TINY)
+    monkeypatch.setattr(plan, "QUICK", TINY)
     return copy.deepcopy(computed)
 
 
@@ -47,7 +47,7 @@ def test_constants_of_the_same_scale(results: dict[str, Any]) -> None:
     constant = results["tuned-constant-rank-4"]
     assert {run["lr"] for run in constant["large"]} == {10 * constant["best"]}
     assert {run["lr"] for run in constant["small"]} == {0.1 * constant["best"]}
-    assert [trial["lr"] for trial in constant["grid"]] == list(settings.grid("constant", QUICK))
+    assert [trial["lr"] for trial in constant["grid"]] == list(plan.grid("constant", QUICK))
 
 
 def test_a_violated_inequality_is_told(results: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def test_claims_of_speed_come_out_either_way(results: dict[str, Any]) -> None:
         for run in results[f"tuned-{rule}-rank-4"]["runs"]:
             run.update(final_loss=loss, diverged=loss is None)
 
-    for rule in settings.TUNED:
+    for rule in plan.TUNED:
         finals(rule, 1.0)
     assert only(verdicts("logistic", results), "ends lower than the best constant rate") == "does not hold"
     finals("constant", 2.0)
@@ -79,7 +79,7 @@ def test_claims_of_speed_come_out_either_way(results: dict[str, Any]) -> None:
 
 def test_the_order_of_the_rate_is_read_from_the_gradient(results: dict[str, Any], monkeypatch: Any) -> None:
     """A full experiment whose long runs fall like a given power."""
-    monkeypatch.setattr(settings, "FULL", TINY)
+    monkeypatch.setattr(plan, "FULL", TINY)
     steps = np.geomspace(1, 5000, 100)
     verdict = {}
     for power in (-0.2, -0.6, -1.2):
@@ -93,7 +93,7 @@ def test_the_order_of_the_rate_is_read_from_the_gradient(results: dict[str, Any]
 
 
 def test_a_run_that_is_not_past_its_peak_leaves_the_order_open(results: dict[str, Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(settings, "FULL", TINY)
+    monkeypatch.setattr(plan, "FULL", TINY)
     steps = np.geomspace(1, 5000, 100)
 
     def trace(values: Any) -> dict[str, Any]:
@@ -117,5 +117,5 @@ def test_a_speed_that_no_rank_reaches_is_not_the_same_speed(results: dict[str, A
 
 
 def test_early_correlation_compares_two_rules_from_one_start() -> None:
-    found = work.early_correlation(("adaptive", "adaptive"), 3.0, 4, 20, 0, True)
+    found = plan.early_correlation(("adaptive", "adaptive"), 3.0, 4, 20, 0, True)
     assert found["loss"]["early"] == pytest.approx(1) and found["eta"]["later"] == pytest.approx(1, abs=0.05)

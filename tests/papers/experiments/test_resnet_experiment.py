@@ -8,14 +8,14 @@ import pytest
 
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.resnet import claims, settings, work
+from lorate_papers.experiments.resnet import claims, plan
 from lorate_papers.workloads import load_workload
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_plan(quick: bool) -> None:
     runs = load_experiment("resnet").runs(Options(quick=quick, seed=2, data="d", model="m"))
-    assert len({run.name for run in runs}) == len(runs) == len(settings.TUNED) + len(settings.PROVED)
+    assert len({run.name for run in runs}) == len(runs) == len(plan.TUNED) + len(plan.PROVED)
     assert all(json.loads(encode(run.arguments)) for run in runs)
     assert all(run.arguments["where"] == {"quick": quick, "data": "d", "model": "m"} for run in runs)
     assert all(min(run.arguments["seeds"]) == 2000 for run in runs)
@@ -25,7 +25,7 @@ def test_the_plan(quick: bool) -> None:
 
 def test_the_smoothness_is_measured_in_the_frozen_weights() -> None:
     task = load_workload("resnet", quick=True)
-    found = work.measured_smoothness(task)
+    found = plan.measured_smoothness(task)
     assert found.converged and 10 < found.value < 1000
 
 
@@ -50,7 +50,7 @@ def test_an_exponent_is_found_through_noise(order: float) -> None:
 def results(grad_order: float, norm_order: float, losses: dict[str, float]) -> dict[str, Any]:
     return {
         f"tuned-{rule}": {"runs": [run(STEPS**grad_order, STEPS**norm_order, losses.get(rule, 1.0))] * 3, "best": 1.0}
-        for rule in settings.TUNED
+        for rule in plan.TUNED
     }
 
 
@@ -65,7 +65,7 @@ def test_claims_on_rate_and_growth_can_fail() -> None:
 
 def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
     lost = results(-1.5, 0.01, {})
-    for rule in settings.TUNED:
+    for rule in plan.TUNED:
         lost[f"tuned-{rule}"]["runs"] = [run(STEPS**-1.5, STEPS**0.01, None)] * 3
     for claim in (claims._rate(lost, Options()), claims._growth_stops(lost, Options())):
         assert claim.verdict == "not testable here" and "normalized diverged" in claim.value
@@ -88,7 +88,7 @@ def test_the_best_rule_is_named_by_its_loss() -> None:
 
 def test_a_proved_rule_that_rises_or_diverges_is_told() -> None:
     def made(loss: float | None) -> dict[str, Any]:
-        found = {f"untuned-{rule}": {"smoothness": 3.0, "runs": [run(STEPS, STEPS)]} for rule in settings.PROVED}
+        found = {f"untuned-{rule}": {"smoothness": 3.0, "runs": [run(STEPS, STEPS)]} for rule in plan.PROVED}
         found["untuned-sharp"]["runs"] = [run(STEPS, STEPS, loss)]
         return found
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from lorate_papers.experiments import Options, load_experiment
-from lorate_papers.experiments.rules import settings, work
+from lorate_papers.experiments.rules import plan
 from lorate_papers.experiments.rules.claims import common_target, steps_needed, usable
 from lorate_papers.experiments.runner import reproduce
 from papers.experiments.tiny import QUICK, only, verdicts
 
-TINY = replace(settings.QUICK, points=3, regression_steps=6, language_steps=4, language_batch=2)
+TINY = replace(plan.QUICK, points=3, regression_steps=6, language_steps=4, language_batch=2)
 
 
 def run_of(speed: float, last: float = 0.5) -> dict[str, Any]:
@@ -29,21 +29,21 @@ def run_of(speed: float, last: float = 0.5) -> dict[str, Any]:
 
 def made_up(options: Options, speeds: dict[str, float], usable: dict[str, int], best: dict[str, float]) -> Any:
     results = {}
-    for workload, task in settings.tasks(options).items():
+    for workload, task in plan.tasks(options).items():
         for rule in task.rules:
             grid = [
                 {"lr": lr, "first_loss": 4.0, "diverged": False, task.by: 1.0 if place < usable.get(rule, 3) else 3.9}
-                for place, lr in enumerate(settings.grid(rule, options))
+                for place, lr in enumerate(plan.grid(rule, options))
             ]
             factor = best.get(rule, 1.0) if workload == "small-lm" else 1.0
             runs = [run_of(speeds.get(rule, 0.1)) for _ in range(3)]
-            results[f"{workload}-{rule}"] = {"best": factor * settings.CENTRES[rule], "grid": grid, "runs": runs}
+            results[f"{workload}-{rule}"] = {"best": factor * plan.CENTRES[rule], "grid": grid, "runs": runs}
     return results
 
 
 def test_targets_and_steps() -> None:
     results = made_up(QUICK, {"constant": 0.1, "adaptive": 0.2}, {}, {})
-    for workload, task in settings.tasks(QUICK).items():
+    for workload, task in plan.tasks(QUICK).items():
         target = common_target(results, workload, task)
         assert target == pytest.approx(2.1 if workload == "logistic" else 2.0)
         steps = steps_needed(results, workload, task, 2.1)
@@ -62,7 +62,7 @@ def test_normalized_against_adaptive(speed: dict[str, float], verdict: str) -> N
 @pytest.mark.parametrize("last", [None, 4.0])
 def test_steps_mean_nothing_where_a_rule_diverged_or_learned_nothing(last: float | None) -> None:
     results = made_up(QUICK, {"normalized": 0.3}, {}, {})
-    for workload in settings.tasks(QUICK):
+    for workload in plan.tasks(QUICK):
         for run in results[f"{workload}-constant"]["runs"]:
             run |= {"final_loss": last, "final_validation": last, "diverged": last is None}
     found = verdicts("rules", results)
@@ -72,11 +72,11 @@ def test_steps_mean_nothing_where_a_rule_diverged_or_learned_nothing(last: float
 
 def test_nothing_is_usable_and_nothing_keeps_up_where_all_diverged() -> None:
     results = made_up(QUICK, {}, {}, {})
-    for workload, task in settings.tasks(QUICK).items():
+    for workload, task in plan.tasks(QUICK).items():
         for rule in task.rules:
             for run in (*results[f"{workload}-{rule}"]["grid"], *results[f"{workload}-{rule}"]["runs"]):
                 run |= {"final_loss": None, "final_validation": None, "diverged": True}
-    assert usable(results["small-lm-constant"], settings.tasks(QUICK)["small-lm"]) == 0
+    assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 0
     found = verdicts("rules", results)
     assert only(found, "the best of these rules") == "does not hold" == only(found, "auto as it comes")
 
@@ -110,7 +110,7 @@ def test_figures_of_made_up_results() -> None:
 
 def test_one_grid_of_one_rule() -> None:
     adapter, grid = {"rank": 2, "alpha": 2}, (0.01, 0.1, 50.0)
-    found = work.over_grid("logistic", "normalized", adapter, grid, 40, None, 20, (0, 1), "final_loss", True, None)
+    found = plan.over_grid("logistic", "normalized", adapter, grid, 40, None, 20, (0, 1), "final_loss", True, None)
     assert [trial["lr"] for trial in found["grid"]] == [0.01, 0.1, 50.0] and found["grid"][2]["diverged"]
     assert found["best"] == 0.1 and [run["seed"] for run in found["runs"]] == [0, 1]
     assert found["runs"][0]["validation"]["step"] == [0, 20, 40]
@@ -119,6 +119,6 @@ def test_one_grid_of_one_rule() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_tiny_one_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "QUICK", TINY)
+    monkeypatch.setattr(plan, "QUICK", TINY)
     outcome = reproduce("rules", tmp_path / "run", Options(quick=True), jobs=1)
     assert len(outcome.claims) == 7 and len(list((tmp_path / "run" / "figures").iterdir())) == 8

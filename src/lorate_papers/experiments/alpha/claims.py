@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lorate.report.words import count, listing
 from lorate.scaling.power_law import ScalingFit
 from lorate_papers.experiments.alpha.measured import Measured, best_by_lr, fitted, slope
-from lorate_papers.experiments.alpha.settings import (
+from lorate_papers.experiments.alpha.plan import (
     AUTO,
     LR,
     NETWORK_ALPHA,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from lorate.report import rule_colour
 from lorate.report.scaling_map import describe_scaling, scaling_figure
 from lorate_papers.experiments.alpha.measured import Measured, fitted, sweep_losses
-from lorate_papers.experiments.alpha.settings import (
+from lorate_papers.experiments.alpha.plan import (
     AUTO,
     AXIS_ALPHA,
     LR,

@@ -10,7 +10,7 @@ import numpy as np
 
 from lorate.errors import LorateError
 from lorate.scaling.power_law import Losses, ScalingFit, best_alpha, fit_scaling
-from lorate_papers.experiments.alpha.settings import LR, Point, Size, sweep_points
+from lorate_papers.experiments.alpha.plan import LR, Point, Size, sweep_points
 from lorate_papers.experiments.experiment import Results
 
 

@@ -22,7 +22,7 @@ from lorate_papers.experiments.attention.measured import (
     simulated,
     theory,
 )
-from lorate_papers.experiments.attention.settings import LINEAR, lines, simulation_name, size, theory_name
+from lorate_papers.experiments.attention.plan import LINEAR, lines, simulation_name, size, theory_name
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.training.measures import mean_and_error, sign
 

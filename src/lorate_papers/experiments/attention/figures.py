@@ -17,7 +17,7 @@ from lorate_papers.experiments.attention.measured import (
     success,
     theory,
 )
-from lorate_papers.experiments.attention.settings import ACTIVE, BRIDGE, LINEAR, NARROW, RULES, SHORT, size
+from lorate_papers.experiments.attention.plan import ACTIVE, BRIDGE, LINEAR, NARROW, RULES, SHORT, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
 from lorate_papers.training.measures import Numbers, mean_and_error

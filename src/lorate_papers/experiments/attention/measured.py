@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lorate_papers.experiments.attention.settings import Line, lines, simulation_name, theory_name
+from lorate_papers.experiments.attention.plan import Line, lines, simulation_name, theory_name
 from lorate_papers.experiments.experiment import Options, Results
 from lorate_papers.training.measures import Numbers, mean_and_error
 

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-from lorate_papers.experiments.bounded.settings import CONTROLLED, CONTROLS, RULES, TASKS, size
+from lorate_papers.experiments.bounded.plan import CONTROLLED, CONTROLS, RULES, TASKS, size
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.training.measures import Result, column, exponent, falling_exponent, final_losses, median
 

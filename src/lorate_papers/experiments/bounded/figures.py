@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from lorate_papers.experiments.bounded.settings import CONTROLS, DECAY, RULES, TASKS, seeds, size
+from lorate_papers.experiments.bounded.plan import CONTROLS, DECAY, RULES, TASKS, seeds, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import COLOURS, Curve, Panel, Points, curve_figure
 from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken

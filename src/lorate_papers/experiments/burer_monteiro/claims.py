@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from lorate_papers.experiments.burer_monteiro.settings import FALL, RULES, WORDS, seeds, size
+from lorate_papers.experiments.burer_monteiro.plan import FALL, RULES, WORDS, seeds, size
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.training.measures import Result, falling_exponent, median, steps_to
 

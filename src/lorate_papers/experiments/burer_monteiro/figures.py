@@ -3,7 +3,7 @@
 import numpy as np
 
 from lorate_papers.experiments.burer_monteiro.claims import runs_of
-from lorate_papers.experiments.burer_monteiro.settings import RULES, WORDS, seeds, size
+from lorate_papers.experiments.burer_monteiro.plan import RULES, WORDS, seeds, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, curve_figure
 from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken

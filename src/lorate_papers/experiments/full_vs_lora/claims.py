@@ -5,8 +5,15 @@ from itertools import pairwise
 from statistics import median
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
-from lorate_papers.experiments.full_vs_lora.measured import Cost, cost_of_a_step, loss_at_equal_cost, variants
-from lorate_papers.experiments.full_vs_lora.settings import FULL_TUNING, LORA, TASKS
+from lorate_papers.experiments.full_vs_lora.plan import (
+    FULL_TUNING,
+    LORA,
+    TASKS,
+    Cost,
+    cost_of_a_step,
+    loss_at_equal_cost,
+    variants,
+)
 
 EQUAL: dict[Cost, str] = {
     "steps": "At equal steps",

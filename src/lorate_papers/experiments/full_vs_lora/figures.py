@@ -3,8 +3,7 @@
 import numpy as np
 
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.full_vs_lora.measured import Cost, cost_of_a_step, held_out_curves, variants
-from lorate_papers.experiments.full_vs_lora.settings import TASKS, seeds
+from lorate_papers.experiments.full_vs_lora.plan import TASKS, Cost, cost_of_a_step, held_out_curves, seeds, variants
 from lorate_papers.experiments.plots import Curve, Panel, curve_figure
 from lorate_papers.experiments.rule_figures import spoken
 from lorate_papers.training.measures import Numbers, column, trailing_mean

@@ -14,7 +14,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 
-from lorate_papers.experiments.full_vs_lora.settings import OPTIMIZER, VARIANTS, Adapter
+from lorate_papers.experiments.full_vs_lora.plan import OPTIMIZER, VARIANTS, Adapter
 from lorate_papers.training.training_run import train_under_rule
 from lorate_papers.workloads import load_workload
 

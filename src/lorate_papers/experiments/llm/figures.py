@@ -9,7 +9,7 @@ import numpy as np
 from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.llm.measured import ends, winners
-from lorate_papers.experiments.llm.settings import (
+from lorate_papers.experiments.llm.plan import (
     RULES,
     SMALL_START,
     STARTS,

@@ -7,7 +7,7 @@ from statistics import fmean, median
 import numpy as np
 
 from lorate_papers.experiments.experiment import Results
-from lorate_papers.experiments.llm.settings import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
+from lorate_papers.experiments.llm.plan import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import Numbers, Result, column, final_losses, mean_and_error, sign
 

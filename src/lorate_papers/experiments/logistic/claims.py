@@ -4,8 +4,8 @@ import math
 from statistics import median
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
+from lorate_papers.experiments.logistic.plan import GIVEN_L, PROVED, TUNED, seeds, size
 from lorate_papers.experiments.logistic.rate_claims import rate_claims
-from lorate_papers.experiments.logistic.settings import GIVEN_L, PROVED, TUNED, seeds, size
 from lorate_papers.experiments.logistic.start_claims import start_claims
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.rule_claims import (

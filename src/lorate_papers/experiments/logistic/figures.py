@@ -7,7 +7,7 @@ import numpy as np
 
 from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.logistic.settings import ESCAPE, LARGE, PROVED, SMALL, TUNED, seeds, size
+from lorate_papers.experiments.logistic.plan import ESCAPE, LARGE, PROVED, SMALL, TUNED, seeds, size
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.plots import Curve, Panel, curve_figure
 from lorate_papers.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
-from lorate_papers.experiments.logistic.settings import GIVEN_L, PROVED, TUNED, seeds, size
+from lorate_papers.experiments.logistic.plan import GIVEN_L, PROVED, TUNED, seeds, size
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import Result, column, exponent, falling_exponent, median
 

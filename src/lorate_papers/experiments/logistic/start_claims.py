@@ -7,8 +7,8 @@ from statistics import median
 import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
+from lorate_papers.experiments.logistic.plan import EARLY, ESCAPE, FALL, seeds, size
 from lorate_papers.experiments.logistic.rate_claims import main_runs
-from lorate_papers.experiments.logistic.settings import EARLY, ESCAPE, FALL, seeds, size
 from lorate_papers.training.measures import column, falling_exponent, steps_to
 
 CORRELATED = 0.95

@@ -6,7 +6,7 @@ import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.resnet.settings import PROVED, RANK, TUNED, seeds, size
+from lorate_papers.experiments.resnet.plan import PROVED, RANK, TUNED, seeds, size
 from lorate_papers.experiments.rule_claims import (
     Found,
     beat_the_best_constant,

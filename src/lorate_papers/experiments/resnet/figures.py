@@ -8,7 +8,7 @@ from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.plots import Curve, Panel, curve_figure
-from lorate_papers.experiments.resnet.settings import PROVED, TUNED, seeds, size
+from lorate_papers.experiments.resnet.plan import PROVED, TUNED, seeds, size
 from lorate_papers.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
 from lorate_papers.training.measures import Numbers, trailing_mean
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.rules.settings import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
+from lorate_papers.experiments.rules.plan import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
 from lorate_papers.training.measures import Result, final_losses, steps_to
 
 CLOSE = 0.02

@@ -5,7 +5,7 @@ from lorate.report.palette import line_styles
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
 from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
-from lorate_papers.experiments.rules.settings import ENOUGH, Task, seeds, tasks
+from lorate_papers.experiments.rules.plan import ENOUGH, Task, seeds, tasks
 
 
 def draw(results: Results, options: Options) -> list[Drawing]:

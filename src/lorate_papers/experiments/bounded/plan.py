@@ -1,7 +1,8 @@
-"""Runs whose adapters are free, projected onto a ball, or shrunk by weight decay."""
+"""What is run: adapters that are free, projected onto a ball, or shrunk by weight decay."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,12 +10,67 @@ import torch
 from lorate.adapters import find_pairs
 from lorate.descent import bounded_rate_bound
 from lorate.geometry import squared_norms
-from lorate_papers.experiments.bounded.settings import RANK
+from lorate.sweep import Run
+from lorate_papers.experiments.experiment import Options
 from lorate_papers.training.measures import column
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.training_run import Values, train_model
-from lorate_papers.training.tuning import choose
+from lorate_papers.training.tuning import choose, constants
 from lorate_papers.workloads import AdapterSpec, load_workload
+
+TASKS = {"logistic": "logistic regression", "matrix": "least squares"}
+"""The workloads and what they are called in the report; both have a known L."""
+CONTROLS = {"free": "free", "projection": "‖V‖ capped", "decay": "weight decay"}
+CONTROLLED = ("theory", "sharp", "adaptive-loss")
+"""Rules whose step size shrinks as the adapters grow."""
+RULES = (*CONTROLLED, "constant")
+GRIDS = {"adaptive-loss": (1.0, 100.0), "constant": (0.03, 3.0)}
+"""First and last constant of each grid."""
+RANK = 4
+DECAY = 0.01
+r"""$\lambda$ of the penalty $\tfrac\lambda2\|V\|^2$."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is run.
+
+    Attributes:
+        steps: of full-batch descent, on each task.
+        seeds: starts.
+        points: constants in a grid.
+        survival: constants tried without control, and the steps they are given.
+    """
+
+    steps: dict[str, int]
+    seeds: int
+    points: int
+    survival: tuple[int, int]
+
+
+FULL = Size({"logistic": 2000, "matrix": 1000}, 3, 5, (7, 500))
+QUICK = Size({"logistic": 150, "matrix": 120}, 3, 3, (5, 100))
+
+
+def size(options: Options) -> Size:
+    """The sizes for the options."""
+    return QUICK if options.quick else FULL
+
+
+def seeds(options: Options) -> list[int]:
+    """Seeds of the starts."""
+    return options.seeds(size(options).seeds)
+
+
+def grid(rule: str, options: Options) -> tuple[float, ...]:
+    """Constants to choose from; none for a rule that has nothing to choose."""
+    return constants(*GRIDS[rule], size(options).points) if rule in GRIDS else ()
+
+
+def survival_grid(options: Options) -> tuple[float, ...]:
+    """Constant rates from a good one to one that is far too large."""
+    return constants(0.03, 30.0, size(options).survival[0])
+
 
 Control = Literal["free", "projection", "decay"]
 
@@ -143,3 +199,16 @@ def survivors(workload: str, lrs: Sequence[float], decay: float, steps: int, see
 def _halfway(run: Mapping[str, Any]) -> float:
     first, last = (math.sqrt(run["trace"]["stacked_sq"][place]) for place in (0, -1))
     return (first + last) / 2
+
+
+def runs(options: Options) -> list[Run]:
+    """The slow ones first."""
+    runs = []
+    for task in TASKS:
+        for rule in RULES:
+            common: dict[str, Any] = {"workload": task, "decay": DECAY, "quick": options.quick}
+            given = {**common, "rule": rule, "grid": grid(rule, options), "steps": size(options).steps[task]}
+            runs.append(Run(f"compared-{task}-{rule}", compared, {**given, "seeds": seeds(options)}))
+        given = {**common, "lrs": survival_grid(options), "steps": size(options).survival[1]}
+        runs.append(Run(f"survivors-{task}", survivors, {**given, "seed": seeds(options)[0]}))
+    return runs

@@ -1,16 +1,67 @@
-"""What the runs do: functions of plain values that return plain values."""
+"""What is run: tuned rules, and rules with a proof given a measured L."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from lorate.adapters import find_pairs
 from lorate.smoothness import HessianNorm, hessian_norm
+from lorate.sweep import Run
+from lorate_papers.experiments.experiment import Options
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.resnet.settings import ADAPTER, BATCH, MEASURED_ON
 from lorate_papers.training.training_run import Values, train_under_rule
 from lorate_papers.training.tuned_runs import tuned_runs
+from lorate_papers.training.tuning import constants
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
+
+TUNED = ("constant", *PAPER, "adamw")
+"""Rules with a constant to tune; AdamW for comparison."""
+PROVED = ("theory", "sharp", "one-factor", "majorizer", "backtracking")
+"""Rules with nothing to tune; all but the last are given L."""
+CENTRES = {"constant": 0.03, "adaptive": 3.0, "adaptive-loss": 3.0, "normalized": 0.1, "adamw": 3e-3}
+"""Middle of each rule's grid, which spans two decades."""
+RANK = 8
+ADAPTER: dict[str, Any] = {"rank": RANK, "alpha": RANK}
+"""LoRA with scaling 1."""
+BATCH = 32
+MEASURED_ON = 128
+"""Training images on which L is measured."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is run.
+
+    Attributes:
+        steps: of training.
+        seeds: starts of each rule.
+        points: constants in a grid.
+    """
+
+    steps: int
+    seeds: int
+    points: int
+
+
+FULL = Size(240, 3, 6)
+QUICK = Size(60, 2, 3)
+
+
+def size(options: Options) -> Size:
+    """The sizes for the options."""
+    return QUICK if options.quick else FULL
+
+
+def seeds(options: Options) -> list[int]:
+    """Seeds of the starts."""
+    return options.seeds(size(options).seeds)
+
+
+def grid(rule: str, options: Options) -> tuple[float, ...]:
+    """As many constants for each rule."""
+    return constants(CENTRES[rule] / 10, CENTRES[rule] * 10, size(options).points)
+
 
 WORKLOAD = "resnet"
 EVALUATIONS = 8
@@ -65,3 +116,11 @@ def _descend(
         validate_every=max(1, steps // EVALUATIONS),
         keep=steps,
     )
+
+
+def runs(options: Options) -> list[Run]:
+    """The slow ones first."""
+    where = {"quick": options.quick, "data": options.data, "model": options.model}
+    common: dict[str, Any] = {"seeds": seeds(options), "steps": size(options).steps, "where": where}
+    tuned = [Run(f"tuned-{rule}", tuned_rule, {"rule": rule, "grid": grid(rule, options), **common}) for rule in TUNED]
+    return [*tuned, *(Run(f"untuned-{rule}", untuned_rule, {"rule": rule, **common}) for rule in PROVED)]

@@ -1,11 +1,14 @@
-"""Tasks, grids and sizes."""
+"""What is run: one rule on one task, over its grid and then at its best constant."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.training.tuning import Criterion, constants
+from lorate_papers.training.training_run import Values, train_under_rule
+from lorate_papers.training.tuning import Criterion, choose, constants
 
 TUNED = ("constant", *PAPER)
 """The rules that are compared on both tasks."""
@@ -102,3 +105,56 @@ def grid(rule: str, options: Options) -> tuple[float, ...]:
     """Four decades around the middle, as many constants for each rule."""
     half = 10 ** (DECADES / 2)
     return constants(CENTRES[rule] / half, CENTRES[rule] * half, size(options).points)
+
+
+def over_grid(
+    workload: str,
+    rule: str,
+    adapter: Mapping[str, Any],
+    grid: Sequence[float],
+    steps: int,
+    batch: int | None,
+    validate_every: int | None,
+    seeds: Sequence[int],
+    by: Criterion,
+    quick: bool,
+    data: str | None,
+) -> Values:
+    """Every constant on the first seed, then the best one on all seeds with the held-out loss on the way."""
+
+    def run(lr: float, seed: int, every: int | None = validate_every) -> Values:
+        return train_under_rule(
+            workload, adapter, rule, lr, steps, batch, seed, quick=quick, data=data, validate_every=every
+        )
+
+    best = choose(grid, seeds, lambda lr: run(lr, seeds[0], None), run, by)
+    names = ("lr", "first_loss", "final_loss", "final_validation", "diverged", "steps")
+    return {
+        "grid": [{name: trial[name] for name in names} for trial in best.trials],
+        "best": best.lr,
+        "at_edge": best.at_edge,
+        "refused": best.refused,
+        "runs": best.runs,
+    }
+
+
+def runs(options: Options) -> list[Run]:
+    """The slow ones first."""
+    runs = []
+    for workload, task in tasks(options).items():
+        for rule in task.rules:
+            given: dict[str, Any] = {
+                "workload": workload,
+                "rule": rule,
+                "adapter": task.adapter,
+                "grid": grid(rule, options),
+                "steps": task.steps,
+                "batch": task.batch,
+                "validate_every": task.validate_every,
+                "seeds": seeds(options),
+                "by": task.by,
+                "quick": options.quick,
+                "data": options.data if workload == "small-lm" else None,
+            }
+            runs.append(Run(f"{workload}-{rule}", over_grid, given))
+    return runs

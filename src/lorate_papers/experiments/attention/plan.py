@@ -1,4 +1,4 @@
-"""What is drawn against what: the lines of every figure, for the full and for the quick form."""
+"""What is run, in the full and in the quick form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from lorate.sweep import Run
+from lorate_papers.experiments.attention import work
 from lorate_papers.experiments.experiment import Options
 
 LINEAR = {"alpha": 0.1, "tokens": 3, "kappa0": 1.0, "kappa": 1.0, "noise": 0.5}
@@ -172,3 +174,56 @@ FRACTIONS = (0.05, 0.1, 0.3, 1.0)
 def _spread(first: float, last: float, count: int) -> tuple[float, ...]:
     """Evenly in the logarithm, rounded so that file contents stay readable."""
     return tuple(float(f"{value:.5g}") for value in np.geomspace(first, last, count))
+
+
+def _line_runs(options: Options, how: Size) -> list[Run]:
+    seeds = options.seeds(how.seeds)
+    runs = []
+    for line in lines(options):
+        points = how.softmax_points if line.fixed.get("attention") == "softmax" else how.points
+        given: dict[str, Any] = {"over": line.over, "grid": line.grid, "fixed": line.fixed, "points": points}
+        runs.append(Run(theory_name(line), work.theory_line, given))
+    for line in lines(options):
+        for at in line.simulated:
+            fixed = {**line.fixed, line.over: at}
+            given = {"fixed": fixed, "dimension": how.dimension, "seeds": seeds}
+            runs.append(Run(simulation_name(line, at), work.simulated_point, given))
+    return runs
+
+
+def _bridge_runs(options: Options, how: Size) -> list[Run]:
+    runs = []
+    for seed in options.seeds(how.descents):
+        common = {"fixed": BRIDGE, "dimension": how.dimension, "seed": seed}
+        steps = {"steps": how.steps}
+        runs.append(Run(f"rules-seed-{seed}", work.descent_under_rules, {**common, "rules": RULES, **steps}))
+    for alpha in how.random_alphas:
+        fixed = {**BRIDGE, "finetune_alpha": alpha}
+        for seed in options.seeds(how.random_seeds):
+            given = {"fixed": fixed, "starts": how.random_starts, "steps": how.random_steps}
+            given |= {"dimension": how.random_dimension, "seed": seed}
+            runs.append(Run(f"random-alpha-{alpha:g}-seed-{seed}", work.descent_from_random, given))
+    for seed in options.seeds(how.descents):
+        given = {"fixed": BRIDGE, "steps": how.free_steps, "dimension": how.dimension, "seed": seed}
+        runs.append(Run(f"free-seed-{seed}", work.descent_left_free, given))
+    runs.append(Run("bridge-theory", work.theory_point, {"fixed": BRIDGE, "points": how.points}))
+    return runs
+
+
+def _other_runs(options: Options, how: Size) -> list[Run]:
+    seeds = options.seeds(how.seeds)
+    given: dict[str, Any] = {"fixed": ACTIVE, "fractions": FRACTIONS, "points": how.points}
+    given |= {"dimension": how.dimension, "seeds": options.seeds(how.active_seeds)}
+    runs = [Run("active", work.active_selection, given)]
+    gaussian = {"fixed": {**BRIDGE, "finetune_alpha": 1.0}, "dimension": how.dimension, "seeds": seeds}
+    runs.append(Run("gaussian", work.gaussian_point, {**gaussian, "points": how.points}))
+    for dimension in how.dimensions:
+        simulated = {"fixed": BRIDGE, "dimension": dimension, "seeds": seeds}
+        runs.append(Run(f"dimension-{dimension}", work.simulated_point, simulated))
+    return runs
+
+
+def runs(options: Options) -> list[Run]:
+    """The slow ones first, so that the last ones fill the gaps."""
+    how = size(options)
+    return [*_bridge_runs(options, how), *_line_runs(options, how), *_other_runs(options, how)]
