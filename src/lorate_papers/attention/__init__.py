@@ -6,6 +6,7 @@
 Q=2.2230 test error 0.4964
 """
 
+from lorate_papers.attention.best_decay import optimal_decay
 from lorate_papers.attention.convergence import NotConverged
 from lorate_papers.attention.effective_noise import (
     active_sequences,
@@ -15,13 +16,12 @@ from lorate_papers.attention.effective_noise import (
 )
 from lorate_papers.attention.finetuning import Finetuning, solve_finetuning
 from lorate_papers.attention.prediction import Prediction, ReplicaInstabilityWarning, linear_error, predict
-from lorate_papers.attention.prescriptions import active_gain, disagreement, optimal_decay
 from lorate_papers.attention.pretraining import Pretraining, PretrainingOrder, solve_pretraining
 from lorate_papers.attention.softmax_finetuning import finetuned_error, solve_softmax_finetuning
 from lorate_papers.attention.softmax_pretraining import SoftmaxPretrainingOrder, solve_softmax_pretraining
 from lorate_papers.attention.state_evolution import FinetuningOrder
 from lorate_papers.attention.sweep import sweep
-from lorate_papers.attention.thresholds import bayes_bound, collapse_decay, noiseless_recovery
+from lorate_papers.attention.thresholds import collapse_decay
 
 __all__ = [
     "Finetuning",
@@ -32,15 +32,11 @@ __all__ = [
     "PretrainingOrder",
     "ReplicaInstabilityWarning",
     "SoftmaxPretrainingOrder",
-    "active_gain",
     "active_sequences",
-    "bayes_bound",
     "collapse_decay",
-    "disagreement",
     "finetuned_error",
     "fresh_sequences",
     "linear_error",
-    "noiseless_recovery",
     "optimal_beta",
     "optimal_decay",
     "predict",

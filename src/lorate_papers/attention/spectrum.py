@@ -58,11 +58,6 @@ def resolvent(x: Array | float, kappa0: float, tau: float) -> ComplexArray:
     return np.asarray(half_sum - 1j * np.sqrt(np.maximum(product - half_sum**2, 0.0)))
 
 
-def density(x: Array | float, kappa0: float, tau: float) -> Array:
-    """Density of the law at ``x``, zero outside the support (same arguments as `resolvent`)."""
-    return np.asarray(-resolvent(x, kappa0, tau).imag / np.pi)
-
-
 def _edge_candidates(kappa0: float, tau: float) -> ComplexArray:
     """Images z(G) of the four stationary points of the inverse of the resolvent, complex ones included."""
     a = kappa0**-0.5
@@ -117,12 +112,6 @@ def integrals(kappa0: float, tau: float, threshold: float) -> SpectralIntegrals:
         trace=float(np.sum(mass * f)),
         active=float(np.sum(mass)),
     )
-
-
-def posterior_variance(kappa0: float, tau: float) -> float:
-    """What is left unknown of s0 by the best guess from s0 + tau * noise, ``tau^2 - tau^4 int rho h^2``."""
-    _, mass, h = _quadrature(_pieces(kappa0, tau), kappa0, tau)
-    return tau**2 * (1 - tau**2 * float(np.sum(mass * h * h)))
 
 
 def mismatch(kappa0: float, tau: float, threshold: float) -> float:

@@ -1,7 +1,6 @@
 """Experiments that anybody can repeat with one command, ``lorate reproduce NAME``; each ends in a table of claims.
 
 To add one, write a package like those here, with an `Experiment`, and name it in `EXPERIMENTS`.
-`EXPERIMENTS`.
 """
 
 from importlib import import_module

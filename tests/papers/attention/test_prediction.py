@@ -3,6 +3,7 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lorate_papers.attention.prediction as module
@@ -12,7 +13,6 @@ from lorate_papers.attention import (
     Prediction,
     Pretraining,
     ReplicaInstabilityWarning,
-    disagreement,
     predict,
     solve_pretraining,
     sweep,
@@ -43,14 +43,14 @@ MISMATCH = {
 
 @pytest.mark.parametrize("reused", [True, False])
 def test_error_and_overlap_disagree_on_reused_sequences(reused: bool) -> None:
-    problem = Pretraining(0.2, 1, 2, 0.5)
-    found = disagreement(problem, 3, 0.5, (0.8, 0.001, 0.01, 0.03, 0.1, 0.2, 0.4), reused)
-    assert found.lams[0] == 0.001
-    assert list(found.overlaps) == pytest.approx(MISMATCH[reused][0], abs=2e-4)
-    assert list(found.errors) == pytest.approx(MISMATCH[reused][1], abs=1e-3)
-    assert found.best_for_error == 0.1
-    assert found.interval[1] == 0.1
-    assert (found.best_for_overlap < 0.05) == reused
+    lams = (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.8)
+    given = {"tokens": 2, "kappa0": 0.5, "finetune_alpha": 3, "finetune_lam": 0.5, "reused": reused, "points": 2**13}
+    rows = [predict(0.2, lam, **given).row() for lam in lams]
+    overlaps, errors = ([row[name] for row in rows] for name in ("overlap", "E_finetuned"))
+    assert overlaps == pytest.approx(MISMATCH[reused][0], abs=2e-4)
+    assert errors == pytest.approx(MISMATCH[reused][1], abs=1e-3)
+    assert lams[int(np.argmin(errors))] == 0.1
+    assert (lams[int(np.argmax(overlaps))] < 0.05) == reused
 
 
 @pytest.mark.parametrize(
@@ -164,17 +164,6 @@ def test_error_terms_by_drawing_fields() -> None:
 def test_arguments_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(LorateError, match=message):
         predict(0.1, 0.01, **options)
-
-
-def test_disagreement_needs_two_points() -> None:
-    with pytest.raises(LorateError, match="at least two"):
-        disagreement(Pretraining(0.1, 0.1), 3, 0.5, [0.1])
-
-
-def test_no_weight_decay_is_best_for_an_overlap_that_is_nowhere() -> None:
-    found = disagreement(Pretraining(0.1, 1), 1, 50.0, (0.01, 0.1), points=2**6)
-    assert all(map(math.isnan, (*found.overlaps, found.best_for_overlap, *found.interval)))
-    assert found.best_for_error == 0.01
 
 
 def test_sweep_keeps_the_order_and_carries_failures() -> None:

@@ -14,7 +14,6 @@ from lorate_papers.attention.simulation import (
     finetune_adapter,
     finetuning_data,
     gaussian_data,
-    pretrain_factor,
     pretrain_map,
     simulate,
     train_loss,
@@ -22,6 +21,7 @@ from lorate_papers.attention.simulation import (
 from lorate_papers.attention.simulation.data import bilinear, bilinear_adjoint, loss_gradient, normal, rank_one
 from lorate_papers.attention.simulation.finetune import STARTS
 from lorate_papers.attention.simulation.lbfgs import minimise
+from papers.attention.limits import pretrain_factor
 
 
 def test_every_seed_is_the_same_in_any_batch() -> None:

@@ -15,7 +15,7 @@ from lorate_papers.attention.simulation.finetune import (
     finetuning_data,
     gaussian_data,
 )
-from lorate_papers.attention.simulation.pretrain import Pretrained, pretrain_factor, pretrain_map, train_loss
+from lorate_papers.attention.simulation.pretrain import Pretrained, pretrain_map, train_loss
 
 __all__ = [
     "Comparison",
@@ -29,7 +29,6 @@ __all__ = [
     "finetune_adapter",
     "finetuning_data",
     "gaussian_data",
-    "pretrain_factor",
     "pretrain_map",
     "simulate",
     "train_loss",

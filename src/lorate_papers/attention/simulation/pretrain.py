@@ -1,8 +1,7 @@
-r"""Pre-training at finite dimension: proximal gradient on S, or L-BFGS on the factor W.
+r"""Pre-training at finite dimension, by proximal gradient on S.
 
-Both minimise sum over sequences of ||sigma(A) - y||_F^2 + lambda sqrt(P) Tr S over positive semidefinite S, where
-S = W W^T / sqrt(P); for linear attention the program is convex in S, and the two agree as long as P is at least the
-rank of the solution.
+It minimises the sum over sequences of ||sigma(A) - y||_F^2 + lambda sqrt(P) Tr S over positive semidefinite S, where
+S = W W^T / sqrt(P); for linear attention the program is convex in S.
 """
 
 import math
@@ -17,9 +16,7 @@ from lorate_papers.attention.simulation.data import (
     bilinear,
     bilinear_adjoint,
     loss_gradient,
-    normal,
 )
-from lorate_papers.attention.simulation.lbfgs import minimise
 
 SOFTMAX_CURVATURE = 0.35  # of the loss of a sequence in its attention, enough in practice
 
@@ -86,30 +83,6 @@ def pretrain_map(instance: Instance, max_iterations: int = 500, tolerance: float
         if bool((change <= tolerance * (1 + S.norm(dim=(-1, -2)))).all()):
             break
     return Pretrained(S, _objective(instance, S, decay), iterations)
-
-
-def pretrain_factor(instance: Instance, max_iterations: int = 2000, tolerance: float = 1e-9) -> Pretrained:
-    """L-BFGS on the factor W of width P = kappa D from a small random start.
-
-    Args:
-        instance: what to train on.
-        max_iterations: steps at most.
-        tolerance: length of the gradient relative to the first one that stops it.
-    """
-    D, width = instance.dimension, _width(instance)
-    lam = instance.problem.lam
-
-    def objective(flat: Tensor) -> tuple[Tensor, Tensor]:
-        W = flat.reshape(-1, D, width)
-        S = W @ W.mT / math.sqrt(width)
-        value = train_loss(instance, S) + lam * W.square().sum((-1, -2))
-        gradient = 2 * _gradient(instance, S) @ W / math.sqrt(width) + 2 * lam * W
-        return value, gradient.reshape(flat.shape)
-
-    start = normal(instance.seeds, "start of the factor", (D * width,)).to(instance.S0)
-    found = minimise(objective, 0.3 * start, max_iterations, tolerance)
-    W = found.x.reshape(-1, D, width)
-    return Pretrained(W @ W.mT / math.sqrt(width), found.value, found.iterations)
 
 
 def _width(instance: Instance) -> int:
