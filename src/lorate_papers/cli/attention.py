@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from rich.table import Table
 from lorate.cli.console import stderr, stdout
 from lorate.errors import LorateError
 from lorate.runs.strict_json import encode
+from lorate_papers.cli.options import with_options
 
 attention = typer.Typer(
     help="Test error and alignment of a rank-one adapter on a pre-trained attention map: theory and simulation.",
@@ -29,28 +31,72 @@ class Attention(StrEnum):
     softmax = "softmax"
 
 
-Alpha = Annotated[float, typer.Option(help="Pre-training sequences over the squared dimension, α = N/D².")]
-Lambda = Annotated[float, typer.Option("--lambda", help="Weight decay λ of pre-training.")]
-Tokens = Annotated[int, typer.Option(help="Tokens T of a sequence.")]
-Kappa0 = Annotated[float, typer.Option("--kappa0", help="Width of the teacher over the dimension.")]
-Kappa = Annotated[float, typer.Option(help="Width of the student over the dimension.")]
-Noise = Annotated[float, typer.Option(help="Variance Δ of the label noise.")]
-Kind = Annotated[Attention, typer.Option("--attention", help="The attention function.")]
-FinetuneAlpha = Annotated[
-    float | None,
-    typer.Option(help="Fine-tuning sequences over the dimension, α′ = N′/D; pre-training alone if absent."),
-]
-FinetuneLambda = Annotated[float | None, typer.Option("--finetune-lambda", help="Weight decay λ′ of the adapter.")]
-Reused = Annotated[bool, typer.Option("--reused", help="Fine-tune on sequences of pre-training.")]
-FreshNoise = Annotated[bool, typer.Option("--fresh-noise", help="With --reused: new label noise.")]
-Beta = Annotated[str, typer.Option(help="Recalibration of the frozen map: a number, or optimal.")]
-Fraction = Annotated[float | None, typer.Option(help="Choose this share of a pool of sequences actively.")]
-Uncentred = Annotated[bool, typer.Option("--uncentred", help="Do not subtract the adapter's own mean.")]
+@dataclass(frozen=True)
+class Stages:
+    """Pre-training and fine-tuning, as prediction and simulation take them."""
+
+    alpha: Annotated[float, typer.Option(help="Pre-training sequences over the squared dimension, α = N/D².")]
+    lam: Annotated[float, typer.Option("--lambda", help="Weight decay λ of pre-training.")]
+    tokens: Annotated[int, typer.Option(help="Tokens T of a sequence.")] = 3
+    kappa0: Annotated[float, typer.Option("--kappa0", help="Width of the teacher over the dimension.")] = 1.0
+    kappa: Annotated[float, typer.Option(help="Width of the student over the dimension.")] = 1.0
+    noise: Annotated[float, typer.Option(help="Variance Δ of the label noise.")] = 0.5
+    attention: Annotated[Attention, typer.Option(help="The attention function.")] = Attention.linear
+    finetune_alpha: Annotated[
+        float | None,
+        typer.Option(help="Fine-tuning sequences over the dimension, α′ = N′/D; pre-training alone if absent."),
+    ] = None
+    finetune_lam: Annotated[float | None, typer.Option("--finetune-lambda", help="Weight decay λ′ of the adapter.")] = (
+        None
+    )
+    reused: Annotated[bool, typer.Option("--reused", help="Fine-tune on sequences of pre-training.")] = False
+    fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="With --reused: new label noise.")] = False
+    beta: Annotated[str, typer.Option(help="Recalibration of the frozen map: a number, or optimal.")] = "1"
+    fraction: Annotated[float | None, typer.Option(help="Choose this share of a pool of sequences actively.")] = None
+    uncentred: Annotated[bool, typer.Option("--uncentred", help="Do not subtract the adapter's own mean.")] = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `lorate_papers.attention.predict` and `simulate`.
+
+        Raises:
+            LorateError: half of fine-tuning is missing, or beta is neither a number nor optimal.
+        """
+        given = asdict(self) | {"attention": self.attention.value, "centred": not self.uncentred}
+        del given["uncentred"]
+        if (self.finetune_alpha is None) != (self.finetune_lam is None):
+            raise LorateError("--finetune-alpha and --finetune-lambda belong together: give both or neither.")
+        try:
+            given["beta"] = "optimal" if self.beta == "optimal" else float(self.beta)
+        except ValueError:
+            raise LorateError(f"--beta must be a number or optimal, got {self.beta!r}.") from None
+        return given
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Random instances of a simulation."""
+
+    dimension: Annotated[int, typer.Option(help="Dimension D of the simulation.")] = 60
+    seeds: Annotated[int, typer.Option(help="How many random instances.")] = 4
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps.")] = "cpu"
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `lorate_papers.attention.simulation.simulate`.
+
+        Raises:
+            LorateError: no seed, or a device that this machine has not.
+        """
+        from lorate.tasks.device import check_device
+
+        if self.seeds < 1:
+            raise LorateError(f"--seeds must be at least 1, got {self.seeds}.")
+        check_device(self.device)
+        seeds = range(self.seed, self.seed + self.seeds)
+        return {"dimension": self.dimension, "seeds": seeds, "device": self.device}
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Dimension = Annotated[int, typer.Option(help="Dimension D of the simulation.")]
-Seeds = Annotated[int, typer.Option(help="How many random instances.")]
-Seed = Annotated[int, typer.Option(help="The first seed.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps.")]
 
 NAMES = {
     "Q": ("Q", "squared norm of the learned map"),
@@ -79,21 +125,9 @@ NAMES = {
 
 
 @attention.command()
+@with_options(Stages)
 def predict(
-    alpha: Alpha,
-    lam: Lambda,
-    tokens: Tokens = 3,
-    kappa0: Kappa0 = 1.0,
-    kappa: Kappa = 1.0,
-    noise: Noise = 0.5,
-    kind: Kind = Attention.linear,
-    finetune_alpha: FinetuneAlpha = None,
-    finetune_lam: FinetuneLambda = None,
-    reused: Reused = False,
-    fresh_noise: FreshNoise = False,
-    beta: Beta = "1",
-    fraction: Fraction = None,
-    uncentred: Uncentred = False,
+    stages: Stages,
     points: Annotated[int | None, typer.Option(help="Quasi-random points, a power of two.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -108,7 +142,7 @@ def predict(
     """
     from lorate_papers.attention import predict as solve
 
-    arguments = _arguments(locals())
+    arguments = stages.arguments()
     with _numerical_trouble(), stderr.status("solving"):
         prediction = solve(**arguments, points=points)
     row = prediction.row()
@@ -123,25 +157,10 @@ def predict(
 
 
 @attention.command()
+@with_options(Stages, Instances)
 def simulate(
-    alpha: Alpha,
-    lam: Lambda,
-    tokens: Tokens = 3,
-    kappa0: Kappa0 = 1.0,
-    kappa: Kappa = 1.0,
-    noise: Noise = 0.5,
-    kind: Kind = Attention.linear,
-    finetune_alpha: FinetuneAlpha = None,
-    finetune_lam: FinetuneLambda = None,
-    reused: Reused = False,
-    fresh_noise: FreshNoise = False,
-    beta: Beta = "1",
-    fraction: Fraction = None,
-    uncentred: Uncentred = False,
-    dimension: Dimension = 60,
-    seeds: Seeds = 4,
-    seed: Seed = 0,
-    device: Device = "cpu",
+    stages: Stages,
+    instances: Instances,
     as_json: AsJson = False,
 ) -> None:
     """Train both stages on random data of a finite dimension, and measure.
@@ -149,41 +168,27 @@ def simulate(
     Example:
     `lorate attention simulate --alpha 0.1 --lambda 0.1 --finetune-alpha 3 --finetune-lambda 0.5 --dimension 100`
     """
-    arguments = _arguments(locals())
-    shown = f"training {seeds} instances of dimension {dimension}"
-    with _numerical_trouble(), stderr.status(shown):
-        measured = _simulate(arguments, dimension, seeds, seed, device)
+    from lorate_papers.attention.simulation import simulate as run
+
+    arguments, size = stages.arguments(), instances.arguments()
+    with _numerical_trouble(), stderr.status(f"training {_words(instances)}"):
+        measured = run(**arguments, **size)
     if as_json:
         print(encode(measured.values, indent=2))
         return
-    table = Table("", "mean", "standard error", "", title=f"{_title(arguments)}\nD = {dimension}, {seeds} seeds")
+    table = Table("", "mean", "standard error", "", title=f"{_title(arguments)}\n{_words(instances)}")
     for key, (symbol, meaning) in NAMES.items():
         if key in measured.values:
-            error = _number(measured.standard_error(key)) if seeds > 1 else "–"
+            error = _number(measured.standard_error(key)) if instances.seeds > 1 else "–"
             table.add_row(symbol, _number(measured.mean(key)), error, f"[dim]{meaning}[/]")
     stdout.print(table)
 
 
 @attention.command()
+@with_options(Stages, Instances)
 def compare(
-    alpha: Alpha,
-    lam: Lambda,
-    tokens: Tokens = 3,
-    kappa0: Kappa0 = 1.0,
-    kappa: Kappa = 1.0,
-    noise: Noise = 0.5,
-    kind: Kind = Attention.linear,
-    finetune_alpha: FinetuneAlpha = None,
-    finetune_lam: FinetuneLambda = None,
-    reused: Reused = False,
-    fresh_noise: FreshNoise = False,
-    beta: Beta = "1",
-    fraction: Fraction = None,
-    uncentred: Uncentred = False,
-    dimension: Dimension = 60,
-    seeds: Seeds = 4,
-    seed: Seed = 0,
-    device: Device = "cpu",
+    stages: Stages,
+    instances: Instances,
     over: Annotated[
         str | None, typer.Option(help="Draw a curve over alpha, lambda, finetune-alpha or finetune-lambda.")
     ] = None,
@@ -204,52 +209,22 @@ def compare(
     --over finetune-alpha --values 0.5,1,2,4 -o runs/curve`
     """
     from lorate.runs import RunDirectory
-    from lorate.tasks.device import check_device
     from lorate_papers.cli.attention_curve import VARIED, compare_along, read_values, write_comparison
 
-    arguments = _arguments(locals())
-    grid = read_values(over, values, arguments)
-    check_device(device)
+    arguments = stages.arguments()
+    grid, size = read_values(over, values, arguments), instances.arguments()
     if output is not None:
         RunDirectory.check_free(output)
     with _numerical_trouble():
-        comparison = compare_along(grid, arguments, dimension, range(seed, seed + _at_least_one(seeds)), device)
+        comparison = compare_along(grid, arguments, **size)
     if output is not None:
         write_comparison(RunDirectory.create(output), comparison)
     if as_json:
         print(encode(comparison.rows, indent=2))
     else:
-        _print_comparison(comparison.rows, _title(arguments, VARIED.get(over or "")), dimension, seeds)
+        _print_comparison(comparison.rows, f"{_title(arguments, VARIED.get(over or ''))}\n{_words(instances)}")
     if output is not None:
         stderr.print(f"Written to {escape(str(output))}", soft_wrap=True)
-
-
-def _simulate(arguments: Mapping[str, Any], dimension: int, seeds: int, first: int, device: str) -> Any:
-    from lorate.tasks.device import check_device
-    from lorate_papers.attention.simulation import simulate as run
-
-    check_device(device)
-    return run(**arguments, dimension=dimension, seeds=range(first, first + _at_least_one(seeds)), device=device)
-
-
-def _at_least_one(seeds: int) -> int:
-    if seeds < 1:
-        raise LorateError(f"--seeds must be at least 1, got {seeds}.")
-    return seeds
-
-
-def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that prediction and simulation share, from the local variables of a command."""
-    same = "alpha lam tokens kappa0 kappa noise finetune_alpha finetune_lam reused fresh_noise fraction"
-    arguments = {name: given[name] for name in same.split()}
-    arguments |= {"attention": given["kind"].value, "centred": not given["uncentred"]}
-    if (given["finetune_alpha"] is None) != (given["finetune_lam"] is None):
-        raise LorateError("--finetune-alpha and --finetune-lambda belong together: give both or neither.")
-    try:
-        arguments["beta"] = "optimal" if given["beta"] == "optimal" else float(given["beta"])
-    except ValueError:
-        raise LorateError(f"--beta must be a number or optimal, got {given['beta']!r}.") from None
-    return arguments
 
 
 @contextmanager
@@ -269,10 +244,14 @@ def _numerical_trouble() -> Iterator[None]:
         stderr.print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True)
 
 
-def _print_comparison(rows: list[dict[str, Any]], title: str, dimension: int, seeds: int) -> None:
+def _words(instances: Instances) -> str:
+    return f"{instances.seeds} instances of dimension {instances.dimension}"
+
+
+def _print_comparison(rows: list[dict[str, Any]], title: str) -> None:
     varied = rows[0]["over"] if rows else None
     columns = ([] if varied is None else [varied]) + ["", "theory", "simulated", "standard error", "difference"]
-    table = Table(*columns, title=f"{title}\nD = {dimension}, {seeds} seeds")
+    table = Table(*columns, title=title)
     for row in rows:
         cells = [NAMES[row["name"]][0], _number(row["theory"]), _number(row["mean"])]
         cells += ["–" if row["standard_error"] is None else _number(row["standard_error"])]

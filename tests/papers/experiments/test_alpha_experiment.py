@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +184,7 @@ def test_figures_are_drawn_with_words_for_those_who_do_not_see_them() -> None:
 
 @pytest.mark.slow
 def test_a_tiny_one_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = replace(plan.QUICK, steps=12, ranks=(1, 4), network_steps=20)
+    tiny = plan.QUICK._replace(steps=12, ranks=(1, 4), network_steps=20)
     monkeypatch.setattr(plan, "QUICK", tiny)
     outcome = reproduce("alpha", tmp_path / "run", QUICK, jobs=1)
     assert len(outcome.claims) == 12

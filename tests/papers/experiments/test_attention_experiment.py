@@ -1,7 +1,6 @@
 """The attention experiment: its plan, and claims that can come out either way."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from lorate_papers.experiments.attention.bridge_claims import bridge_claims
 from lorate_papers.experiments.attention.measured import Point, success
 from lorate_papers.experiments.runner import reproduce
 
-TINY = replace(
-    plan.QUICK, dimension=16, seeds=3, active_seeds=3, line=3, points=2**8, softmax_points=2**7, descents=2,
+TINY = plan.QUICK._replace(dimension=16, seeds=3, active_seeds=3, line=3, points=2**8, softmax_points=2**7, descents=2,
     steps=20, free_steps=40, random_dimension=10, random_starts=2, random_steps=20,
 )  # fmt: skip
 

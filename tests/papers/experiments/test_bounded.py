@@ -2,7 +2,6 @@
 
 import copy
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from lorate_papers.experiments.bounded.plan import held_run
 from lorate_papers.workloads import AdapterSpec, load_workload
 from papers.experiments.tiny import QUICK, only, results_of, verdicts
 
-TINY = replace(plan.QUICK, steps={"logistic": 12, "matrix": 12}, seeds=2, points=2, survival=(2, 12))
+TINY = plan.QUICK._replace(steps={"logistic": 12, "matrix": 12}, seeds=2, points=2, survival=(2, 12))
 
 
 @pytest.fixture(scope="module")

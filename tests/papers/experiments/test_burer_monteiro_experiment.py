@@ -1,7 +1,6 @@
 """The two smooth functions, the descent on them, and claims that can fail."""
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "sensing": {"size": 8, "rank": 2, "measurements": 80, "seed": 1},
     "max-cut": {"size": 8, "degree": 3.0, "penalty": 7.0, "seed": 1},
 }
-TINY = replace(plan.QUICK, steps=40, starts=2, cut_steps=60)
+TINY = plan.QUICK._replace(steps=40, starts=2, cut_steps=60)
 
 
 @pytest.fixture(scope="module")

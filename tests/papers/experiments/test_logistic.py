@@ -1,7 +1,6 @@
 """The logistic experiment in its smallest form, and claims that can come out either way."""
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.logistic import plan
 from papers.experiments.tiny import QUICK, only, results_of, verdicts
 
-TINY = replace(
-    plan.QUICK, steps=16, seeds=2, points=2, long=20, equal_ranks=(2, 4), stds=(0.001, 0.1)
+TINY = plan.QUICK._replace(steps=16, seeds=2, points=2, long=20, equal_ranks=(2, 4), stds=(0.001, 0.1)
 )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Comparison of the rules: targets, sensitivity, transfer, on made-up results; the runs themselves in the slow test."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from lorate_papers.experiments.rules.claims import common_target, steps_needed, 
 from lorate_papers.experiments.runner import reproduce
 from papers.experiments.tiny import QUICK, only, verdicts
 
-TINY = replace(plan.QUICK, points=3, regression_steps=6, language_steps=4, language_batch=2)
+TINY = plan.QUICK._replace(points=3, regression_steps=6, language_steps=4, language_batch=2)
 
 
 def run_of(speed: float, last: float = 0.5) -> dict[str, Any]:

@@ -1,44 +1,37 @@
-"""The best constant of each rule: fair grids, diverged seeds never chosen."""
+"""The best constant of a rule: diverged seeds never chosen, edges told."""
 
-import math
 from typing import Any
 
-import pytest
-
-from lorate.errors import LorateError
-from lorate_papers.training.tuning import constants, tune
+from lorate_papers.training.tuning import best_constant, choose, constants
 
 
-def runs(rule: str, losses: dict[float | None, list[float | None]]) -> list[dict[str, Any]]:
+def trials(*losses: float | None) -> list[dict[str, Any]]:
     return [
-        {"rule": rule, "lr": lr, "final_loss": value, "final_validation": value and 1 / value}
-        for lr, values in losses.items()
-        for value in values
+        {"lr": 10.0**place, "final_loss": loss, "final_validation": loss and 1 / loss}
+        for place, loss in enumerate(losses, start=-1)
     ]
 
 
-def test_the_mean_over_the_seeds_decides_and_a_diverged_seed_excludes() -> None:
-    grid = {0.1: [3.0, 3.0], 1.0: [1.0, 2.0], 10.0: [0.1, None]}
-    tuned = tune(runs("adaptive", grid))["adaptive"]
-    assert (tuned.lr, tuned.loss, tuned.at_edge) == (1.0, 1.5, False)
-    assert tuned.by_lr == {0.1: 3.0, 1.0: 1.5, 10.0: math.inf}
+def test_the_least_loss_decides_and_a_diverged_run_is_never_it() -> None:
+    assert best_constant(trials(3.0, 1.5, None)) == 1.0
+    assert best_constant(trials(3.0, 1.5, 2.0), by="final_validation") == 0.1
+    assert best_constant(trials(None, None)) == 0.1
 
 
-def test_the_edge_of_the_grid_is_told_and_validation_can_decide() -> None:
-    grid = {0.1: [3.0], 1.0: [2.0], 10.0: [1.0]}
-    assert tune(runs("adaptive", grid))["adaptive"].at_edge
-    assert tune(runs("adaptive", grid), by="final_validation")["adaptive"].lr == 0.1
+def test_a_constant_with_which_another_seed_diverges_is_refused_and_edges_are_told() -> None:
+    losses = {1.0: 4.0, 2.0: 2.0, 3.0: 1.0, 4.0: 0.5, 5.0: 9.0}
+    for lost, lr, at_edge, refused in (
+        (3.0, 2.0, False, [4.0, 3.0]),
+        (9.0, 4.0, False, []),
+        (1.0, 5.0, True, [4, 3, 2, 1]),
+    ):
 
+        def run(lr: float, seed: int = 0, lost: float = lost) -> dict[str, Any]:
+            return {"lr": lr, "seed": seed, "final_loss": losses[lr], "diverged": lost <= lr <= 4 and seed == 1}
 
-def test_rules_without_a_constant_stand_beside_grids_but_grids_differ_not() -> None:
-    fixed = runs("theory", {None: [1.0]})
-    grid = runs("adaptive", {0.1: [3.0], 1.0: [2.0]})
-    found = tune([*fixed, *grid])
-    assert found["theory"].lr is None and not found["theory"].at_edge and found["adaptive"].lr == 1.0
-    with pytest.raises(LorateError, match=r"sizes are \[2, 3\]"):
-        tune([*grid, *runs("normalized", {0.1: [1.0], 1.0: [1.0], 10.0: [1.0]})])
-    with pytest.raises(LorateError, match=r"seeds \[1, 2\]"):
-        tune([*grid, *runs("normalized", {0.1: [1.0, 1.0], 1.0: [1.0, 1.0]})])
+        tuning = choose(tuple(losses), (0, 1), run, run)
+        assert (tuning.lr, tuning.at_edge, tuning.refused) == (lr, at_edge, refused)
+        assert [one["seed"] for one in tuning.runs] == [0, 1] and len(tuning.trials) == 5
 
 
 def test_grids_are_even_in_the_logarithm() -> None:

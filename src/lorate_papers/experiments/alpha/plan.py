@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorate.sweep import Run
 from lorate_papers.experiments.alpha import network
@@ -38,39 +38,22 @@ class Point:
         return Run(name, train_and_watch, given)
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is spent.
+class Size(NamedTuple):
+    """How much is spent."""
 
-    Attributes:
-        steps: of a run on the language model.
-        seeds: of its axes.
-        ranks: of the sweep.
-        alphas: of the sweep, evenly in the logarithm.
-        other_lrs: factors on the learning rate at which the best alpha is looked for again.
-        axis_rank: rank of the axes, of `other_lrs` and of ``auto``.
-        factors: by which alpha, or the learning rate, is multiplied along the axes.
-        spread: alphas of the comparison with ``auto``, a range of 64 around `AXIS_ALPHA`.
-        network_steps: of a run on the network.
-        network_seeds: of it.
-        network_lrs: learning rates of AdamW from which its axes start.
-        network_factors: along them.
-        sgd_factors: for alpha along SGD's axis; the learning rate is multiplied by their squares.
-    """
-
-    steps: int
-    seeds: int
-    ranks: Sequence[int]
-    alphas: Sequence[float]
-    other_lrs: Sequence[float]
-    axis_rank: int
-    factors: Sequence[float]
-    spread: Sequence[float]
-    network_steps: int
-    network_seeds: int
-    network_lrs: Sequence[float]
-    network_factors: Sequence[float]
-    sgd_factors: Sequence[float]
+    steps: int  # of a run on the language model
+    seeds: int  # of its axes
+    ranks: Sequence[int]  # of the sweep
+    alphas: Sequence[float]  # of the sweep, evenly in the logarithm
+    other_lrs: Sequence[float]  # factors on the learning rate at which the best alpha is looked for again
+    axis_rank: int  # rank of the axes, of `other_lrs` and of ``auto``
+    factors: Sequence[float]  # by which alpha, or the learning rate, is multiplied along the axes
+    spread: Sequence[float]  # alphas of the comparison with ``auto``, a range of 64 around `AXIS_ALPHA`
+    network_steps: int  # of a run on the network
+    network_seeds: int  # of it
+    network_lrs: Sequence[float]  # learning rates of AdamW from which its axes start
+    network_factors: Sequence[float]  # along them
+    sgd_factors: Sequence[float]  # for alpha along SGD's axis; the learning rate is multiplied by their squares
 
 
 FULL = Size(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,43 +16,24 @@ SHORT = {"alpha": 0.3, "lam": 0.03, "tokens": 2, "kappa0": 1.0, "kappa": 1.0, "n
 FEW_DATA = {"alpha": 0.05, "lam": 0.3, "tokens": 3, "kappa0": 1.0, "kappa": 1.0, "noise": 0.1}
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is spent.
+class Size(NamedTuple):
+    """How much is spent."""
 
-    Attributes:
-        dimension: D of the simulations.
-        seeds: random instances of every simulated point.
-        active_seeds: the same for active selection, whose gain is small.
-        dimensions: of the test that the distance to the theory shrinks; empty for none.
-        line: points of a theory line.
-        points: quasi-random points of the theory, linear attention.
-        softmax_points: the same for softmax.
-        descents: instances on which gradient descent runs under every rule.
-        steps: of it.
-        free_steps: of LoRA with B and A free to differ.
-        random_alphas: fine-tuning data of the runs from random starts.
-        random_dimension: their D.
-        random_seeds: their instances.
-        random_starts: random starts an instance.
-        random_steps: their steps.
-    """
-
-    dimension: int
-    seeds: int
-    active_seeds: int
-    dimensions: tuple[int, ...]
-    line: int
-    points: int
-    softmax_points: int
-    descents: int
-    steps: int
-    free_steps: int
-    random_alphas: tuple[float, ...]
-    random_dimension: int
-    random_seeds: int
-    random_starts: int
-    random_steps: int
+    dimension: int  # D of the simulations
+    seeds: int  # random instances of every simulated point
+    active_seeds: int  # the same for active selection, whose gain is small
+    dimensions: tuple[int, ...]  # of the test that the distance to the theory shrinks; empty for none
+    line: int  # points of a theory line
+    points: int  # quasi-random points of the theory, linear attention
+    softmax_points: int  # the same for softmax
+    descents: int  # instances on which gradient descent runs under every rule
+    steps: int  # of it
+    free_steps: int  # of LoRA with B and A free to differ
+    random_alphas: tuple[float, ...]  # fine-tuning data of the runs from random starts
+    random_dimension: int  # their D
+    random_seeds: int  # their instances
+    random_starts: int  # random starts an instance
+    random_steps: int  # their steps
 
 
 FULL = Size(

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -31,21 +30,13 @@ DECAY = 0.01
 r"""$\lambda$ of the penalty $\tfrac\lambda2\|V\|^2$."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        steps: of full-batch descent, on each task.
-        seeds: starts.
-        points: constants in a grid.
-        survival: constants tried without control, and the steps they are given.
-    """
-
-    steps: dict[str, int]
-    seeds: int
-    points: int
-    survival: tuple[int, int]
+    steps: dict[str, int]  # of full-batch descent, on each task
+    seeds: int  # starts
+    points: int  # constants in a grid
+    survival: tuple[int, int]  # constants tried without control, and the steps they are given
 
 
 FULL = Size({"logistic": 2000, "matrix": 1000}, 3, 5, (7, 500))

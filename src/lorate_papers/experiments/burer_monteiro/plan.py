@@ -1,8 +1,7 @@
 """What is run: descents on f(VVᵀ), from plain values to plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,29 +18,18 @@ FALL = 0.9
 """f has begun to fall when it is at most this share of its first value."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        sensing: arguments of `lorate_papers.experiments.burer_monteiro.problems.matrix_sensing`, without the seed.
-        cut: of `smooth_max_cut`, without the seed.
-        steps: of the rules sharp and majorizer; theory gets ten times as many.
-        starts: random starts of each kind.
-        ranks: columns of V in sensing, the solution's rank first.
-        cut_ranks: columns of V in max-cut; the last is above the square root of 2n.
-        cut_steps: steps of each max-cut rank.
-        norms: of the first V, for the flat region at the origin.
-    """
-
+    # arguments of `lorate_papers.experiments.burer_monteiro.problems.matrix_sensing`, without the seed
     sensing: dict[str, Any]
-    cut: dict[str, Any]
-    steps: int
-    starts: int
-    ranks: tuple[int, ...]
-    cut_ranks: tuple[int, ...]
-    cut_steps: int
-    norms: tuple[float, ...]
+    cut: dict[str, Any]  # of `smooth_max_cut`, without the seed
+    steps: int  # of the rules sharp and majorizer; theory gets ten times as many
+    starts: int  # random starts of each kind
+    ranks: tuple[int, ...]  # columns of V in sensing, the solution's rank first
+    cut_ranks: tuple[int, ...]  # columns of V in max-cut; the last is above the square root of 2n
+    cut_steps: int  # steps of each max-cut rank
+    norms: tuple[float, ...]  # of the first V, for the flat region at the origin
 
 
 FULL = Size(

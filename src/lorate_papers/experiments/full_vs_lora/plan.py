@@ -5,9 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,19 +40,12 @@ EVALUATIONS = 12
 """Measurements of the held-out loss in a run, after the first."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        steps: of training.
-        seeds: starts of each variant.
-        points: learning rates in a grid.
-    """
-
-    steps: int
-    seeds: int
-    points: int
+    steps: int  # of training
+    seeds: int  # starts of each variant
+    points: int  # learning rates in a grid
 
 
 FULL = Size(180, 3, 5)

@@ -1,17 +1,16 @@
 """What is run: a rule is tuned on the small model, its winner repeated and taken to the large model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.training_run import Values, train_model
-from lorate_papers.training.tuning import choose, constants, tune
+from lorate_papers.training.tuning import best_constant, choose, constants
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
 
 RANK = 8
@@ -28,29 +27,17 @@ REGRET = 0.02
 """Held-out loss above the best one, relative, at which a rule without a constant still is as good."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        steps: on the small model.
-        batch: sequences a step there.
-        middles: of the first three constants, which are half a decade apart.
-        finer: then the best constant is also tried multiplied and divided by this; None to leave it at that.
-        seeds: runs of each winner.
-        every: steps between two looks at the held-out loss.
-        large_steps: on the large model; 0 for no run there.
-        large_batch: sequences a step there.
-    """
-
-    steps: int
-    batch: int
-    middles: Mapping[str, float]
-    finer: float | None
-    seeds: int
-    every: int
-    large_steps: int
-    large_batch: int
+    steps: int  # on the small model
+    batch: int  # sequences a step there
+    middles: Mapping[str, float]  # of the first three constants, which are half a decade apart
+    finer: float | None  # then the best constant is also tried multiplied and divided by this; None to leave it at that
+    seeds: int  # runs of each winner
+    every: int  # steps between two looks at the held-out loss
+    large_steps: int  # on the large model; 0 for no run there
+    large_batch: int  # sequences a step there
 
 
 FULL = Size(
@@ -169,9 +156,8 @@ def tuned_and_carried_over(
 def _nearby(grid: Sequence[float], trial: Callable[[float], Values], finer: float | None) -> Sequence[float]:
     if finer is None:
         return ()
-    (tuned,) = tune(map(trial, grid), "final_validation").values()
-    assert tuned.lr is not None
-    return constants(tuned.lr / finer, tuned.lr * finer, 2)
+    best = best_constant(map(trial, grid), "final_validation")
+    return constants(best / finer, best * finer, 2)
 
 
 def _train(task: Workload, start: float, recipe: Recipe) -> Values:

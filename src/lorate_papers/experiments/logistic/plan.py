@@ -3,9 +3,9 @@
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,27 +41,16 @@ FALL = 0.9
 """The loss has begun to fall when it is at most this share of its first value."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        steps: of full-batch descent, which are epochs.
-        seeds: starts of each tuned rule.
-        points: constants in a grid, over three decades.
-        ranks: of the main runs.
-        equal_ranks: ranks that are compared from starts of one norm.
-        long: steps of the long runs.
-        stds: standard deviations of A at the start, for the flat region at the origin.
-    """
-
-    steps: int
-    seeds: int
-    points: int
-    ranks: tuple[int, ...]
-    equal_ranks: tuple[int, ...]
-    long: int
-    stds: tuple[float, ...]
+    steps: int  # of full-batch descent, which are epochs
+    seeds: int  # starts of each tuned rule
+    points: int  # constants in a grid, over three decades
+    ranks: tuple[int, ...]  # of the main runs
+    equal_ranks: tuple[int, ...]  # ranks that are compared from starts of one norm
+    long: int  # steps of the long runs
+    stds: tuple[float, ...]  # standard deviations of A at the start, for the flat region at the origin
 
 
 FULL = Size(1000, 3, 7, (4, 20), (4, 8, 12, 20), 4000, (0.001, 0.01, 0.1, 1.0))

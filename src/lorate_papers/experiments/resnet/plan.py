@@ -1,9 +1,8 @@
 """What is run: tuned rules, and rules with a proof given a measured L."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorate.adapters import find_pairs
 from lorate.smoothness import HessianNorm, hessian_norm
@@ -29,19 +28,12 @@ MEASURED_ON = 128
 """Training images on which L is measured."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        steps: of training.
-        seeds: starts of each rule.
-        points: constants in a grid.
-    """
-
-    steps: int
-    seeds: int
-    points: int
+    steps: int  # of training
+    seeds: int  # starts of each rule
+    points: int  # constants in a grid
 
 
 FULL = Size(240, 3, 6)

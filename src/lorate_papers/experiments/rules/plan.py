@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
@@ -56,21 +56,13 @@ class Task:
         return "training loss" if self.by == "final_loss" else "held-out loss"
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is run.
+class Size(NamedTuple):
+    """How much is run."""
 
-    Attributes:
-        points: constants in a grid, over four decades.
-        regression_steps: steps of logistic regression.
-        language_steps: steps of the small language model.
-        language_batch: sequences a step.
-    """
-
-    points: int
-    regression_steps: int
-    language_steps: int
-    language_batch: int
+    points: int  # constants in a grid, over four decades
+    regression_steps: int  # steps of logistic regression
+    language_steps: int  # steps of the small language model
+    language_batch: int  # sequences a step
 
 
 FULL = Size(9, 400, 80, 8)
