@@ -36,10 +36,10 @@ from rich.progress import track
 from torch import nn
 
 import lorate
-from lorate.experiments.measures import mean_and_error
-from lorate.experiments.workloads.tensor_workload import TensorWorkload
 from lorate.rules.auto import Auto, control
 from lorate.runs import write_atomically
+from lorate_papers.training.measures import mean_and_error
+from lorate_papers.workloads.tensor_workload import TensorWorkload
 
 COMMAND = "python benchmarks/auto_constants.py"
 PAGE = Path(__file__).parents[1] / "docs" / "auto.md"

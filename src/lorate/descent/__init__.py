@@ -3,13 +3,6 @@
 Arguments are floats or float64 arrays with one entry a layer; results are float64 arrays. Proofs: docs/mathematics.
 """
 
-from lorate.descent.burer_monteiro import (
-    SymmetricRule,
-    SymmetricRun,
-    minimise_symmetric,
-    symmetric_gram,
-    symmetric_step_size,
-)
 from lorate.descent.majorizer import (
     majorizer_change,
     majorizer_coefficients,
@@ -43,8 +36,6 @@ __all__ = [
     "SHARP_FRACTION",
     "THEORY_FRACTION",
     "StepGuarantee",
-    "SymmetricRule",
-    "SymmetricRun",
     "bounded_rate_bound",
     "evaluate_quartic",
     "factor_load",
@@ -55,7 +46,6 @@ __all__ = [
     "majorizer_coefficients",
     "majorizer_step_size",
     "minimise_quartic",
-    "minimise_symmetric",
     "one_factor_step_size",
     "paper_descent_bound",
     "paper_log_bound",
@@ -65,8 +55,6 @@ __all__ = [
     "sharp_step_size",
     "stacked_norm_bound",
     "sum_eta_bound",
-    "symmetric_gram",
-    "symmetric_step_size",
     "theory_guarantee",
     "theory_step_size",
     "tight_descent_bound",
