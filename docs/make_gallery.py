@@ -14,10 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorate.experiments import EXPERIMENTS, Claim, Options, load_experiment
 from lorate.report.words import duration, listing
 from lorate.runs import write_atomically
 from lorate.runs.strict_json import encode
+from lorate_papers.experiments import EXPERIMENTS, Claim, Options, load_experiment
 
 ROOT = Path(__file__).parent.parent
 GALLERY = ROOT / "docs" / "gallery"

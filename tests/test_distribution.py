@@ -215,11 +215,11 @@ MISSING = [
     ("lorate.scaling.lora_config(8)", "peft is not installed; type: pip install 'lorate[hf]'"),
     ("lorate.report.write_report(['x'])", "matplotlib is not installed; type: pip install 'lorate[report]'"),
     (
-        "lorate.attention.sweep([{'alpha': 0.1, 'lam': 0.1}] * 2, jobs=2)",
+        "lorate_papers.attention.sweep([{'alpha': 0.1, 'lam': 0.1}] * 2, jobs=2)",
         "joblib is not installed; type: pip install 'lorate[experiments]'",
     ),
     (
-        "import lorate.experiments.runner as r; r.reproduce('logistic', pathlib.Path('x'))",
+        "import lorate_papers.experiments.runner as r; r.reproduce('logistic', pathlib.Path('x'))",
         "matplotlib is not installed; type: pip install 'lorate[report]'",
     ),
 ]
@@ -228,7 +228,7 @@ MISSING = [
 def test_the_core_says_which_extra_is_missing(core: Environment) -> None:
     said = core.succeeds(f"""
 import json, pathlib
-import lorate, lorate.attention, lorate.report, lorate.scaling
+import lorate, lorate_papers.attention, lorate.report, lorate.scaling
 said = []
 for code in {[code for code, _ in MISSING]}:
     try:
@@ -262,7 +262,7 @@ def test_what_an_extra_is_for_works(extra: tuple[str, Environment]) -> None:
         environment.succeeds("import lorate.report; lorate.report.write_report(['runs/auto'])")
         assert "<svg" in (environment.place.parent / "runs/auto/report.html").read_text(encoding="utf-8")
     if name == "experiments":
-        curve = "from lorate.attention import sweep; print(len(sweep([{'alpha': 0.1, 'lam': 0.1}] * 2, jobs=2)))"
+        curve = "from lorate_papers.attention import sweep; print(len(sweep([{'alpha': 0.1, 'lam': 0.1}] * 2, jobs=2)))"
         assert environment.succeeds(curve).strip() == "2"
 
 

@@ -70,7 +70,7 @@ def test_command_parses(command):
         words, group = [], typer.main.get_command(app).make_context("lorate", words, resilient_parsing=True)
         assert group is not None
         return
-    found = typer.main.get_command(app).commands.get(words[0])
+    found = typer.main.get_command(app).get_command(None, words[0])
     assert found is not None, f"no command {words[0]}"
     # `lorate train --resume` in a sentence is complete, `lorate report` alone is only a name
     found.make_context(words[0], [w for w in words[1:] if w != "..."], resilient_parsing=len(words) == 1)

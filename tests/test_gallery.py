@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from experiments.toy import EXPERIMENT
-from lorate.experiments import EXPERIMENTS, Options
-from lorate.experiments.runner import reproduce
+from lorate_papers.experiments import EXPERIMENTS, Options
+from lorate_papers.experiments.runner import reproduce
+from papers.experiments.toy import EXPERIMENT
 
 ROOT = Path(__file__).parent.parent
 MENDED_BY = "run: python docs/make_gallery.py"
@@ -57,8 +57,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(EXPERIMENT, "log", str(tmp_path / "log"), raising=False)
     for name in list(EXPERIMENTS):
         monkeypatch.delitem(EXPERIMENTS, name)
-    monkeypatch.setitem(EXPERIMENTS, "toy", "experiments.toy:EXPERIMENT")
-    monkeypatch.setitem(EXPERIMENTS, "other", "experiments.toy:EXPERIMENT")
+    monkeypatch.setitem(EXPERIMENTS, "toy", "papers.experiments.toy:EXPERIMENT")
+    monkeypatch.setitem(EXPERIMENTS, "other", "papers.experiments.toy:EXPERIMENT")
     (tmp_path / "mkdocs.yml").write_text("nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n")
     return tmp_path
 

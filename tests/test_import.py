@@ -26,7 +26,7 @@ def test_core_works_where_no_extra_is_installed() -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
         "import lorate, torch\n"
-        "print(lorate.make_rate('normalized').name, lorate.Monitor().record)"
+        "print(lorate.make_rule('normalized').name, lorate.Monitor().record)"
     )
     assert python(code).stdout.strip() == "normalized None"
 

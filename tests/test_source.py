@@ -11,13 +11,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 import lorate
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "lorate"
+SOURCE = ROOT / "src"
+PACKAGES = ("lorate", "lorate_papers")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-LAYERS = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`\w+`.*?) \|", CONTRIBUTING, re.MULTILINE)]
-"""The packages of each row of CONTRIBUTING.md's table, the lowest first."""
+LAYERS = {
+    package: [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`\w+`.*?) \|", table, re.MULTILINE)]
+    for package, table in re.findall(r"^\| packages in `src/(\w+)` .*\n((?:\|.*\n)*)", CONTRIBUTING, re.MULTILINE)
+}
+"""For each package the parts in each row of CONTRIBUTING.md's table, the lowest first."""
 
 
 def find(path: str) -> Any:
@@ -126,30 +132,36 @@ def test_no_file_is_long() -> None:
     assert {str(path.relative_to(SOURCE)): length for path, length in lengths.items() if length > 400} == {}
 
 
-def imported(path: Path) -> set[str]:
-    """Packages of lorate that a file imports, inside functions too."""
+def imported(path: Path, package: str) -> set[str]:
+    """Parts of a package that a file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             names = [f"{node.module}.{name}" for name in names]
-        found |= {name.split(".")[1] for name in names if name.startswith("lorate.")}
+        found |= {f"{name}.".split(".")[1] for name in names if f"{name}.".startswith(f"{package}.")}
     return found
 
 
-def test_no_file_imports_upwards() -> None:
-    height = {package: row for row, packages in enumerate(LAYERS) for package in packages}
-    inside = {path: path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
-    packages = set(inside.values()) - {"__init__", "__main__"}
-    assert packages == height.keys(), "CONTRIBUTING.md's table of layers"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_file_imports_upwards(package: str) -> None:
+    root = SOURCE / package
+    height = {part: row for row, parts in enumerate(LAYERS[package]) for part in parts}
+    inside = {path: path.relative_to(root).parts[0].removesuffix(".py") for path in root.rglob("*.py")}
+    assert set(inside.values()) - {"__init__", "__main__"} == height.keys(), "CONTRIBUTING.md's table of layers"
     upwards = [
-        f"{path.relative_to(SOURCE)} imports {package}"
+        f"{path.relative_to(root)} imports {part}"
         for path, own in inside.items()
         if own in height
-        for package in sorted(imported(path) & height.keys())
-        if height[package] > height[own]
+        for part in sorted(imported(path, package) & height.keys())
+        if height[part] > height[own]
     ]
     assert upwards == []
+
+
+def test_the_package_of_the_papers_is_never_imported_by_the_other() -> None:
+    assert [str(path) for path in (SOURCE / "lorate").rglob("*.py") if imported(path, "lorate_papers")] == []
+    assert any(imported(path, "lorate") for path in (SOURCE / "lorate_papers").rglob("*.py"))
 
 
 def test_the_version_is_the_same_everywhere() -> None:

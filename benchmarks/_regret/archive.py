@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from lorate.experiments.experiment import Run
-from lorate.experiments.folder import ExperimentFolder
 from lorate.runs import write_atomically
 from lorate.runs.strict_json import encode
+from lorate.sweep import Run
+from lorate.sweep.folder import SweepFolder
 
 
-def unpack(archive: Path, runs: Iterable[Run], folder: ExperimentFolder) -> int:
+def unpack(archive: Path, runs: Iterable[Run], folder: SweepFolder) -> int:
     """Put the archive's runs where the runner looks for finished ones, if they are not there.
 
     Args:
@@ -35,7 +35,7 @@ def unpack(archive: Path, runs: Iterable[Run], folder: ExperimentFolder) -> int:
     return added
 
 
-def pack(archive: Path, runs: Iterable[Run], folder: ExperimentFolder) -> int:
+def pack(archive: Path, runs: Iterable[Run], folder: SweepFolder) -> int:
     """Write the finished ones of these runs into the archive, in their order, in place of what it held.
 
     Returns:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import lorate
-from lorate.experiments.recipe import Recipe
-from lorate.experiments.steppers import scheduled
+from lorate_papers.training.recipe import Recipe
+from lorate_papers.training.steppers import scheduled
 
 WARMUP = 0.05
 """Part of the steps over which a learning rate rises, where one does."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from _regret.methods import METHODS, TUNED
 from _regret.settings import DEVELOP, GRIDS, JUDGE, Setting
 from _regret.training import train
-from lorate.experiments.experiment import Run
+from lorate.sweep import Run
 
 SEEDS = (0, 1)
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lorate.experiments.tuning import constants
-from lorate.experiments.workloads import AdapterSpec, load_workload
-from lorate.experiments.workloads.tensor_workload import TensorWorkload
+from lorate_papers.training.tuning import constants
+from lorate_papers.workloads import AdapterSpec, load_workload
+from lorate_papers.workloads.tensor_workload import TensorWorkload
 
 GRID_SIZE = 8
 GRIDS: Mapping[str, tuple[float, float]] = {
@@ -28,7 +28,7 @@ class Setting:
     """A workload, LoRA on it, and how long it is trained.
 
     Attributes:
-        workload: of `lorate.experiments.workloads`.
+        workload: of `lorate_papers.workloads`.
         rank: r.
         alpha: the scaling is alpha / r.
         batch: examples a step.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from _regret.methods import METHODS, Prepared
 from _regret.settings import Setting, starting_loss, task_of
-from lorate.experiments.workloads import Batch, Workload
+from lorate_papers.workloads import Batch, Workload
 
 
 def train(setting: Mapping[str, Any], method: str, lr: float | None, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-from lorate.experiments import EXPERIMENTS
+from lorate_papers.experiments import EXPERIMENTS
 
 GALLERY = Path(__file__).parent.parent / "gallery"
 VERDICT = re.compile(r"<!-- verdict: (?P<experiment>[\w-]+): (?P<words>.+?) -->")

@@ -10,8 +10,8 @@ from lorate.adapters import LoraPair, find_pairs
 from lorate.errors import LorateError, MissingExtraError
 from lorate.measurement import Measurement
 from lorate.monitor import Alarm, Monitor
-from lorate.optim import LoraGradientDescent, Step, create_optimizer
-from lorate.rules import RULES, Rule, StepSizes, make_rule
+from lorate.optim import LoraOptimizer, Step, create_optimizer
+from lorate.rules import RULES, Line, Rule, StepSizes, make_rule
 from lorate.scaling import lora_alpha
 
 __version__ = "0.1.0"
@@ -31,7 +31,8 @@ def for_trainer(*args: Any, **options: Any) -> dict[str, Any]:
 __all__ = [
     "RULES",
     "Alarm",
-    "LoraGradientDescent",
+    "Line",
+    "LoraOptimizer",
     "LoraPair",
     "LorateError",
     "Measurement",

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 
-def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
+def squared_norms(tensors: Sequence[Tensor], *, wide: bool = False) -> Tensor:
     """Squared Frobenius norm of each tensor, accumulated in float32 at least.
 
     Args:
         tensors: any shapes, all on one device; may be empty.
+        wide: accumulate in float64: the square of a float32 above 1.8e19 has no place in float32.
 
     Returns:
         float64 values, shape ``[len(tensors)]``, on the tensors' device.
@@ -29,7 +30,7 @@ def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
     """
     if not tensors:
         return torch.zeros(0, dtype=torch.float64)
-    precise = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    precise = torch.float64 if wide or any(t.dtype == torch.float64 for t in tensors) else torch.float32
     norms = torch._foreach_norm(list(tensors), 2, dtype=precise)
     return torch.stack(norms).double().square()
 

@@ -17,8 +17,8 @@ from _regret.settings import Setting, in_pieces, noisy, task_of
 from _regret.training import Stepper, train
 from torch import nn
 
-from lorate.experiments.folder import ExperimentFolder
-from lorate.experiments.runner import run_missing
+from lorate.sweep import run_missing
+from lorate.sweep.folder import SweepFolder
 
 TINY = Setting("matrix", 2, 4, batch=8, steps=6, quick=True)
 OTHER = Setting("logistic", 2, 4, batch=8, steps=6, noise=0.2, quick=True)
@@ -35,7 +35,7 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("<!-- regret -->\n<!-- /regret -->\n")
     runs = list(all_runs((TINY, OTHER), seeds=(0,)))
-    folder = ExperimentFolder(tmp_path)
+    folder = SweepFolder(tmp_path)
     run_missing(runs[:-1], folder, 1, None)
     regret.conclude((TINY, OTHER), (0,))
     assert f"1 of {len(runs)} runs are missing" in capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
 
 def test_finished_runs_travel_in_the_archive(tmp_path):
     runs = list(all_runs((TINY,), methods=("adamw", "auto"), seeds=(0,)))
-    here, there, archive = ExperimentFolder(tmp_path / "a"), ExperimentFolder(tmp_path / "b"), tmp_path / "runs.jsonl"
+    here, there, archive = SweepFolder(tmp_path / "a"), SweepFolder(tmp_path / "b"), tmp_path / "runs.jsonl"
     here.path.mkdir(), there.path.mkdir()
     assert unpack(archive, runs, there) == 0  # nobody has run anything yet
     for place, run in enumerate(runs[:3]):
@@ -65,7 +65,7 @@ def test_finished_runs_travel_in_the_archive(tmp_path):
     assert unpack(archive, runs, there) == 3 and unpack(archive, runs, there) == 0
     assert [there.finished(run) for run in runs] == [here.finished(run) for run in runs]
     changed = [replace(run, arguments={**run.arguments, "seed": 5}) for run in runs]
-    assert unpack(archive, changed, ExperimentFolder(tmp_path / "c")) == 0
+    assert unpack(archive, changed, SweepFolder(tmp_path / "c")) == 0
 
 
 def test_every_setting_is_on_one_side_and_named_once():

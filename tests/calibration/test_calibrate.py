@@ -23,7 +23,7 @@ class World:
         self.calls: list[tuple[int, float, float, int, int]] = []
 
     def __call__(
-        self, own: Any, quick: bool, rank: int, alpha: float, lr: float, steps: int, batch_size: int, seed: int
+        self, own: Any, rank: int, alpha: float, lr: float, steps: int, batch_size: int, seed: int
     ) -> dict[str, Any]:
         self.calls.append((rank, alpha, lr, steps, seed))
         best = self.c * rank**self.p * 1e-4 / lr * (4 if steps <= self.short else 1)
@@ -39,7 +39,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def sweep(**options: Any) -> Sweep:
-    return Sweep(**{"ranks": (1, 4, 16, 64), "alphas": GRID, "quick": True, **options})
+    return Sweep(**{"ranks": (1, 4, 16, 64), "alphas": GRID, **options})
 
 
 def test_what_is_written(world: World, tmp_path: Path) -> None:

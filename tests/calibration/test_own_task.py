@@ -28,24 +28,22 @@ def own(llama_dir: Path, tmp_path: Path) -> dict[str, Any]:
 def test_losses_are_those_of_lorate_train(own: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig(**own, rank=2, alpha=4.0, steps=1, rule="constant", lr=1e-3, samples=0)
     task = OwnTask(config)
-    model = task.model(None, 0)
-    assert [pair.scaling for pair in find_pairs(model)] == [2.0] * 4 and model.training
-    batches = task.batches(4, 0)
-    first = float(task.loss(model, next(batches)))
+    assert [pair.scaling for pair in find_pairs(task.model)] == [2.0] * 4 and task.model.training
+    batches = task.batches()
+    first = float(task.model(**next(batches)).loss)
     outcome = train(config, tmp_path / "run")
     record = json.loads((outcome.run.metrics).read_text().splitlines()[0])
     assert first == pytest.approx(record["loss"], rel=1e-5)
-    assert outcome.change is not None and task.validation_loss(model) == pytest.approx(outcome.change.before)
+    assert outcome.change is not None and task.validation_loss() == pytest.approx(outcome.change.before)
     for _ in range(40):  # more than a pass
         assert next(batches)["input_ids"].shape[0] <= 4
-    assert model.training
+    assert task.model.training
 
 
 def test_a_point_depends_on_its_arguments_alone(own: dict[str, Any]) -> None:
     def point(**changes: Any) -> float:
         given = {
             "own": own,
-            "quick": False,
             "rank": 2,
             "alpha": 8.0,
             "lr": 1e-2,
@@ -64,7 +62,7 @@ def test_a_point_depends_on_its_arguments_alone(own: dict[str, Any]) -> None:
 
 
 def test_a_run_that_diverges_has_no_loss(own: dict[str, Any]) -> None:
-    result = train_point(own, False, 2, 1e38, 10.0, 5, 4, 0)
+    result = train_point(own, 2, 1e38, 10.0, 5, 4, 0)
     assert result["loss"] is None
 
 

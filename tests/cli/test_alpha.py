@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecat
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(c=800.0)
+    made = World(c=3200.0)
     monkeypatch.setattr(halving, "train_point", made)
     return made
 
@@ -32,7 +32,7 @@ def test_law(capsys: pytest.CaptureFixture[str]) -> None:
 def test_calibrate_prints_what_to_set(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["alpha", "calibrate", "--quick", "-o", str(tmp_path / "out"), "--jobs", "1"]) == 0
     output = capsys.readouterr().out
-    assert "lora_alpha = 800·√r" in output and "½ lies inside" in output and "at lr 0.0001" in output
+    assert "lora_alpha = 3200·√r" in output and "½ lies inside" in output and "at lr 0.0001" in output
     content = json.loads((tmp_path / "out" / "alpha.json").read_text())
     assert {"c", "exponent", "interval", "contains_half"} <= set(content)
     assert {rank for rank, *_ in world.calls} == {1, 4, 16, 64} and {steps for *_, steps, _ in world.calls} == {7, 30}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lorate.cli.app import app
 from lorate.errors import LorateError
-from lorate.experiments import EXPERIMENTS
+from lorate_papers.experiments import EXPERIMENTS
 
 CHATS = [{"prompt": f"{x} :", "completion": f" {y} {x}"} for x in ("good", "bad") for y in "abcde"]
 FILES = {
@@ -67,7 +67,8 @@ def commands(group: Any = None, before: tuple[str, ...] = ()) -> dict[tuple[str,
     """All commands by the words that call them."""
     group = typer.main.get_command(app) if group is None else group
     found: dict[tuple[str, ...], Any] = {}
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         inner = hasattr(command, "commands")
         found |= commands(command, (*before, name)) if inner else {(*before, name): command}
     return found
@@ -122,8 +123,8 @@ class Started(LorateError):
 def without_work() -> Iterator[None]:
     """Inside, whatever a command checks is checked; where it would train or start processes it ends."""
     from lorate.cli import train
-    from lorate.experiments import runner
     from lorate.training import session
+    from lorate_papers.experiments import runner
 
     calibrate = import_module("lorate.calibration.calibrate")  # the package has a function of that name
 

@@ -11,23 +11,20 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 import lorate
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
-from lorate.optim import LoraAuto
-from lorate.optim.auto.replay import without_trace
+from lorate.rules.auto import rule
 
 
 @pytest.fixture
 def replayed(monkeypatch):
     """Training share and replayed loss at the same weights, for every probe."""
     seen = []
-    original = LoraAuto._probe
+    original = rule.second_difference
 
-    def probe(self, current, loss, end_slope, replay):
-        with without_trace(self.forward.model, self._parameters, self.forward.random_state):
-            again = float(replay.function())
-        seen.append((loss if replay.part is None else float(replay.part), again, loss))
-        return original(self, current, loss, end_slope, replay)
+    def probe(last, loss):
+        seen.append((loss if last.part is None else last.part, last.loss_before(0.0), loss))
+        return original(last, loss)
 
-    monkeypatch.setattr(LoraAuto, "_probe", probe)
+    monkeypatch.setattr(rule, "second_difference", probe)
     return seen
 
 

@@ -161,7 +161,7 @@ def test_a_bad_batch_is_skipped_and_named_and_leaves_no_trace(
 @pytest.mark.filterwarnings("ignore:Step 7 was skipped")
 @pytest.mark.fault("bad batch in the Trainer")
 def test_auto_looks_for_the_guilty_where_no_probe_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lorate.optim.auto.control import Control
+    from lorate.rules.auto.control import Control
 
     monkeypatch.setattr(Control, "probe_is_due", property(lambda self: self.steps < 5))
     weights, records = train("auto", "batch of padding only", tmp_path)

@@ -68,7 +68,7 @@ def test_what_was_tried_is_what_is_promised_and_smoothness_is_kept() -> None:
     for _ in range(60):
         before = optimizer.step(closure).item()
         assert before - loss(model).item() >= optimizer.last.guarantee - 1e-14 * before
-        assert optimizer.state_dict()["param_groups"][0]["smoothness"] == optimizer.last.smoothness
+        assert optimizer.rule.state_dict()["found"] == optimizer.last.smoothness
 
 
 def test_it_beats_theory_by_far() -> None:
@@ -140,7 +140,7 @@ def test_a_loss_that_only_rises_ends_the_search() -> None:
     model, loss, _ = problem("logistic")
     optimizer = lorate.create_optimizer(model, "backtracking")
     optimizer.step(closure_of(model, optimizer, loss))
-    before, L, calls = trained(model), optimizer.param_groups[0]["smoothness"], 0
+    before, L, calls = trained(model), optimizer.rule.found, 0
 
     def liar() -> torch.Tensor:
         nonlocal calls
@@ -153,7 +153,7 @@ def test_a_loss_that_only_rises_ends_the_search() -> None:
     optimizer.step(liar)
     assert "no step along the direction lowers the loss" in optimizer.last.skipped
     assert optimizer.last.evaluations == calls == 41
-    assert optimizer.param_groups[0]["smoothness"] == L
+    assert optimizer.rule.found == L
     assert all(torch.equal(value, before[name]) for name, value in trained(model).items())
 
 
@@ -186,6 +186,6 @@ def test_state_of_another_rule_is_refused() -> None:
     model, _, L = problem("logistic")
     other = lorate.create_optimizer(model, "majorizer", smoothness=L)
     optimizer = lorate.create_optimizer(model, "backtracking")
-    with pytest.raises(LorateError, match="was not saved with rule 'backtracking'"):
+    with pytest.raises(LorateError, match="saved under rule 'majorizer', but this one has rule 'backtracking'"):
         optimizer.load_state_dict(other.state_dict())
-    assert optimizer.param_groups[0]["smoothness"] is None
+    assert optimizer.rule.found is None

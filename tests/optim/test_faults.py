@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import lorate
-from lorate.optim import LoraGradientDescent
+from lorate.optim import LoraOptimizer
 from peft_models import linear_model
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,7 +47,7 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-def train(rule: str, fault: str | None) -> tuple[nn.Module, LoraGradientDescent, list[Any]]:
+def train(rule: str, fault: str | None) -> tuple[nn.Module, LoraOptimizer, list[Any]]:
     """Steps of a plain loop, batch ``BAD`` spoiled, or left out without a fault; why each step was skipped."""
     model = linear_model(torch.float32)
     name, options = RULES[rule]
@@ -92,7 +92,7 @@ def train(rule: str, fault: str | None) -> tuple[nn.Module, LoraGradientDescent,
     return model, optimizer, skipped
 
 
-def state_tensors(optimizer: LoraGradientDescent) -> list[torch.Tensor]:
+def state_tensors(optimizer: LoraOptimizer) -> list[torch.Tensor]:
     """What the optimizer whose direction is taken keeps."""
     direction = getattr(optimizer, "direction", None)
     states = [] if direction is None else direction.inner.state.values()

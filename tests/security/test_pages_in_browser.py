@@ -15,10 +15,10 @@ from report.synthetic import step_record, write_layers, write_run
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from lorate.experiments.experiment import Claim, Drawing
-from lorate.experiments.page import write_page
-from lorate.experiments.plots import Curve, Panel, Points, curve_figure
 from lorate.report import write_report
+from lorate_papers.experiments.experiment import Claim, Drawing
+from lorate_papers.experiments.page import write_page
+from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
 
 if TYPE_CHECKING:
     from browser import Browser

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lorate.errors import LorateError
-from lorate.experiments.experiment import Run
-from lorate.experiments.folder import ExperimentFolder
 from lorate.runs import RunDirectory
+from lorate.sweep import Run
+from lorate.sweep.folder import SweepFolder
 from lorate.tasks import load_data
 from lorate.training.checkpoints import MANIFEST, STATE, Checkpoint, checkpoints, discard_after, seal
 
@@ -34,7 +34,7 @@ def test_no_name_leads_out_of_a_run(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../run", "a/b", "/x", "..\\x", "", "a\x00", "a\n", "×", "~"])
 def test_a_run_of_an_experiment_names_one_file(tmp_path: Path, name: str) -> None:
-    folder = ExperimentFolder(tmp_path / "run")
+    folder = SweepFolder(tmp_path / "run")
     RunDirectory.create(folder.path).write_run({"lorate": "0"})
     run = Run(name, dict, {})
     for use in (folder.finished, lambda run: folder.save(run, {}, 0.0)):

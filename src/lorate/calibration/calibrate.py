@@ -1,7 +1,7 @@
 """Sweep, fit the law, and write down which alpha to take and how sure that is."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,6 @@ import lorate
 from lorate.calibration.halving import Halving, Row
 from lorate.calibration.plan import Sweep
 from lorate.errors import LorateError
-from lorate.experiments import Run
-from lorate.experiments.backends import Backend
-from lorate.experiments.folder import ExperimentFolder
-from lorate.experiments.runner import PACKAGES, run_missing
 from lorate.extras import require, require_extra
 from lorate.report import save_figure
 from lorate.report.scaling_map import scaling_figure
@@ -23,8 +19,7 @@ from lorate.runs import write_atomically
 from lorate.runs.facts import now, versions
 from lorate.runs.strict_json import encode
 from lorate.scaling.power_law import ScalingFit, fit_scaling
-
-Progress = Callable[[int, int, str], None]
+from lorate.sweep import PACKAGES, Backend, Progress, Run, SweepFolder, run_missing
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Calibration:
 
     lr: float
     fit: ScalingFit
-    folder: ExperimentFolder
+    folder: SweepFolder
     content: Mapping[str, Any]
     seconds: float
 
@@ -65,7 +60,7 @@ def calibrate(
         sweep: what to try.
         output: directory; made, or gone on with if it holds a calibration of the same task.
         jobs: processes; by default one a core, and a single one where there is an accelerator.
-        backend: where they run, see `lorate.experiments.backends`.
+        backend: where they run, see `lorate.sweep.backends`.
         command: how to repeat it, for ``run.json``.
         progress: called with the runs done, their number, and the name of the last one.
 
@@ -80,7 +75,7 @@ def calibrate(
     jobs = _processes(sweep) if jobs is None else jobs
     if jobs is not None and jobs < 1:
         raise LorateError(f"jobs must be at least 1, got {jobs}.")
-    folder = ExperimentFolder.make_or_resume(output, sweep.identity)
+    folder = SweepFolder.make_or_resume(output, sweep.identity)
     info = {"lorate": lorate.__version__, "command": command, "started": now(), "versions": versions(PACKAGES)}
     info |= {"config": sweep.identity, "status": "running"}
     with folder.in_use():
@@ -97,7 +92,7 @@ def calibrate(
 
 
 def _find(
-    sweep: Sweep, folder: ExperimentFolder, jobs: int | None, backend: Backend, progress: Progress | None
+    sweep: Sweep, folder: SweepFolder, jobs: int | None, backend: Backend, progress: Progress | None
 ) -> tuple[float, ScalingFit, dict[str, Any]]:
     def execute(runs: Sequence[Run]) -> dict[str, Any]:
         records, _ = run_missing(runs, folder, jobs, progress, backend)
@@ -160,6 +155,4 @@ def _of_fit(fit: ScalingFit, ranks: Sequence[int]) -> dict[str, Any]:
 
 def _processes(sweep: Sweep) -> int | None:
     """One model at a time on an accelerator; elsewhere the backend decides."""
-    own_device = None if sweep.own is None else sweep.own.get("device")
-    accelerated = sweep.own is not None and own_device != "cpu" and torch.accelerator.is_available()
-    return 1 if accelerated else None
+    return 1 if sweep.own.get("device") != "cpu" and torch.accelerator.is_available() else None

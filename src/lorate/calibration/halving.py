@@ -12,8 +12,8 @@ from typing import Any
 
 from lorate.calibration.plan import Sweep
 from lorate.calibration.work import train_point
-from lorate.experiments import Run
 from lorate.scaling.power_law import mean_loss
+from lorate.sweep import Run
 
 Row = dict[float, list[float | None]]
 """For each alpha one loss a seed."""
@@ -86,7 +86,7 @@ class Halving:
     def _run(self, key: Key, alpha: float, steps: int, number: int) -> Run:
         (lr, rank), sweep = key, self.sweep
         seed = sweep.seed + number
-        given = {"own": sweep.own, "quick": sweep.quick, "rank": rank, "alpha": alpha, "lr": lr, "steps": steps}
+        given = {"own": sweep.own, "rank": rank, "alpha": alpha, "lr": lr, "steps": steps}
         name = f"rank-{rank}-alpha-{alpha:g}-lr-{lr:g}-steps-{steps}-seed-{seed}"
         return Run(name, train_point, given | {"batch_size": sweep.batch_size, "seed": seed})
 

@@ -1,47 +1,48 @@
 """One run of a sweep, from plain values to plain values."""
 
+import math
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
+import torch
+
 from lorate.calibration.own_task import OwnTask
-from lorate.calibration.plan import WORKLOAD, own_config
-from lorate.experiments.recipe import Recipe
-from lorate.experiments.training_run import train_model
-from lorate.experiments.workloads import AdapterSpec, Workload, load_workload
+from lorate.calibration.plan import own_config
+from lorate.geometry import squared_norms
+from lorate.sweep import Divergence
 
 
 def train_point(
-    own: Mapping[str, Any] | None,
-    quick: bool,
-    rank: int,
-    alpha: float,
-    lr: float,
-    steps: int,
-    batch_size: int,
-    seed: int,
+    own: Mapping[str, Any], rank: int, alpha: float, lr: float, steps: int, batch_size: int, seed: int
 ) -> dict[str, Any]:
     """Train adapters under AdamW and measure the held-out loss.
 
     Args:
-        own: options that say which model and data; None: the small language model.
-        quick: its small form.
+        own: options that say which model and data.
         rank: r.
         alpha: ``lora_alpha``.
         lr: learning rate.
         steps: at most; a run that diverges ends early.
         batch_size: samples a step.
-        seed: of the adapters' start and the order of the data; of the user's own data also of what is held out.
+        seed: of the adapters' start, the order of the data, and what is held out.
 
     Returns:
         ``loss``, None if the run diverged; ``first_loss`` of the first batch.
     """
-    adapter = AdapterSpec(rank, alpha)
-    task: Workload = _small(quick) if own is None else OwnTask(own_config(own, rank, alpha, batch_size, seed))
-    seen = train_model(task, task.model(adapter, seed), Recipe("adamw", lr, steps, batch_size, seed))
-    return {"loss": seen["final_validation"], "first_loss": seen["first_loss"]}
-
-
-@cache
-def _small(quick: bool) -> Workload:
-    return load_workload(WORKLOAD, quick=quick)
+    task = OwnTask(own_config(own, rank, alpha, batch_size, seed))
+    trained = [p for p in task.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+    divergence, first = Divergence(), math.nan
+    for step, batch in zip(range(steps), task.batches(), strict=False):
+        optimizer.zero_grad()
+        loss = task.model(**batch).loss
+        loss.backward()
+        value = float(loss.detach())
+        first = value if step == 0 else first
+        # gradients whose squares overflow stop AdamW, which would look like a run that is stable
+        overflow = not squared_norms([p.grad for p in trained if p.grad is not None]).isfinite().all()
+        if divergence.fault(value) or overflow:
+            return {"loss": None, "first_loss": first}
+        optimizer.step()
+    held_out = task.validation_loss()
+    return {"loss": held_out if math.isfinite(held_out) else None, "first_loss": first}

@@ -12,8 +12,8 @@ from rich.table import Table
 from lorate.cli.console import stderr, stdout
 from lorate.cli.train import Task, options_from_file, silence_libraries
 from lorate.errors import LorateError
-from lorate.experiments.backends import Backend
 from lorate.scaling import lora_alpha
+from lorate.sweep import Backend
 
 alpha = typer.Typer(
     help="lora_alpha by the square-root law, and the law's constants on your own model and data.",
@@ -38,9 +38,7 @@ def law(
 @alpha.command()
 def calibrate(
     context: typer.Context,
-    model: Annotated[
-        str | None, typer.Option(help="As for lorate train. Default: a small language model of lorate's own.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
     data: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
     task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
     config: Annotated[
@@ -54,7 +52,7 @@ def calibrate(
     batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 8,
     seeds: Annotated[int, typer.Option(help="Runs of each point.")] = 2,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="A small sweep on the small language model: seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small sweep on a small language model.")] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core; one on an accelerator.")
     ] = None,
@@ -80,13 +78,12 @@ def calibrate(
         name: value for name, value in (("model", model), ("data", data)) if value is not None
     }
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    if task is not Task.causal_lm or (own and "task" in typed):  # alone, the default means lorate's own small model
+    if "task" in typed:
         own["task"] = task.value
     if quick and own:
-        raise LorateError(
-            "--quick is for the small language model of lorate's own: leave out --model, --data and the like."
-        )
+        raise LorateError("--quick is for the small language model of lorate's own: leave out --model, --data.")
     grid: dict[str, Any] = {
+        "own": own,
         "ranks": _numbers("--ranks", ranks, int),
         "alphas": _numbers("--alphas", alphas, float),
         "steps": steps,
@@ -96,7 +93,7 @@ def calibrate(
     if quick:
         grid |= {name: value for name, value in QUICK.items() if name not in typed}
     lrs = _numbers("--lr", lr, float)
-    sweep = Sweep(own=own or None, lrs=lrs, seed=seed, quick=quick, **grid)
+    sweep = Sweep(lrs=lrs, seed=seed, **grid)
     place = output or Path("runs") / f"alpha{'-quick' if quick else ''}"
     command = "lorate " + shlex.join(context.obj)
     with Progress(

@@ -3,13 +3,6 @@
 Arguments are floats or float64 arrays with one entry a layer; results are float64 arrays. Proofs: docs/mathematics.
 """
 
-from lorate.descent.burer_monteiro import (
-    SymmetricRule,
-    SymmetricRun,
-    minimise_symmetric,
-    symmetric_gram,
-    symmetric_step_size,
-)
 from lorate.descent.majorizer import (
     length_from_above,
     majorizer_change,
@@ -53,8 +46,6 @@ __all__ = [
     "SHARP_FRACTION",
     "THEORY_FRACTION",
     "StepGuarantee",
-    "SymmetricRule",
-    "SymmetricRun",
     "adagrad_bound",
     "best_fraction",
     "bounded_rate_bound",
@@ -70,7 +61,6 @@ __all__ = [
     "majorizer_step_size",
     "mean_square_bound",
     "minimise_quartic",
-    "minimise_symmetric",
     "one_factor_step_size",
     "paper_descent_bound",
     "paper_log_bound",
@@ -83,8 +73,6 @@ __all__ = [
     "sharp_step_size",
     "stacked_norm_bound",
     "sum_eta_bound",
-    "symmetric_gram",
-    "symmetric_step_size",
     "theory_guarantee",
     "theory_step_size",
     "tight_descent_bound",

@@ -16,6 +16,7 @@ from lorate.geometry import squared_spectral_norms
 from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.gradient_norm.sums import quick_norms
 from lorate.gradient_norm.tap import Method, Tap
+from lorate.hooks import attach
 
 SPECTRAL_LIMIT = 256
 """Largest smaller side of G for which `GradientCapture.spectral_bounds` takes the spectral norm."""
@@ -79,7 +80,7 @@ class GradientCapture:
         With ``torch.compile``, attach before the first forward pass: a model traced without hooks runs none.
         """
         if not self._handles:
-            self._handles = [tap.layer.register_forward_hook(tap, with_kwargs=True) for tap in self._taps]
+            self._handles = [attach(tap.layer.register_forward_hook, tap.note, with_kwargs=True) for tap in self._taps]
             for tap in self._taps:
                 tap.attached = True
         return self

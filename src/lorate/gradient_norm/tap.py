@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._compile import _disable_dynamo
 
 from lorate.adapters import LoraPair
 from lorate.errors import LorateError
@@ -17,7 +16,7 @@ Method = Literal["exact", "sketch"]
 
 
 class Tap:
-    """The forward hook of one layer; an object rather than a closure, so that models with hooks copy and pickle.
+    """What the forward hook of one layer does.
 
     The gradient is taken at the output of the whole LoRA layer: it equals that of the frozen layer's output, and unlike
     that it always exists.
@@ -58,8 +57,7 @@ class Tap:
         """The smaller one of G's two sides."""
         return min(self.view.out_dim, self.view.in_dim)
 
-    @_disable_dynamo  # torch.compiler.disable, without its second of import
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+    def note(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         """Run after the layer's forward pass."""
         # gradient checkpointing runs a first forward without grad: the second one is hooked instead
         if not (torch.is_grad_enabled() and output.requires_grad) or self._is_bypassed():

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorate.optim import LoraAuto, LoraGradientDescent, Replay
+from lorate.optim import LoraOptimizer, Replay
 
 
 class LossReader:
@@ -31,7 +31,7 @@ class LossReader:
         is_linear: whether the training loss is linear in what the model returns; if not, nothing is read.
     """
 
-    def __init__(self, model: nn.Module, optimizer: LoraGradientDescent, *, is_linear: bool = True) -> None:
+    def __init__(self, model: nn.Module, optimizer: LoraOptimizer, *, is_linear: bool = True) -> None:
         self.optimizer = optimizer
         self.is_linear = is_linear
         self.loss_scale: Callable[[], float] = lambda: 1.0
@@ -73,12 +73,12 @@ class LossReader:
             share = (kept.double() * weights).sum()
             self.optimizer.record_loss(share)
             self._micro_batches += 1
-            if isinstance(self.optimizer, LoraAuto):
+            if "last-line" in self.optimizer.rule.needs:
                 self._offer_replay(self.optimizer, name, weights, share)
 
         value.register_hook(record)  # type: ignore[no-untyped-call]
 
-    def _offer_replay(self, optimizer: LoraAuto, name: str, weights: Tensor, share: Tensor) -> None:
+    def _offer_replay(self, optimizer: LoraOptimizer, name: str, weights: Tensor, share: Tensor) -> None:
         def again() -> Tensor:
             assert optimizer.forward is not None
             value = returned(optimizer.forward.again(), name)

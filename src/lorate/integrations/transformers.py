@@ -15,7 +15,7 @@ from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_check import LossCheck
 from lorate.integrations.loss_reader import LossReader, is_linear
 from lorate.monitor import Alarm, Monitor
-from lorate.optim import LoraAuto, LoraGradientDescent, Step, create_optimizer
+from lorate.optim import LoraOptimizer, Step, create_optimizer
 
 
 class OptimizerFactory:
@@ -24,7 +24,7 @@ class OptimizerFactory:
     The loss that some rules need reaches the optimizer through `LorateCallback`.
     """
 
-    def __call__(self, model: nn.Module, **options: Any) -> LoraGradientDescent:
+    def __call__(self, model: nn.Module, **options: Any) -> LoraOptimizer:
         """Build the optimizer; options are those of `lorate.create_optimizer`."""
         return create_optimizer(model, **options)
 
@@ -65,7 +65,7 @@ class LorateCallback(TrainerCallback):
     ) -> None:
         """Check the arguments that spoil a rule, or that never reach it; begin to read the loss."""
         own = getattr(optimizer, "optimizer", optimizer)
-        if not isinstance(own, LoraGradientDescent):
+        if not isinstance(own, LoraOptimizer):
             raise LorateError(
                 f"the Trainer runs {type(own).__name__}, not an optimizer of lorate; "
                 "pass Trainer(..., **lorate.for_trainer(rule=...))"
@@ -95,8 +95,7 @@ class LorateCallback(TrainerCallback):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Train on from the last adapters."""
         assert self._reader is not None
-        if isinstance(self._reader.optimizer, LoraAuto):
-            self._reader.optimizer.use_last()
+        self._reader.optimizer.use_last()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Record the step; stop the run if the monitor says so.
@@ -111,13 +110,12 @@ class LorateCallback(TrainerCallback):
             self.on_alarm(alarm)
         if optimizer.last is not None and self._check.add(optimizer.last):
             control.should_log = True
-        if isinstance(optimizer, LoraAuto):
-            optimizer.use_average()
+        optimizer.use_average()
         if self.monitor.should_stop:
             control.should_training_stop = True
 
     @staticmethod
-    def _name_the_guilty(optimizer: LoraGradientDescent, watch: GradientWatch) -> None:
+    def _name_the_guilty(optimizer: LoraOptimizer, watch: GradientWatch) -> None:
         """A loss that is not finite spoils every gradient; where it is finite, one of them went wrong first."""
         if optimizer.last is not None and optimizer.last.skipped is not None and _is_finite(optimizer.last):
             fault = watch.take_fault()
@@ -145,7 +143,7 @@ class LorateCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the monitor's files and take the hooks off the model."""
         self.monitor.close()
-        if self._reader is not None and isinstance(self._reader.optimizer, LoraAuto):
+        if self._reader is not None:
             self._reader.optimizer.finish()
         for hooked in (self._reader, self._watch):
             if hooked is not None:

@@ -22,7 +22,7 @@ from lorate.monitor.observed import Again, Observed
 from lorate.monitor.other import OtherOptimizer
 from lorate.monitor.record import is_complete, layer_record, step_record
 from lorate.monitor.window import Window
-from lorate.optim import LoraGradientDescent, Step
+from lorate.optim import LoraOptimizer, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
 from lorate.runs.facts import now
@@ -193,7 +193,7 @@ class Monitor:
     def _observe(self, optimizer: torch.optim.Optimizer) -> Observed:
         return Observed(optimizer, self._model, full_batch=self._full_batch, again=self._again)
 
-    def watch(self, optimizer: LoraGradientDescent) -> torch.utils.hooks.RemovableHandle:
+    def watch(self, optimizer: LoraOptimizer) -> torch.utils.hooks.RemovableHandle:
         """Record every step of an optimizer from now on, without a call in the loop.
 
         Returns:
@@ -264,7 +264,7 @@ class Monitor:
     def _react(self, optimizer: torch.optim.Optimizer) -> None:
         if self.on_alarm == "stop":
             self.should_stop = True
-        elif self.on_alarm == "halve" and isinstance(optimizer, LoraGradientDescent):
+        elif self.on_alarm == "halve" and isinstance(optimizer, LoraOptimizer):
             optimizer.dampen(0.5)
 
     def _describe(self, optimizer: torch.optim.Optimizer, directory: Path) -> None:
@@ -288,7 +288,7 @@ class Monitor:
             }
         )
 
-    def _record_layers(self, optimizer: LoraGradientDescent | OtherOptimizer, step: Step) -> None:
+    def _record_layers(self, optimizer: LoraOptimizer | OtherOptimizer, step: Step) -> None:
         """Write the layers where it is their turn; a window ends there, and the next one begins.
 
         A resumed run has lost the adapters of its window's start, so that its first window begins with the first step

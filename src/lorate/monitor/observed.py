@@ -12,7 +12,7 @@ from lorate.monitor.other import OtherOptimizer
 from lorate.monitor.setting import Setting
 from lorate.monitor.slopes import EndSlopes
 from lorate.monitor.unchanged import Unchanged, data_digest
-from lorate.optim import LoraGradientDescent, Step
+from lorate.optim import LoraOptimizer, Step
 
 Again = Callable[[], Tensor | float]
 
@@ -42,8 +42,8 @@ class Observed:
     ) -> None:
         self.optimizer, self._again, self._full_batch = optimizer, again, full_batch
         self._model = model
-        if isinstance(optimizer, LoraGradientDescent):
-            self.source: LoraGradientDescent | OtherOptimizer = optimizer
+        if isinstance(optimizer, LoraOptimizer):
+            self.source: LoraOptimizer | OtherOptimizer = optimizer
         elif model is None:
             raise LorateError(
                 f"{type(optimizer).__name__} is not lorate's, so the monitor has to see it before its first step: "

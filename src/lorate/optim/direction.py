@@ -1,7 +1,8 @@
 """The direction of any torch optimizer, without letting it move the parameters."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -10,9 +11,12 @@ from lorate import sharding
 from lorate.errors import LorateError
 from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.optim.layout import Slot
+from lorate.rules import RULES, Rule
 
 DirectionFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Builds an optimizer over given tensors: ``torch.optim.AdamW``, or ``functools.partial(torch.optim.AdamW, ...)``."""
+
+ADAMW: DirectionFactory = partial(torch.optim.AdamW, weight_decay=0.0)
 
 
 class OptimizerDirection:
@@ -50,6 +54,25 @@ class OptimizerDirection:
             )
         self.inner = inner
 
+    @classmethod
+    def of(cls, rule: Rule, factory: DirectionFactory | None, slots: Sequence[Slot]) -> Self | None:
+        """The direction that a rule takes, or the one that the user prefers; None for minus the gradient.
+
+        Raises:
+            LorateError: the rule is for plain gradients, or the factory is of no use.
+        """
+        if factory is not None and not rule.allows_direction:
+            others = ", ".join(name for name, other in RULES.items() if other.allows_direction)
+            raise LorateError(f"rule {rule.name!r} is for plain gradients; direction= goes with {others}")
+        factory = ADAMW if factory is None and rule.direction == "adamw" else factory
+        if factory is None:
+            return None
+        direction = cls(factory, slots)
+        if rule.direction_lr is not None:
+            for group in direction.inner.param_groups:
+                group["lr"] = rule.direction_lr
+        return direction
+
     def __call__(self, slots: Sequence[Slot]) -> list[Tensor]:
         """One step of the optimizer at the parameters' values and gradients.
 
@@ -63,26 +86,34 @@ class OptimizerDirection:
         parameters = [slot.parameter.detach() for slot in slots]
         torch._foreach_copy_(sharding.local(self._copies), sharding.local(parameters))
         for copy, slot in zip(self._copies, slots, strict=True):
-            gradient = slot.parameter.grad
+            gradient = slot.gradient
             # a copy: SGD with Nesterov's momentum, for one, adds to what it is given
             copy.grad = None if gradient is None else gradient.to(copy.dtype, copy=True)
         self.inner.step()
         for copy in self._copies:
             copy.grad = None
-        return list(torch._foreach_sub(self._copies, parameters))
+        # a coordinate whose second moment is zero has no direction (0/0, or infinite): it stands still
+        return [d.nan_to_num_(0.0, 0.0, 0.0) for d in torch._foreach_sub(self._copies, parameters)]
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's own state."""
-        return self.inner.state_dict()
+        """The optimizer's own state, whose numbers of parameters are places in the list of slots."""
+        place = {id(copy): i for i, copy in enumerate(self._copies)}
+        order = [place[id(copy)] for group in self.inner.param_groups for copy in group["params"]]
+        own = self.inner.state_dict()
+        return {"state": {order[i]: kept for i, kept in own["state"].items()}, "param_groups": own["param_groups"]}
 
-    def load_state_dict(self, state_dict: dict[str, Any], slots: Sequence[Slot]) -> None:
-        """Restore it, for the parameters as they are now."""
+    def load_state_dict(self, state: dict[str, Any], slots: Sequence[Slot]) -> None:
+        """Restore what `state_dict` gave, for the parameters as they are now."""
         self._follow(slots)
-        self.inner.load_state_dict(state_dict)
+        place = {id(copy): i for i, copy in enumerate(self._copies)}
+        order = [place[id(copy)] for group in self.inner.param_groups for copy in group["params"]]
+        by_number = {number: state["state"][i] for number, i in enumerate(order) if i in state["state"]}
+        self.inner.load_state_dict({"state": by_number, "param_groups": state["param_groups"]})
 
     def _follow(self, slots: Sequence[Slot]) -> None:
         """Shard the copies as the parameters were sharded after they were made."""
-        fresh = sharding.followed(self._copies, [slot.parameter for slot in slots])
+        parameters = [slot.parameter for slot in slots]
+        fresh = sharding.followed(self._copies, parameters)
         if fresh is None:
             return
         if self.inner.state:

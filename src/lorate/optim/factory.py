@@ -9,13 +9,12 @@ from lorate import sharding
 from lorate.adapters import LoraPair, find_pairs, rest_parameters
 from lorate.errors import LorateError
 from lorate.gradient_norm import GradientCapture, Method
-from lorate.optim.auto import LoraAuto
-from lorate.optim.backtracking import LoraBacktracking
 from lorate.optim.direction import DirectionFactory
-from lorate.optim.gradient_descent import LoraGradientDescent
 from lorate.optim.layout import layers_of, param_groups
-from lorate.optim.majorizer import LoraMajorizer
-from lorate.rules import Auto, Backtracking, Majorizer, Rule, make_rule
+from lorate.optim.optimizer import LoraOptimizer
+from lorate.optim.replay import TrainingForward
+from lorate.rules import Rule, make_rule
+from lorate.rules.rule import LORA_NEEDS
 
 
 def create_optimizer(
@@ -27,7 +26,7 @@ def create_optimizer(
     gradient_norm: Method | None = None,
     direction: DirectionFactory | None = None,
     groups: Iterable[dict[str, Any]] | None = None,
-) -> LoraGradientDescent:
+) -> LoraOptimizer:
     r"""An optimizer for the LoRA adapters of a model, and for all else that is trainable in it.
 
     Args:
@@ -67,31 +66,22 @@ def create_optimizer(
     sharding.refuse_unreadable(model)
     pairs = find_pairs(model)
     _refuse_dora(rule, pairs)
-    if direction is not None and not isinstance(rule, Majorizer | Auto):
-        raise LorateError(
-            f"rule {rule.name!r} is for plain gradients; direction= goes with auto, majorizer or backtracking"
-        )
-    hooks = _weight_gradient(rule, pairs, gradient_norm)
-    trained = param_groups(pairs, rest_parameters(model, pairs).values(), groups)
-    layers = layers_of(pairs)
-    if isinstance(rule, Auto):
-        auto = LoraAuto(trained, layers, rule, lr, direction)
-        auto.watch(model, pairs[0].layer)
-        return auto
-    if isinstance(rule, Backtracking):
-        optimizer: LoraGradientDescent = LoraBacktracking(trained, layers, rule, lr, direction)
-    elif isinstance(rule, Majorizer):
-        optimizer = LoraMajorizer(trained, layers, rule, lr, hooks, direction)
-    else:
-        optimizer = LoraGradientDescent(trained, layers, rule, lr, hooks)
-    if hooks is not None:
-        hooks.attach()
+    optimizer = LoraOptimizer(
+        param_groups(pairs, rest_parameters(model, pairs).values(), groups),
+        layers_of(pairs),
+        rule,
+        lr,
+        direction=direction,
+        weight_gradient=_weight_gradient(rule, pairs, gradient_norm),
+        forward=TrainingForward(model, pairs[0].layer),
+    )
+    optimizer.use_last()
     return optimizer
 
 
 def _refuse_dora(rule: Rule, pairs: list[LoraPair]) -> None:
     dora = [pair.name for pair in pairs if pair.dora]
-    if dora and rule.needs & {"weight-gradient", "spectral", "displacement"}:
+    if dora and rule.needs & LORA_NEEDS:
         raise LorateError(
             f"rule {rule.name!r} rests on W = W0 + s B A, which does not hold for DoRA layers ({dora[0]} and "
             f"{len(dora) - 1} more); use 'auto', 'adaptive-loss', 'normalized' or 'constant', or LoRA without DoRA"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lorate import sharding
 from lorate.adapters import LoraPair, factor_blocks
 from lorate.errors import LorateError
+from lorate.rules import Rule
 
 Role = tuple[int, str] | None
 """``(layer, "A")`` or ``(layer, "B")`` for a LoRA factor, None for any other parameter."""
@@ -36,6 +37,16 @@ class Slot:
     parameter: Tensor
     role: Role
     group: dict[str, Any]
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """Its gradient; a parameter that was frozen has none, whatever is left of an earlier one."""
+        return self.parameter.grad if self.parameter.requires_grad else None
+
+    @property
+    def multiplier(self) -> float:
+        """``lr`` times damping of its group."""
+        return float(self.group["lr"]) * float(self.group["damping"])
 
 
 def layers_of(pairs: Sequence[LoraPair]) -> list[Layer]:
@@ -79,6 +90,23 @@ def param_groups(
     return [{**group, "roles": [roles[id(p)] for p in group["params"]]} for group in result if group["params"]]
 
 
+def checked_groups(
+    groups: Iterable[dict[str, Any]], rule: Rule, lr: float | None
+) -> tuple[list[dict[str, Any]], float | Tensor]:
+    """The groups as a list, and the ``lr`` of those that have none of their own.
+
+    Raises:
+        LorateError: ``lr`` is missing where the rule has no default, or not a finite number >= 0.
+    """
+    groups, lr = list(groups), rule.default_lr if lr is None else lr
+    if lr is None:
+        raise LorateError(f"rule {rule.name!r} needs lr=... (--lr): it has no constant that is right by default")
+    for value in (lr, *(group["lr"] for group in groups if "lr" in group)):
+        if not (isinstance(value, int | float | Tensor) and 0 <= float(value) < float("inf")):
+            raise LorateError(f"lr must be a finite number >= 0, got {value!r}")
+    return groups, lr
+
+
 def _listed(params: Tensor | Iterable[nn.Parameter]) -> list[Any]:
     """A single tensor stands for itself, as in torch; iterating over it would give its rows."""
     return [params] if isinstance(params, Tensor) else list(params)
@@ -112,7 +140,7 @@ def values(slots: Sequence[Slot]) -> list[Tensor]:
 def gradients(slots: Sequence[Slot]) -> list[Tensor]:
     """Their gradients likewise, zero where there is none."""
     return sharding.whole(
-        torch.zeros_like(slot.parameter) if slot.parameter.grad is None else slot.parameter.grad for slot in slots
+        torch.zeros_like(slot.parameter) if slot.gradient is None else slot.gradient for slot in slots
     )
 
 

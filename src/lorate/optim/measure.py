@@ -15,7 +15,7 @@ from lorate.optim.layout import Layer, Slot, blocks_by_layer, gradients, values
 
 
 @dataclass(frozen=True)
-class Measured:
+class Reading:
     """A measurement, and what in it is not finite.
 
     Attributes:
@@ -54,7 +54,8 @@ def measure(
     *,
     spectral: bool = False,
     extras: Mapping[str, Tensor] | None = None,
-) -> Measured:
+    wide: bool = False,
+) -> Reading:
     r"""Lengths of all factors and gradients, with one synchronisation of the device.
 
     Args:
@@ -65,6 +66,7 @@ def measure(
             $\|G_l\|_2$, if the rule asks for them.
         spectral: measure the spectral norms of the factors as well.
         extras: further vectors to bring to the host.
+        wide: take the norms in float64; what is infinite in float32 is looked at again like that.
 
     Returns:
         The measurement in float64, and the first fault found.
@@ -79,11 +81,11 @@ def measure(
             f"the loss of a step must be one number, got a tensor of shape {tuple(number.shape)}; take its mean"
         )
     factors = [slot for slot in slots if slot.role is not None]
-    with_gradient = [slot for slot in slots if slot.parameter.grad is not None]
+    with_gradient = [slot for slot in slots if slot.gradient is not None]
     count = len(layers)
     pieces: dict[str, Tensor] = {
-        "factors": squared_norms(values(factors)),
-        "gradients": squared_norms(gradients(with_gradient)),
+        "factors": squared_norms(values(factors), wide=wide),
+        "gradients": squared_norms(gradients(with_gradient), wide=wide),
         "loss": number,
         "told": torch.full((), float(loss is not None), device=_device(slots)),
     }
@@ -92,6 +94,9 @@ def measure(
         pieces["spectral"] = squared_spectral_norms([*A, *B])
     pieces |= {f"weight {name}": value for name, value in (weight_gradient or {}).items()}
     host = to_host(pieces | {f"extra {name}": value for name, value in (extras or {}).items()}, _device(slots))
+    if not wide and not (np.isfinite(host["factors"]).all() and np.isfinite(host["gradients"]).all()):
+        # a square may be too large for float32 where the number is not
+        return measure(slots, layers, loss, weight_gradient, spectral=spectral, extras=extras, wide=True)
 
     sides = {key: np.zeros(count) for key in ("A", "B", "gA", "gB")}
     for slot, value in zip(factors, host["factors"], strict=True):
@@ -121,8 +126,13 @@ def measure(
     found = {name.removeprefix("extra "): value for name, value in host.items() if name.startswith("extra ")}
     if not np.isfinite(host["factors"]).all():
         name = _first_fault(measurement.A_sq + measurement.B_sq, layers)
-        return Measured(measurement, f"the adapter weights of {name} are not finite", True, found)
-    return Measured(measurement, _fault(measurement, layers), extras=found)
+        return Reading(measurement, f"the adapter weights of {name} are not finite", True, found)
+    return Reading(measurement, _fault(measurement, layers), extras=found)
+
+
+def full_precision(slots: Sequence[Slot]) -> torch.autocast:
+    """The caller may step inside an autocast region, which would round the Gram products."""
+    return torch.autocast(_device(slots).type, enabled=False)
 
 
 def _device(slots: Sequence[Slot]) -> torch.device:

@@ -19,6 +19,12 @@ class WeightGradient(Protocol):
     method: Method
     loss_scale: float | Tensor
 
+    def attach(self) -> object:
+        """Put the hooks on the model; nothing happens if they are on."""
+
+    def remove(self) -> None:
+        """Take them off."""
+
     def numbers(self, *, bounds: bool = False) -> dict[str, Tensor]:
         r"""Vectors ``[layers]``, none of them waited for.
 

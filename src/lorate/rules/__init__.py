@@ -8,11 +8,13 @@ from lorate.rules.adaptive_loss import AdaptiveLoss
 from lorate.rules.auto import Auto
 from lorate.rules.backtracking import Backtracking
 from lorate.rules.constant import Constant
+from lorate.rules.line import LastLine, Line
 from lorate.rules.majorizer import Majorizer
 from lorate.rules.normalized import Normalized
 from lorate.rules.one_factor import OneFactor
-from lorate.rules.rule import Rule, StepSizes
+from lorate.rules.rule import Rule
 from lorate.rules.sharp import Sharp
+from lorate.rules.step_sizes import StepSizes
 from lorate.rules.theory import Theory
 
 RULES: dict[str, type[Rule]] = {
@@ -31,7 +33,7 @@ def make_rule(rule: str | Rule, smoothness: float | None = None) -> Rule:
     Raises:
         LorateError: the name is unknown, or L is missing or given to a rule that does not use it.
 
-    >>> make_rate("normalized").formula
+    >>> make_rule("normalized").formula
     'η = a / ‖∇J‖^½'
     """
     if isinstance(rule, Rule):
@@ -55,6 +57,8 @@ __all__ = [
     "Auto",
     "Backtracking",
     "Constant",
+    "LastLine",
+    "Line",
     "Majorizer",
     "Normalized",
     "OneFactor",

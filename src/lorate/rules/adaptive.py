@@ -1,7 +1,9 @@
 """The paper's practical rule: the proved step without its constants."""
 
 from lorate.measurement import Measurement
-from lorate.rules.rule import Rule, StepSizes, safe_ratio, scale_correct
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule
+from lorate.rules.step_sizes import StepSizes, safe_ratio, scale_correct
 
 
 class Adaptive(Rule):
@@ -21,7 +23,7 @@ class Adaptive(Rule):
     needs = frozenset({"weight-gradient"})
     gradient_norm = "sketch"
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """One step size, divided by each layer's scaling."""
         assert measurement.weight_gradient_norm is not None
         region = measurement.scaled_stacked_norm**2 + measurement.weight_gradient_norm

@@ -4,7 +4,9 @@ import math
 
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
-from lorate.rules.rule import Rule, StepSizes, safe_ratio, scale_correct
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule
+from lorate.rules.step_sizes import StepSizes, safe_ratio, scale_correct
 
 
 class AdaptiveLoss(Rule):
@@ -28,7 +30,7 @@ class AdaptiveLoss(Rule):
     use_when = "the paper's rule that measures nothing: losses bounded below by 0"
     needs = frozenset({"loss"})
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """One step size, divided by each layer's scaling.
 
         Raises:

@@ -3,7 +3,9 @@
 import numpy as np
 
 from lorate.measurement import Measurement
-from lorate.rules.rule import Rule, StepSizes
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule
+from lorate.rules.step_sizes import StepSizes
 
 
 class Constant(Rule):
@@ -20,6 +22,6 @@ class Constant(Rule):
     allows_clipping = True
     default_lr = None
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """One for every parameter; ``lr`` does the rest."""
         return StepSizes(1.0, np.ones_like(measurement.scaling), 1.0)

@@ -1,12 +1,14 @@
 """The best step of the quartic upper bound of the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lorate.descent import length_from_above, majorizer_change, majorizer_step_size
 from lorate.measurement import Array, Measurement
-from lorate.rules.rule import Rule, StepSizes, check_smoothness
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule, check_smoothness
+from lorate.rules.step_sizes import StepSizes
 
 Terms = tuple[Array, Array, Array, Array, Array]
 
@@ -41,12 +43,13 @@ class Majorizer(Rule):
     guarantee = "each full-batch step descends by minus this minimum, at least as much as sharp and theory"
     use_when = "known L and the fastest proved step, also along the direction of another optimizer"
     needs = frozenset({"weight-gradient", "smoothness", "displacement"})
+    allows_direction = True
 
     def __post_init__(self) -> None:
         check_smoothness(self.name, self.smoothness)
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
-        """Step sizes along the direction that was measured; all zero if it does not descend or moves no weight."""
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
+        """Step sizes along the direction that was measured; a refusal if it does not descend or moves no weight."""
         assert self.smoothness is not None and measurement.displacement is not None
         d = measurement.displacement
         terms = quartic_terms(measurement)
@@ -60,7 +63,14 @@ class Majorizer(Rule):
         eta = float(common @ falling / total) if total > 0 else float(common.max())
         standing = int(np.sum((slope >= 0) & (pp + qq > 0))) if self.per_layer else 0
         change = float(majorizer_change(common, *terms, self.smoothness).sum())
-        return StepSizes(eta, common[:-1] * d.unit, float(common[-1]), -change, standing)
+        sizes = StepSizes(eta, common[:-1] * d.unit, float(common[-1]), -change, standing)
+        return replace(sizes, refusal=_no_descent(terms, sizes))
+
+    def proved_decrease(self, measurement: Measurement, sizes: StepSizes, multiplier: float) -> float | None:
+        r"""$-\varphi$ of the whole step: the bound holds for any multiplier."""
+        assert self.smoothness is not None and measurement.displacement is not None
+        terms = terms_of_step(measurement, sizes, multiplier)
+        return -float(majorizer_change(1.0, *terms, self.smoothness))
 
 
 def quartic_terms(m: Measurement) -> Terms:
@@ -100,3 +110,15 @@ def terms_of_step(m: Measurement, sizes: StepSizes, multiplier: float) -> Terms:
 def _summed(terms: Terms) -> Terms:
     slope, gradient_q, pp, pq, qq = (np.asarray(term.sum()) for term in terms)
     return slope, gradient_q, pp, pq, qq
+
+
+def _no_descent(terms: Terms, sizes: StepSizes) -> str | None:
+    """Why no step size is positive, if so."""
+    if np.any(sizes.layers > 0) or sizes.rest > 0:
+        return None
+    slope, _, pp, _, qq = terms
+    if slope.sum() >= 0:
+        return f"the direction does not descend: its slope ⟨g, D⟩ = {slope.sum():.3g} is not negative"
+    if np.all((pp == 0) & (qq == 0)):
+        return "the direction does not move the weights (P = Q = 0)"
+    return "the step is infinite: the direction has a slope, but moves the weights by less than can be measured"

@@ -3,7 +3,9 @@
 import math
 
 from lorate.measurement import Measurement
-from lorate.rules.rule import Rule, StepSizes, safe_ratio, scale_correct
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule
+from lorate.rules.step_sizes import StepSizes, safe_ratio, scale_correct
 
 
 class Normalized(Rule):
@@ -19,7 +21,7 @@ class Normalized(Rule):
     guarantee = "none; best on ResNet-18 in the paper"
     use_when = "when the gradient's size varies much; tune a"
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """One step size, divided by each layer's scaling."""
         eta = safe_ratio(1.0, math.sqrt(measurement.scaled_gradient_norm))
         return scale_correct(eta, measurement.scaling)

@@ -6,8 +6,10 @@ import numpy as np
 
 from lorate.descent import one_factor_step_size
 from lorate.measurement import Measurement
-from lorate.rules.rule import Rule, StepSizes, check_smoothness
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule, check_smoothness
 from lorate.rules.sharp import mean_step
+from lorate.rules.step_sizes import StepSizes
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class OneFactor(Rule):
     def __post_init__(self) -> None:
         check_smoothness(self.name, self.smoothness)
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """Steps of A and of B of each layer, one of them zero."""
         m = measurement
         assert self.smoothness is not None and m.A_spectral_sq is not None and m.B_spectral_sq is not None

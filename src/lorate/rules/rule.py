@@ -1,59 +1,43 @@
-"""What a rule for the step size is: a pure function of one measurement."""
+"""What a rule for the step size is: it answers each measurement with step sizes, and may remember."""
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from lorate.errors import LorateError
-from lorate.measurement import Array, Measurement
+from lorate.measurement import Measurement
+from lorate.rules.line import Line
+from lorate.rules.step_sizes import StepSizes
 
-Need = Literal["loss", "weight-gradient", "smoothness", "spectral", "displacement", "closure"]
-
-
-@dataclass(frozen=True)
-class StepSizes:
-    r"""Factors that multiply the direction (minus the gradient), before the user's multiplier ``lr``.
-
-    Attributes:
-        eta: the rule's step size for the scaled adapters ``sqrt(s) V``: the number that is shown and summed. Where
-            layers take steps of their own it is their mean, weighted so that $\eta\|\nabla\tilde J\|^2$ is the linear
-            decrease of all of them together.
-        layers: factor of the direction of A and B of each layer, shape ``[layers]``, or ``[2, layers]`` with a row for
-            A and a row for B.
-        rest: factor of the direction of all other trainable parameters.
-        guarantee: decrease of the loss that is proved for this step; None if nothing is.
-        standing: layers that stand still because their own direction does not descend.
-    """
-
-    eta: float
-    layers: Array
-    rest: float
-    guarantee: float | None = None
-    standing: int = 0
-
-    def of(self, side: str, layer: int) -> float:
-        """Factor of A or B (``side``) of one layer."""
-        values = self.layers if self.layers.ndim == 1 else self.layers["AB".index(side)]
-        return float(values[layer])
+Need = Literal["loss", "weight-gradient", "smoothness", "spectral", "displacement", "closure", "last-line"]
+LORA_NEEDS: frozenset[Need] = frozenset({"weight-gradient", "spectral", "displacement"})
+"""What only W = W0 + s B A gives a meaning to."""
 
 
 class Rule(ABC):
-    """A rule: measurement in, step sizes out. It holds constants only, so it can be tested without a model.
+    """A rule: measurement in, step sizes out; it can be tested without a model.
+
+    Most rules hold constants only. One that remembers gives its memory to `state_dict` as plain numbers, and every
+    optimizer works on a copy of the rule that it was given.
 
     Attributes:
         name: the word for ``rule=`` and ``--rule``.
         formula: one line for tables.
         guarantee: what is proved, in one line.
         use_when: advice, in one line.
-        needs: what must be measured or given beside the lengths of adapters and gradients; a rule that needs a
-            ``"closure"`` cannot run in a Trainer.
+        needs: what must be measured or given beside the lengths of adapters and gradients: ``"loss"``;
+            ``"weight-gradient"``, the frozen weights' gradient; ``"smoothness"``, L; ``"spectral"`` norms of the
+            factors; ``"displacement"`` of the weights along D; a ``"closure"``, which no Trainer has; ``"last-line"``,
+            the step before seen from its end.
         gradient_norm: how the frozen weights' gradient is measured by default, where it is needed: ``"exact"``, or
             by a ``"sketch"``, which may steer a step but proves nothing.
         allows_clipping: whether the rule still does what it says when gradients were clipped before the step.
-        averages: whether a run ends with an average of the adapters over its steps, not with the last ones.
+        average_exponent: p if a run ends with an average of the adapters, with weights that grow like $t^p$; None if
+            it ends with the last ones.
+        direction: D if the user gives no other: minus the ``"gradient"``, or what ``"adamw"`` would add.
+        direction_lr: the ``lr`` that another optimizer gets whose direction is taken; None leaves it its own.
+        allows_direction: whether the user may give another.
         default_lr: the constant ``a`` if the user gives none; None where the user must choose.
     """
 
@@ -64,30 +48,61 @@ class Rule(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     gradient_norm: ClassVar[Literal["exact", "sketch"]] = "exact"
     allows_clipping: ClassVar[bool] = False
-    averages: ClassVar[bool] = False
+    average_exponent: ClassVar[float | None] = None
+    direction: ClassVar[Literal["gradient", "adamw"]] = "gradient"
+    direction_lr: ClassVar[float | None] = None
+    allows_direction: ClassVar[bool] = False
     default_lr: ClassVar[float | None] = 1.0
 
     @abstractmethod
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """Step sizes for ``lr = 1``: not negative, and never NaN for finite measurements.
+
+        Args:
+            measurement: lengths at the factors as they are.
+            line: what else can be asked; an optimizer always gives one, and rules that ask nothing do without.
 
         Raises:
             LorateError: the loss that the rule needs is not known, or out of its range.
         """
 
+    def on_fault(self, fault: str, measurement: Measurement, line: Line) -> str:
+        """What to do about a step that cannot be taken since its loss or gradient is not finite.
 
-def scale_correct(eta: float, scaling: Array, guarantee: float | None = None) -> StepSizes:
-    r"""Step $\eta$ on the scaled adapters: layer l moves by $\eta / s_l$, the rest by $\eta$.
+        Args:
+            fault: a sentence that names what is not finite.
+            measurement: with the values that are not finite.
+            line: its ``last`` may be to blame, and be taken back.
 
-    Gradient descent on $V$ with step $\eta / s$ is gradient descent on $\sqrt{s} V$ with step
-    $\eta$, so the trained weights do not depend on how the product s B A is split.
-    """
-    return StepSizes(eta, eta / scaling, eta, guarantee)
+        Returns:
+            The sentence to show.
+        """
+        return fault
 
+    def proved_decrease(self, measurement: Measurement, sizes: StepSizes, multiplier: float) -> float | None:
+        """The decrease that is proved if the step is multiplied by a number up to 1.
 
-def safe_ratio(numerator: float, denominator: float) -> float:
-    """The quotient, and 0 where no step is to be taken: the denominator vanishes as all gradients do, or overflows."""
-    return numerator / denominator if denominator > 0 and np.isfinite(denominator) else 0.0
+        It is concave in the multiplier for the rules that move along the gradient, so its share is kept.
+        """
+        return None if sizes.guarantee is None else multiplier * sizes.guarantee
+
+    @property
+    def wants_replay(self) -> bool:
+        """Whether the next step may ask for the loss before its last move, so that its random state is kept."""
+        return "last-line" in self.needs
+
+    def notes(self) -> dict[str, float | None]:
+        """Numbers of the step just answered for its record: ``smoothness``, ``signal_fraction``, ``probe``."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule remembers: numbers, texts, None, and lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Remember it again."""
+        if state:
+            raise NotImplementedError(f"rule {self.name!r} saves what it remembers and must load it too")
 
 
 def check_smoothness(rule: str, smoothness: float | None) -> None:

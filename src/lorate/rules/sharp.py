@@ -6,7 +6,9 @@ import numpy as np
 
 from lorate.descent import guaranteed_decrease, layer_curvature, sharp_step_size
 from lorate.measurement import Array, Measurement
-from lorate.rules.rule import Rule, StepSizes, check_smoothness
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule, check_smoothness
+from lorate.rules.step_sizes import StepSizes
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Sharp(Rule):
     def __post_init__(self) -> None:
         check_smoothness(self.name, self.smoothness)
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """One step size a layer, or one for all layers up to their scaling."""
         m = measurement
         assert self.smoothness is not None and m.A_spectral_sq is not None and m.B_spectral_sq is not None

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from lorate.descent import THEORY_FRACTION, theory_step_size
 from lorate.measurement import Measurement
-from lorate.rules.rule import Rule, StepSizes, check_smoothness, scale_correct
+from lorate.rules.line import Line
+from lorate.rules.rule import Rule, check_smoothness
+from lorate.rules.step_sizes import StepSizes, scale_correct
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Theory(Rule):
     def __post_init__(self) -> None:
         check_smoothness(self.name, self.smoothness)
 
-    def step_sizes(self, measurement: Measurement) -> StepSizes:
+    def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
         """The lemma's step, the same for every layer up to its scaling."""
         assert self.smoothness is not None and measurement.weight_gradient_norm is not None
         eta = theory_step_size(

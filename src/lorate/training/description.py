@@ -44,7 +44,7 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
         "rule": {"name": rule.name, "lr": config.resolved_lr, "formula": rule.formula},
         "plan": asdict(plan),
         # which adapters are evaluated and saved
-        "adapters": "averaged over the run" if rule.averages else "of the last step",
+        "adapters": "averaged over the run" if rule.average_exponent is not None else "of the last step",
         "result": None,
     }
 

@@ -61,7 +61,7 @@ def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Ch
         f"- Step size: rule `{config.rule}` with constant {config.resolved_lr:g}, {steps} steps of "
         f"{config.batch_size * config.accumulate * ranks.world_size()} samples, seed {config.seed}",
     ]
-    if RULES[config.rule].averages:
+    if RULES[config.rule].average_exponent is not None:
         lines.append("- The adapter is an average over the run's steps, not the last one")
     if change is not None:
         lines.append(

@@ -1,0 +1,93 @@
+"""The run directory of an experiment: made or gone on with, never overwritten; one file a finished run."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lorate
+from lorate.errors import LorateError
+from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.strict_json import encode
+from lorate.sweep.run import Run
+
+NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
+"""What a run may be called: its name is the name of a file."""
+
+
+class SweepFolder(RunDirectory):
+    """The files of one experiment, by name."""
+
+    @classmethod
+    def make_or_resume(cls, path: Path, config: Mapping[str, Any]) -> "SweepFolder":
+        """An empty directory, or the one of the same experiment, options and version of lorate.
+
+        Args:
+            path: where.
+            config: what was asked for, as it is written to ``run.json``.
+
+        Raises:
+            LorateError: the directory holds something else.
+        """
+        folder = cls(path)
+        if not (path.is_dir() and any(path.iterdir())):
+            cls.create(path)
+            return folder
+        try:
+            info = folder.read_run()
+        except LorateError:
+            raise LorateError(f"{path} is not empty and holds no experiment; choose another --output.") from None
+        if info.get("config") != dict(config):
+            raise LorateError(
+                f"{path} holds another run ({_words(info.get('config'))}) and is not overwritten; "
+                "choose another --output."
+            )
+        if info["lorate"] != lorate.__version__:
+            raise LorateError(
+                f"{path} was begun with lorate {info['lorate']} and this is {lorate.__version__}; "
+                "choose another --output, so that one table does not mix two versions."
+            )
+        return folder
+
+    @property
+    def claims(self) -> Path:
+        """The claims with their verdicts."""
+        return self.inside("claims.json")
+
+    @property
+    def results(self) -> Path:
+        """All results, one run a line."""
+        return self.inside("results.jsonl")
+
+    def finished(self, run: Run) -> dict[str, Any] | None:
+        """The result of a run that was finished with the same arguments; None if there is none."""
+        path = self._file(run)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        same = isinstance(record, dict) and record.get("arguments") == json.loads(encode(run.arguments))
+        return record if same else None
+
+    def save(self, run: Run, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Keep the result of a finished run, and return it as it will be read again."""
+        path = self._file(run)
+        path.parent.mkdir(exist_ok=True)
+        text = encode({"run": run.name, "arguments": run.arguments, "seconds": seconds, "result": result})
+        write_atomically(path, text + "\n")
+        record: dict[str, Any] = json.loads(text)
+        return record
+
+    def _file(self, run: Run) -> Path:
+        if not NAME.fullmatch(run.name):
+            raise LorateError(f"{run.name!r} cannot name a run: use letters, digits and -_=.,+ only.")
+        return self.inside(f"finished/{run.name}.json")
+
+
+def _words(config: Any) -> str:
+    if not isinstance(config, Mapping):
+        return "of lorate"
+    if "experiment" not in config:
+        return "no experiment"
+    return ", ".join(f"{name} {value}" for name, value in config.items())

@@ -1,0 +1,1 @@
+"""What `lorate` offers on the command line from this package."""

@@ -1,0 +1,85 @@
+"""``lorate reproduce``: run an experiment and decide its claims."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lorate.cli.console import stderr, stdout
+from lorate.sweep.backends import Backend
+from lorate_papers.experiments import EXPERIMENTS, Claim, Options
+
+STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(EXPERIMENTS)}.")],
+    quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    data: Annotated[
+        str | None, typer.Option(help="Other data than the embedded one, where the experiment takes any.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another model than the embedded one, where the experiment takes any.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
+    backend: Annotated[Backend, typer.Option(help="What runs the processes; ray: a Ray cluster.")] = Backend.JOBLIB,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/NAME and options."),
+    ] = None,
+) -> None:
+    """Run an experiment, draw its figures and decide its claims.
+
+    Leaves a directory with figures (SVG and PNG), claims.json, all numbers as results.jsonl and report.html.
+    After Ctrl-C the same command goes on where it stopped: finished runs are not repeated.
+
+    Examples: `lorate reproduce attention --quick`, `lorate reproduce attention --jobs 4 -o runs/attention`
+    """
+    from lorate_papers.experiments.runner import reproduce as start
+
+    options = Options(quick=quick, seed=seed, data=data, model=model)
+    place = output or Path("runs") / _folder_name(name, options)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[last]}", markup=True),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ) as bar:
+        task = bar.add_task(name if name in EXPERIMENTS else "", total=None, last="")
+
+        def progress(done: int, total: int, last: str) -> None:
+            bar.update(task, completed=done, total=total, last=last)
+            if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
+                stderr.print(f"{escape(name)}: {done} of {total} runs done")
+
+        outcome = start(name, place, options, jobs=jobs, backend=backend, progress=progress)
+    stdout.print(_table(outcome.claims))
+    stdout.print(
+        f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {escape(str(outcome.folder.report))}",
+        soft_wrap=True,
+    )
+
+
+def _folder_name(name: str, options: Options) -> str:
+    """The experiment and what differs from its plain form, in words that a folder may be called by."""
+    words = [name]
+    words += [re.sub(r"\W+", "-", Path(own).name) for own in (options.data, options.model) if own is not None]
+    words += ["quick"] * options.quick + [f"seed{options.seed}"] * bool(options.seed)
+    return "-".join(words)
+
+
+def _table(claims: Sequence[Claim]) -> Table:
+    table = Table("verdict", "claim", "what decides it", show_lines=True)
+    for claim in claims:
+        table.add_row(f"[{STYLES[claim.verdict]}]{claim.verdict}[/]", escape(claim.claim), escape(claim.value))
+    return table

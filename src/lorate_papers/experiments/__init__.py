@@ -1,0 +1,42 @@
+"""Experiments that anybody can repeat with one command, ``lorate reproduce NAME``; each ends in a table of claims.
+
+To add one, write a package like those here, with an `Experiment`, and name it in `EXPERIMENTS`.
+"""
+
+from importlib import import_module
+
+from lorate.errors import LorateError
+from lorate.sweep import Run
+from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Options, Results
+
+EXPERIMENTS = {
+    "alpha": "lorate_papers.experiments.alpha:EXPERIMENT",
+    "attention": "lorate_papers.experiments.attention:EXPERIMENT",
+    "llm": "lorate_papers.experiments.llm:EXPERIMENT",
+    "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
+    "bounded": "lorate_papers.experiments.bounded:EXPERIMENT",
+    "burer-monteiro": "lorate_papers.experiments.burer_monteiro:EXPERIMENT",
+    "rules": "lorate_papers.experiments.rules:EXPERIMENT",
+    "resnet": "lorate_papers.experiments.resnet:EXPERIMENT",
+    "full-vs-lora": "lorate_papers.experiments.full_vs_lora:EXPERIMENT",
+}
+"""Where each experiment stands, ``module:object``; imported when it is asked for."""
+
+
+def load_experiment(name: str) -> Experiment:
+    """The experiment of a name.
+
+    Raises:
+        LorateError: there is none.
+
+    >>> load_experiment("attention").title
+    'The solvable attention model'
+    """
+    if name not in EXPERIMENTS:
+        raise LorateError(f"There is no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}.")
+    module, _, attribute = EXPERIMENTS[name].partition(":")
+    experiment: Experiment = getattr(import_module(module), attribute)
+    return experiment
+
+
+__all__ = ["EXPERIMENTS", "Claim", "Drawing", "Experiment", "Options", "Results", "Run", "load_experiment"]

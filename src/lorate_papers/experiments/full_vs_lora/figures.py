@@ -1,0 +1,55 @@
+"""The figures: held-out loss against steps, operations and time."""
+
+import numpy as np
+
+from lorate_papers.experiments.experiment import Drawing, Options, Results
+from lorate_papers.experiments.full_vs_lora.plan import TASKS, Cost, cost_of_a_step, held_out_curves, seeds, variants
+from lorate_papers.experiments.plots import Curve, Panel, curve_figure
+from lorate_papers.experiments.rule_figures import spoken
+from lorate_papers.training.measures import Numbers, column, trailing_mean
+
+AXES: dict[Cost, str] = {
+    "steps": "step",
+    "FLOPs": "floating-point operations so far, in units of 10⁹",
+    "seconds": "time so far, s (steps times the median time of a step)",
+}
+UNITS: dict[Cost, float] = {"steps": 1.0, "FLOPs": 1e9, "seconds": 1.0}
+TITLES: dict[Cost, str] = {"steps": "at equal steps", "FLOPs": "at equal operations", "seconds": "in equal time"}
+
+FALLING_FAR = ("resnet",)
+"""Tasks whose loss falls by orders of magnitude."""
+
+
+def draw(results: Results, options: Options) -> list[Drawing]:
+    """All figures, in the order of the report."""
+    return [_curves(results, options, task, cost) for task in TASKS for cost in AXES]
+
+
+def _curves(results: Results, options: Options, task: str, cost: Cost) -> Drawing:
+    training, held_out = [], []
+    for name, found in variants(results, task).items():
+        label = f"{name}, lr {found['best']:.2g}"
+        places, losses = held_out_curves(found, cost)
+        held_out.append(_curve(label, places / UNITS[cost], losses))
+        runs = [run for run in found["runs"] if not run["diverged"]]
+        steps = column(runs[0], "step") * cost_of_a_step(found, cost) / UNITS[cost]
+        training.append(_curve(label, steps, np.array([_smoothed(column(run, "loss")) for run in runs])))
+    log = task in FALLING_FAR
+    panels = [Panel("training loss, nats", training, log), Panel("held-out loss, nats", held_out, log)]
+    caption = (
+        f"AdamW, each variant at its best learning rate. Line: median of {len(seeds(options))} starts; band: lowest to "
+        "highest. Training loss is the mean over a tenth of the steps."
+    )
+    figure = curve_figure(panels, AXES[cost])
+    title = f"{task}: all weights against LoRA {TITLES[cost]}."
+    return Drawing(f"{task}-{cost.lower()}", title, caption, spoken(panels), figure)
+
+
+def _curve(label: str, places: Numbers, losses: Numbers) -> Curve:
+    band = (losses.min(0).tolist(), losses.max(0).tolist()) if len(losses) > 1 else None
+    return Curve(label, places.tolist(), np.median(losses, axis=0).tolist(), band=band)
+
+
+def _smoothed(values: Numbers) -> Numbers:
+    """Mean over the tenth of the run before each step."""
+    return trailing_mean(values, max(1, len(values) // 10))

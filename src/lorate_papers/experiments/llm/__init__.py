@@ -1,0 +1,21 @@
+"""Language models: the paper's rules against a constant rate, AdamW and ``auto``, from two starts of A."""
+
+from lorate_papers.experiments.experiment import Experiment
+from lorate_papers.experiments.llm.claims import decide
+from lorate_papers.experiments.llm.figures import draw
+from lorate_papers.experiments.llm.plan import runs
+
+EXPERIMENT = Experiment(
+    title="Language models from a small and a large start",
+    summary=(
+        "LoRA of rank 8 and scaling 1 on all linear layers of a byte-level Llama that has read chat and is to learn "
+        "Python code (HumanEval), in mini-batches. A starts with standard deviation 1e-3 or 1/r, B with 0. Each rule's "
+        "constant is tuned for each start with as many tries; the winners are repeated with other seeds, and run "
+        "with the same constants for a few steps on a real model, SmolLM2-135M with adapters where PEFT puts them, "
+        "which the quick form leaves out unless --model names one."
+    ),
+    takes=("data", "model"),
+    runs=runs,
+    claims=decide,
+    drawings=draw,
+)

@@ -1,0 +1,171 @@
+"""The claims about language models: those of the small one; the large one has a file of its own."""
+
+import math
+from statistics import fmean, median
+
+import numpy as np
+
+from lorate_papers.experiments.experiment import Claim, Options, Results
+from lorate_papers.experiments.llm.measured import (
+    BEGUN,
+    ahead,
+    begun,
+    closeness,
+    end_in_words,
+    ends,
+    lead,
+    loss_in_words,
+    regret,
+    steps_in_words,
+    winners,
+    with_error,
+)
+from lorate_papers.experiments.llm.plan import (
+    CLOSE,
+    LARGE_START,
+    REGRET,
+    RULES,
+    SMALL_START,
+    STARTS,
+    large_model,
+    run_name,
+)
+from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.training.measures import column
+
+SLOW = 2.0
+"""A start that takes at least this many times as long is slow."""
+
+
+def decide(results: Results, options: Options) -> list[Claim]:
+    """All claims, in the order of the report."""
+    return [
+        *(_wins(results, rule) for rule in PAPER),
+        _come_close(results),
+        _lead_shrinks(results),
+        _flat(results),
+        _start_sooner(results),
+        _without_constant(results),
+        *large_claims(results, options),
+    ]
+
+
+def _wins(results: Results, rule: str) -> Claim:
+    leads = lead(results, rule, SMALL_START)
+    return Claim.decide(
+        f"From a start of A with standard deviation {STARTS[SMALL_START]} the rule {rule} ends lower than the best "
+        "constant rate.",
+        f"held-out loss {end_in_words(results, rule, SMALL_START)} against "
+        f"{end_in_words(results, 'constant', SMALL_START)}; lower by {with_error(leads)} over {len(leads)} seeds, "
+        "decided beyond 2 standard errors",
+        ahead(leads),
+    )
+
+
+def _come_close(results: Results) -> Claim:
+    runs = winners(results, "constant", LARGE_START)
+    words, close = closeness(
+        runs[0]["validation"]["loss"][0],
+        {rule: fmean(ends(winners(results, rule, LARGE_START))) for rule in ("constant", *PAPER)},
+    )
+    return Claim.decide(
+        f"From {STARTS[LARGE_START]} the paper's three rules come close to the best constant rate.",
+        f"held-out loss {end_in_words(results, 'constant', LARGE_START)}; {words}",
+        close,
+    )
+
+
+def _lead_shrinks(results: Results) -> Claim:
+    means = {start: np.mean([lead(results, rule, start) for rule in PAPER], axis=0) for start in STARTS}
+    finite = all(np.isfinite(mean).all() for mean in means.values())
+    return Claim.decide(
+        f"The paper's rules are further ahead of the constant rate from {STARTS[SMALL_START]} than from "
+        f"{STARTS[LARGE_START]}.",
+        f"mean lead of the three {with_error(means[SMALL_START])} and {with_error(means[LARGE_START])}; decided beyond "
+        "2 standard errors of the difference seed by seed",
+        ahead(means[SMALL_START] - means[LARGE_START]) if finite else None,
+    )
+
+
+def _flat(results: Results) -> Claim:
+    words, steps = [], {}
+    for start, title in STARTS.items():
+        norms = [np.sqrt(column(run, "grad_sq")) for run in winners(results, "constant", start)]
+        first, rise = median(norm[0] for norm in norms), median(np.nanmax(norm) / norm[0] for norm in norms)
+        steps[start] = begun(results, "constant", start)
+        words.append(
+            f"{steps_in_words(steps[start])} steps from {title} (constant "
+            f"{results[run_name('constant', start)]['lr']:g}, ‖∇J‖ {first:.2g} at first, {rise:.3g} times that at most)"
+        )
+    return Claim.decide(
+        "The loss is flat near V = 0: where B is 0 and A small, the best constant rate starts slowly.",
+        f"{BEGUN:.0%} of the way down after {' and '.join(words)}; slowly means at least {SLOW:g} times as many",
+        None if math.isinf(steps[LARGE_START]) else steps[SMALL_START] >= SLOW * steps[LARGE_START],
+    )
+
+
+def _start_sooner(results: Results) -> Claim:
+    steps = {rule: begun(results, rule, SMALL_START) for rule in ("constant", *PAPER)}
+    words = ", ".join(f"{steps_in_words(count)} steps ({rule})" for rule, count in steps.items())
+    return Claim.decide(
+        f"From {STARTS[SMALL_START]} the paper's rules leave the flat region sooner than the best constant rate.",
+        f"{BEGUN:.0%} of the way down after {words}",
+        all(steps[rule] < steps["constant"] for rule in PAPER),
+    )
+
+
+def _without_constant(results: Results) -> Claim:
+    words, excess = [], []
+    for start, title in STARTS.items():
+        more, text = regret({rule: fmean(ends(winners(results, rule, start))) for rule in RULES})
+        excess.append(more)
+        words.append(f"{text}, from {title}")
+    return Claim.decide(
+        "auto, without any constant, ends as low as the best of the tuned rules, AdamW among them.",
+        f"held-out loss {'; '.join(words)}; as low means at most {REGRET:.0%} above",
+        all(more <= REGRET for more in excess),  # nan, if everything diverged, is not as low
+    )
+
+
+def large_claims(results: Results, options: Options) -> list[Claim]:
+    """What the winners of the small model do on the large one."""
+    name = large_model(options)
+    runs = {start: {rule: results[run_name(rule, start)]["large"] for rule in RULES} for start in STARTS}
+    if any(run is None for found in runs.values() for run in found.values()):
+        return [Claim.decide(f"The same is seen on {name}.", "the quick form runs no large model", None)]
+    losses = {start: dict(zip(RULES, ends(found.values()).tolist(), strict=True)) for start, found in runs.items()}
+    small, large = losses[SMALL_START], losses[LARGE_START]
+    before = runs[SMALL_START]["constant"]["validation"]["loss"][0]
+    lowest = min(*small.values(), *large.values())
+    clear = CLOSE * max(0.0, before - lowest)  # one seed: smaller differences say nothing
+    behind = max(small[rule] for rule in PAPER) - small["constant"]
+    near, close = closeness(before, large)
+    excess, words = regret({rule: min(small[rule], large[rule]) for rule in RULES})
+    return [
+        Claim.decide(
+            f"The constants found on the small model lower the loss of {name} as well.",
+            f"held-out loss {before:.3f} before; after the run from {STARTS[SMALL_START]} {_listed(small)}; from "
+            f"{STARTS[LARGE_START]} {_listed(large)}; one seed, lower means by at least {clear:.3f}",
+            all(loss < before - clear for loss in (*small.values(), *large.values())),
+        ),
+        Claim.decide(
+            f"On {name} too the paper's rules end lower than the constant rate from {STARTS[SMALL_START]}.",
+            f"held-out loss {_listed({rule: small[rule] for rule in ('constant', *PAPER)})}; one seed, decided "
+            f"beyond {clear:.3f}",
+            None if math.isnan(behind) or abs(behind) <= clear else behind < 0,
+        ),
+        Claim.decide(
+            f"On {name} too they come close to it from {STARTS[LARGE_START]}.",
+            f"{near}; one seed",
+            close,
+        ),
+        Claim.decide(
+            f"On {name} too auto ends as low as the best of the others, each from its better start.",
+            f"held-out loss {words}; as low means at most {REGRET:.0%} above; one seed",
+            excess <= REGRET,
+        ),
+    ]
+
+
+def _listed(losses: dict[str, float]) -> str:
+    return ", ".join(f"{loss_in_words(loss)} ({rule})" for rule, loss in losses.items())

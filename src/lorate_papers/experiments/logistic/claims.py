@@ -1,0 +1,115 @@
+"""The claims on speed and steadiness; those on rates and starts stand in files of their own."""
+
+import math
+from statistics import median
+
+from lorate_papers.experiments.experiment import Claim, Options, Results
+from lorate_papers.experiments.logistic.plan import GIVEN_L, PROVED, TUNED, seeds, size
+from lorate_papers.experiments.logistic.rate_claims import rate_claims
+from lorate_papers.experiments.logistic.start_claims import start_claims
+from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.rule_claims import (
+    beat_the_best_constant,
+    loss_in_words,
+    other_scales,
+    usable_constants,
+)
+from lorate_papers.training.measures import Result, final_losses, steps_to
+
+
+def decide(results: Results, options: Options) -> list[Claim]:
+    """All claims, in the order of the report."""
+    settings = {f"rank {rank}": {rule: tuned(results, rule, rank) for rule in TUNED} for rank in size(options).ranks}
+    return [
+        other_scales(settings),
+        *(
+            _same_scale(results, options, rules, name, scale)
+            for name, scale in (("first step", "the same first step size"), ("mean step", "the same mean step size"))
+            for rules in (PAPER[:2], PAPER[2:])
+        ),
+        beat_the_best_constant(settings),
+        usable_constants(settings, f"{size(options).points} constants over three decades"),
+        _rises(results, options),
+        _given_smoothness(results, options),
+        _nothing_to_tune(results, options),
+        *rate_claims(results, options),
+        *start_claims(results, options),
+    ]
+
+
+def tuned(results: Results, rule: str, rank: int) -> Result:
+    """The runs of a tuned rule."""
+    return results[f"tuned-{rule}-rank-{rank}"]
+
+
+def proved(results: Results, options: Options, rule: str, rank: int) -> list[Result]:
+    """The runs of a rule without a constant."""
+    return [results[f"proved-{rule}-rank-{rank}-seed-{seed}"] for seed in seeds(options)]
+
+
+def _same_scale(results: Results, options: Options, rules: tuple[str, ...], name: str, scale: str) -> Claim:
+    words, holds = [], True
+    for rank in size(options).ranks:
+        parts = []
+        for rule in rules:
+            found = tuned(results, rule, rank)
+            own, other = median(final_losses(found["runs"])), median(final_losses(found[name]))
+            holds &= own < other
+            parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
+        words.append(f"rank {rank}: {', '.join(parts)}")
+    return Claim.decide(
+        f"Tuned {' and '.join(rules)} end{'s' * (len(rules) == 1)} lower than a constant rate of {scale}.",
+        f"final loss, median of {len(seeds(options))} starts; {'; '.join(words)}",
+        holds,
+    )
+
+
+def _rises(results: Results, options: Options) -> Claim:
+    words, holds = [], True
+    for rank in size(options).ranks:
+        shares = {
+            rule: median([100 * run["rises"] / run["steps"] for run in tuned(results, rule, rank)["runs"]])
+            for rule in TUNED
+        }
+        holds &= all(shares[rule] <= shares["constant"] for rule in PAPER)
+        words.append(f"rank {rank}: " + ", ".join(f"{rule} {share:.2g}%" for rule, share in shares.items()))
+    return Claim.decide(
+        "The paper's rules run more steadily: at its best constant none of them raises the loss more often than the "
+        "best constant rate does.",
+        f"share of the steps after which the loss was higher, median; {'; '.join(words)}",
+        holds,
+    )
+
+
+def _given_smoothness(results: Results, options: Options) -> Claim:
+    words, holds = [], True
+    for rank in size(options).ranks:
+        targets = [run["final_loss"] for run in proved(results, options, "theory", rank)]
+        parts = []
+        for rule in GIVEN_L[1:]:
+            runs = proved(results, options, rule, rank)
+            needed = median([steps_to(run, target) for run, target in zip(runs, targets, strict=True)])
+            holds &= needed < size(options).steps
+            parts.append((rule, needed))
+        words.append(f"rank {rank}: " + ", ".join(f"{rule} {needed:g}" for rule, needed in parts))
+    return Claim.decide(
+        "Given the same L, sharp, one-factor and majorizer need fewer steps than the paper's proved step size.",
+        f"steps to the loss that theory has after {size(options).steps}, median; {'; '.join(words)}",
+        holds,
+    )
+
+
+def _nothing_to_tune(results: Results, options: Options) -> Claim:
+    words, holds = [], True
+    for rank in size(options).ranks:
+        own = median(final_losses(proved(results, options, "backtracking", rank)))
+        ends = {rule: median(final_losses(tuned(results, rule, rank)["runs"])) for rule in TUNED}
+        ends |= {rule: median(final_losses(proved(results, options, rule, rank))) for rule in PROVED[:-1]}
+        best = min(ends, key=lambda rule: ends[rule])
+        holds &= math.isfinite(own) and own <= ends[best]
+        words.append(f"rank {rank}: {loss_in_words(own)}, best other {loss_in_words(ends[best])} ({best})")
+    return Claim.decide(
+        "Backtracking, with nothing to tune, ends as low as the best of all other rules.",
+        f"final loss, median; {'; '.join(words)}",
+        holds,
+    )

@@ -1,0 +1,92 @@
+"""The figures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lorate.report import rule_colour
+from lorate_papers.experiments.experiment import Drawing, Options, Results
+from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.plots import Curve, Panel, curve_figure
+from lorate_papers.experiments.resnet.plan import PROVED, TUNED, seeds, size
+from lorate_papers.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
+from lorate_papers.training.measures import Numbers, trailing_mean
+
+SMOOTHED = 12
+"""Steps over which noisy curves are averaged."""
+
+
+def smoothed(values: Numbers) -> Numbers:
+    """Mean over the last `SMOOTHED` values."""
+    return trailing_mean(values, SMOOTHED)
+
+
+COLUMNS = (
+    Column("training loss, nats", "loss", log=True, change=smoothed),
+    Column("held-out loss, nats", "validation", log=True),
+    Column("squared gradient norm ‖∇J‖² of the batch", "grad_sq", log=True, change=smoothed),
+    Column("norm of the adapters ‖V‖", "stacked_sq", log=True, change=np.sqrt),
+    Column("step size η", "eta", log=True),
+)
+
+
+def draw(results: Results, options: Options) -> list[Drawing]:
+    """All figures, in the order of the report."""
+    return [_paper_rules(results, options), _proved_rules(results, options), _constants(results, options)]
+
+
+def _rules(name: str, title: str, caption: str, groups: Sequence[Group]) -> Drawing:
+    figure = rule_figure(groups, COLUMNS)
+    return Drawing(name, title, caption, spoken(rule_panels(groups, COLUMNS)), figure)
+
+
+def _starts(options: Options) -> str:
+    return (
+        f"Line: median of {len(seeds(options))} starts; band: lowest to highest. Loss and gradient are means over the "
+        f"last {SMOOTHED} batches."
+    )
+
+
+def _paper_rules(results: Results, options: Options) -> Drawing:
+    constant = results["tuned-constant"]
+    groups = [Group(f"constant {constant['best']:.3g}", "constant", constant["runs"])]
+    for name, multiple in (("small", 0.1), ("large", 10.0)):
+        groups.append(Group(f"constant {multiple * constant['best']:.3g}", "constant", constant[name]))
+    for rule in PAPER:
+        groups.append(
+            Group(f"{rule}, a = {results[f'tuned-{rule}']['best']:.3g}", rule, results[f"tuned-{rule}"]["runs"])
+        )
+    adamw = results["tuned-adamw"]
+    groups.append(Group(f"AdamW {adamw['best']:.3g}", "adamw", adamw["runs"]))
+    caption = (
+        f"Each rule at its best constant of {size(options).points} over two decades, and the constant rate at a tenth "
+        f"and at ten times its best. {_starts(options)} A cross: the run diverged."
+    )
+    return _rules("paper-rules", "The paper's rules on a residual network.", caption, groups)
+
+
+def _proved_rules(results: Results, options: Options) -> Drawing:
+    groups = [Group(rule, rule, results[f"untuned-{rule}"]["runs"]) for rule in PROVED]
+    caption = (
+        "Nothing is tuned: the first four rules are given the curvature at the start as L, the fifth finds an L for "
+        f"each batch. {_starts(options)}"
+    )
+    return _rules("proved-rules", "The rules with a proof, untuned.", caption, groups)
+
+
+def _constants(results: Results, options: Options) -> Drawing:
+    curves = []
+    for rule in TUNED:
+        found = results[f"tuned-{rule}"]
+        points = [(run["lr"] / found["best"], run["final_loss"]) for run in found["grid"] if not run["diverged"]]
+        lost = any(run["diverged"] for run in found["grid"])
+        x, y = [place for place, _ in points], [loss for _, loss in points]
+        label = "AdamW" if rule == "adamw" else rule
+        curves.append(Curve(label, x, y, colour=rule_colour(rule), broken=lost))
+    panels = [Panel("final training loss, nats", curves, log=True)]
+    figure = curve_figure(panels, "constant, as a multiple of the rule's best", log_x=True)
+    caption = (
+        f"One start, {size(options).steps} steps. A curve ends with a cross at the last constant that did not diverge. "
+        "The best constant of a rule is one with which no start diverged."
+    )
+    return Drawing("constants", "Sensitivity to the constant.", caption, spoken(panels), figure)

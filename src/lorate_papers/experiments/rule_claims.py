@@ -1,0 +1,110 @@
+"""Claims that several experiments decide in the same words: rules against constant rates."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from lorate_papers.experiments.experiment import Claim
+from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.training.measures import final_losses
+
+Found = Mapping[str, Mapping[str, Any]]
+"""By rule, what `lorate_papers.training.tuned_runs.tuned_runs` returned."""
+Settings = Mapping[str, Found]
+"""By a word for the setting, such as ``rank 4``."""
+
+WORSE = 2.0
+"""A loss of at least this many times another one is clearly worse; at most this many times: still usable."""
+
+
+def loss_in_words(value: float) -> str:
+    """Three digits, or that it diverged."""
+    return f"{value:.3g}" if math.isfinite(value) else "diverged"
+
+
+def other_scales(settings: Settings) -> Claim:
+    """From the runs ``large`` and ``small`` of the constant rate, at ten times and a tenth of its best."""
+    words, holds = [], True
+    for word, found in settings.items():
+        constant = found["constant"]
+        lost = sum(run["diverged"] for run in constant["large"])
+        best, small = median(final_losses(constant["runs"])), median(final_losses(constant["small"]))
+        holds &= lost == len(constant["large"]) and math.isfinite(small) and small >= WORSE * best
+        words.append(
+            f"{word} (best {constant['best']:g}): {lost} of {len(constant['large'])} runs at ten times the best "
+            f"diverged, loss {loss_in_words(small)} at a tenth of it instead of {loss_in_words(best)}"
+        )
+    return Claim.decide(
+        "Large constant rates diverge and small ones crawl: at ten times the best constant every run is lost, at a "
+        f"tenth of it the loss ends at least {WORSE:g} times higher.",
+        "; ".join(words),
+        holds,
+    )
+
+
+def same_scale(settings: Settings, name: str, scale: str) -> Claim:
+    """From the runs of constant rates that have a rule's own scale.
+
+    Args:
+        settings: the paper's rules with their runs ``name``.
+        name: ``first step`` or ``mean step``.
+        scale: the same in words.
+    """
+    words, holds = [], True
+    for word, found in settings.items():
+        parts = []
+        for rule in PAPER:
+            own, other = median(final_losses(found[rule]["runs"])), median(final_losses(found[rule][name]))
+            holds &= own < other
+            parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
+        words.append(f"{word}: {', '.join(parts)}")
+    return Claim.decide(
+        f"Each of the paper's three rules, tuned, ends lower than a constant rate of {scale}.",
+        f"final loss, median of the starts; {'; '.join(words)}",
+        holds,
+    )
+
+
+def beat_the_best_constant(settings: Settings) -> Claim:
+    """From the tuned runs of the paper's rules and of the constant rate."""
+    words, holds = [], True
+    for word, found in settings.items():
+        ends = ends_of(found)
+        holds &= all(ends[rule] < ends["constant"] for rule in PAPER)
+        words.append(f"{word}: " + ", ".join(f"{rule} {loss_in_words(loss)}" for rule, loss in ends.items()))
+    return Claim.decide(
+        "Each of the paper's three rules at its best constant ends lower than the best constant rate.",
+        f"final loss, median; {'; '.join(words)}",
+        holds,
+    )
+
+
+def usable_constants(settings: Settings, grid: str) -> Claim:
+    """From the grids of all tuned rules.
+
+    Args:
+        settings: the paper's rules and the constant rate.
+        grid: what was tried, such as ``7 constants over three decades``.
+    """
+    words, holds = [], True
+    for word, found in settings.items():
+        counts = {rule: _usable(one["grid"]) for rule, one in found.items()}
+        holds &= all(counts[rule] > counts["constant"] for rule in PAPER)
+        words.append(f"{word}: " + ", ".join(f"{rule} {count}" for rule, count in counts.items()))
+    return Claim.decide(
+        "The paper's rules are less sensitive to their constant than a constant rate: more of the constants tried end "
+        f"within {WORSE:g} times the rule's lowest loss.",
+        f"of {grid}; {'; '.join(words)}",
+        holds,
+    )
+
+
+def ends_of(found: Found) -> dict[str, float]:
+    """Final training loss of every rule, median over the starts; infinite if half of them diverged."""
+    return {rule: median(final_losses(one["runs"])) for rule, one in found.items()}
+
+
+def _usable(grid: Sequence[Mapping[str, Any]]) -> int:
+    losses = final_losses(grid)
+    return sum(math.isfinite(loss) and loss <= WORSE * min(losses) for loss in losses)

@@ -1,0 +1,148 @@
+"""Run an experiment: what is finished stays, the rest goes to several processes, and the report comes last."""
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lorate
+from lorate.errors import LorateError
+from lorate.extras import require_extra
+from lorate.report import save_figure
+from lorate.runs import write_atomically
+from lorate.runs.facts import now, versions
+from lorate.runs.strict_json import encode
+from lorate.sweep import PACKAGES, Backend, SweepFolder, run_missing
+from lorate_papers.experiments import load_experiment
+from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Options, Results
+from lorate_papers.experiments.page import write_page
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A finished experiment.
+
+    Attributes:
+        claims: with their verdicts.
+        folder: where everything lies.
+        repeated: runs done this time; the others were finished already.
+        seconds: time of this call.
+    """
+
+    claims: Sequence[Claim]
+    folder: SweepFolder
+    repeated: int
+    seconds: float
+
+
+def reproduce(
+    name: str,
+    output: Path,
+    options: Options | None = None,
+    *,
+    jobs: int | None = None,
+    backend: Backend = Backend.JOBLIB,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Reproduced:
+    """Run an experiment, or what is missing of it, and write figures, claims and the report.
+
+    Args:
+        name: of the experiment, see `lorate_papers.experiments.EXPERIMENTS`.
+        output: directory; made, or gone on with if it holds the same experiment with the same options.
+        options: the full experiment with seed 0 if not given.
+        jobs: processes; one a core if not given. More than one needs joblib.
+        backend: where they run, see `lorate.sweep.backends`.
+        progress: called with the runs done, their number, and the name of the last one.
+
+    Raises:
+        LorateError: no such experiment, ``output`` holds something else, or the experiment has no other data or model
+            than its own and was given some.
+        MissingExtraError: joblib, Ray, matplotlib or jinja2 is not installed.
+    """
+    options = options or Options()
+    experiment = load_experiment(name)
+    if jobs is not None and jobs < 1:
+        raise LorateError(f"jobs must be at least 1, got {jobs}.")
+    require_extra("report")
+    given = _given(options)
+    for word in given:
+        if word not in experiment.takes:
+            raise LorateError(f"The experiment {name!r} has no other {word}: leave --{word} out.")
+    config = {"experiment": name, "quick": options.quick, "seed": options.seed, **given}
+    folder = SweepFolder.make_or_resume(output, config)
+    with folder.in_use():
+        return _reproduce(experiment, folder, options, jobs, backend, config, progress)
+
+
+def _reproduce(
+    experiment: Experiment,
+    folder: SweepFolder,
+    options: Options,
+    jobs: int | None,
+    backend: Backend,
+    config: Mapping[str, Any],
+    progress: Callable[[int, int, str], None] | None,
+) -> Reproduced:
+    began = time.monotonic()
+    info: dict[str, Any] = {
+        "lorate": lorate.__version__,
+        "command": _command(config["experiment"], options),
+        "status": "running",
+        "started": now(),
+        "finished": None,
+        "seconds": 0.0,
+        "versions": versions(PACKAGES),
+        "device": "cpu",
+        "config": dict(config),
+        "result": None,
+    }
+    folder.write_run(info)
+    try:
+        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress, backend)
+        results = {name: record["result"] for name, record in records.items()}
+        drawings, claims = _conclude(experiment, folder, results, options)
+        write_atomically(folder.results, "".join(encode(record) + "\n" for record in records.values()))
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        folder.write_run(info | {"status": status, "seconds": time.monotonic() - began})
+        raise
+    info |= {
+        "status": "finished",
+        "finished": now(),
+        "seconds": sum(record["seconds"] for record in records.values()),
+        "result": {"runs": len(records), **_tally(claims)},
+    }
+    folder.write_run(info)
+    write_page(folder.report, experiment, drawings, claims, info)
+    return Reproduced(claims, folder, repeated, time.monotonic() - began)
+
+
+def _conclude(
+    experiment: Experiment, folder: SweepFolder, results: Results, options: Options
+) -> tuple[Sequence[Drawing], Sequence[Claim]]:
+    claims = experiment.claims(results, options)
+    write_atomically(folder.claims, encode([asdict(claim) for claim in claims], indent=2) + "\n")
+    drawings = experiment.drawings(results, options)
+    for drawing in drawings:
+        save_figure(drawing.figure, folder.inside(f"figures/{drawing.name}"))
+    return drawings, claims
+
+
+def _given(options: Options) -> dict[str, str]:
+    own = {"data": options.data, "model": options.model}
+    return {word: value for word, value in own.items() if value is not None}
+
+
+def _command(name: str, options: Options) -> str:
+    words = ["lorate", "reproduce", name, *["--quick"] * options.quick]
+    words += ["--seed", str(options.seed)] if options.seed else []
+    for word, value in _given(options).items():
+        words += [f"--{word}", value]
+    return shlex.join(words)
+
+
+def _tally(claims: Sequence[Claim]) -> dict[str, int]:
+    verdicts = [claim.verdict for claim in claims]
+    return {verdict: verdicts.count(verdict) for verdict in ("holds", "does not hold", "not testable here")}

@@ -1,0 +1,81 @@
+"""Choose the constant of a rule from runs on a grid."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Criterion = Literal["final_loss", "final_validation"]
+Result = Mapping[str, Any]
+
+
+def constants(first: float, last: float, count: int) -> tuple[float, ...]:
+    """A grid, evenly in the logarithm, rounded to three digits.
+
+    >>> constants(0.01, 1, 3)
+    (0.01, 0.1, 1.0)
+    """
+    return tuple(float(f"{value:.3g}") for value in np.geomspace(first, last, count))
+
+
+def best_constant(results: Iterable[Result], by: Criterion = "final_loss") -> float:
+    """The constant ``lr`` of the result with the least loss, the first one of several; a loss of None is infinite.
+
+    >>> best_constant([{"lr": lr, "final_loss": loss} for lr, loss in ((0.1, 2.0), (1.0, 1.0), (9.0, None))])
+    1.0
+    """
+    return float(min(results, key=lambda one: math.inf if one[by] is None else one[by])["lr"])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A constant with which no seed diverges; if there is none, the last one left.
+
+    Attributes:
+        lr: the constant.
+        at_edge: whether it is the smallest or the largest one tried, so that a better one may lie outside.
+        trials: a result for every constant of the grid.
+        runs: with the constant, one per seed.
+        refused: better constants on trial with which a seed diverged.
+    """
+
+    lr: float
+    at_edge: bool
+    trials: list[Result]
+    runs: list[Result]
+    refused: list[float]
+
+
+def choose(
+    grid: Sequence[float],
+    seeds: Sequence[int],
+    trial: Callable[[float], Result],
+    run: Callable[[float, int], Result],
+    by: Criterion = "final_loss",
+) -> Tuning:
+    """Take the constant that is best on trial, or the best one after it with which no seed diverges.
+
+    Args:
+        grid: the constants, at least one; the last one left is taken whether it diverges or not.
+        seeds: of the runs.
+        trial: result of a constant.
+        run: result of a constant and a seed.
+        by: what is to be small on trial.
+
+    >>> def result(lr, seed=0):
+    ...     return {"lr": lr, "final_loss": 1 / lr, "diverged": lr * (seed + 1) > 3}
+    >>> tuning = choose((1.0, 2.0), (0, 1), result, result)
+    >>> tuning.lr, tuning.refused
+    (1.0, [2.0])
+    """
+    trials = {lr: trial(lr) for lr in grid}
+    left, refused = dict(trials), list[float]()
+    while True:
+        best = best_constant(left.values(), by)
+        runs = [run(best, seed) for seed in seeds]
+        if len(left) == 1 or not any(one["diverged"] for one in runs):
+            return Tuning(best, best in (min(grid), max(grid)), list(trials.values()), runs, refused)
+        refused.append(best)
+        del left[best]

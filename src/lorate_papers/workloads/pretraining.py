@@ -1,0 +1,67 @@
+"""Train a small base model from nothing, the way base models are trained: AdamW, warm-up, cosine decay."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lorate_papers.workloads.progress import progress_bar
+from lorate_papers.workloads.tensor_workload import own_loss
+from lorate_papers.workloads.workload import Batch
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how fast, on how much.
+
+    Attributes:
+        steps: of AdamW.
+        batch: examples in a step.
+        lr: the highest learning rate, reached after a twentieth of the steps.
+        weight_decay: of AdamW.
+        seed: of the start and of the order of the data.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    weight_decay: float = 0.05
+    seed: int = 0
+
+
+def pretrain(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    schedule: Schedule,
+    what: str,
+    batch_loss: Callable[[nn.Module, Batch], Tensor] = own_loss,
+) -> None:
+    """Train all weights of a model in place, clipping gradients at norm 1.
+
+    Args:
+        model: starts as it is.
+        batches: at least as many as steps, with labels.
+        schedule: steps and learning rate.
+        what: is trained, in a few words, for the progress bar.
+        batch_loss: mean loss of the model on a batch.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
+    warm = max(1, schedule.steps // 20)
+
+    def multiplier(step: int) -> float:
+        after = max(0, step - warm) / max(1, schedule.steps - warm)
+        return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * after))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
+    model.train()
+    with progress_bar(what, schedule.steps) as show:
+        for step in range(1, schedule.steps + 1):
+            optimizer.zero_grad()
+            loss = batch_loss(model, next(batches))
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            show(step, f"loss {float(loss.detach()):.3f}")

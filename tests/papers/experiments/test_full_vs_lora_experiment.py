@@ -1,0 +1,128 @@
+"""All weights against LoRA: costs that are known, and claims that can come out either way."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from lorate.errors import LorateError
+from lorate.runs.strict_json import encode
+from lorate_papers.experiments import Options, load_experiment
+from lorate_papers.experiments.full_vs_lora import claims, plan
+from lorate_papers.experiments.full_vs_lora.plan import (
+    FULL_TUNING,
+    LORA,
+    TASKS,
+    VARIANTS,
+    held_out_curves,
+    loss_at_equal_cost,
+    run_name,
+)
+from lorate_papers.workloads import small_lm
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_plan(quick: bool) -> None:
+    runs = load_experiment("full-vs-lora").runs(Options(quick=quick, seed=2))
+    assert len({run.name for run in runs}) == len(runs) == len(TASKS) * (len(VARIANTS) + 1)
+    assert all(json.loads(encode(run.arguments)) for run in runs)
+    grids = {len(run.arguments["grid"]) for run in runs if "grid" in run.arguments}
+    assert len(grids) == 1
+    assert all(max(run.arguments["seeds"]) < 3000 for run in runs if "seeds" in run.arguments)
+
+
+def test_the_operations_of_a_language_model_are_all_counted() -> None:
+    shape, batch = small_lm.QUICK, 2
+    found = plan.flops_of_a_step("small-lm", None, batch, True)
+    tokens = batch * shape.length
+    weights = shape.layers * (4 * shape.width**2 + 3 * shape.width * shape.inner) + (small_lm.BEGIN + 1) * shape.width
+    attention = shape.layers * 2 * batch * shape.length**2 * shape.width
+    assert found == 3 * 2 * (tokens * weights + attention)  # forward, and backward twice as much
+    lora = plan.flops_of_a_step("small-lm", {"rank": 1, "alpha": 2}, batch, True)
+    assert 0.6 * found < lora < 0.8 * found  # no gradients of the weights
+
+
+def variant(losses: list[float], flops: float, seconds: float, trained: int = 10, **more: Any) -> dict[str, Any]:
+    run = {
+        "diverged": False, "seconds_per_step": seconds, "trainable": trained, "final_loss": 1.0,
+        "final_validation": 1.5, "validation": {"step": [0, 50, 100], "loss": losses},
+    }  # fmt: skip
+    return {"runs": [run, run, run], "flops": flops, "best": 0.01, "at_edge": False, **more}
+
+
+def results(full: dict[str, Any], **lora: dict[str, Any]) -> dict[str, Any]:
+    """The same on both tasks; ``r1``, ``r4``, ``r16`` by rank."""
+    found: dict[str, Any] = {}
+    for task in TASKS:
+        found[run_name(task, FULL_TUNING)] = full
+        for name, key in zip(LORA, ("r1", "r4", "r16"), strict=True):
+            found[run_name(task, name)] = lora.get(key, lora["r1"])
+        found[f"memory-{task}"] = {FULL_TUNING: 50.0, **dict.fromkeys(LORA, 20.0)}
+    return found
+
+
+def test_losses_are_compared_where_the_cheapest_variant_ends() -> None:
+    cheap, dear = variant([4.0, 2.0, 1.0], 1e9, 0.2), variant([4.0, 2.0, 0.5], 4e9, 0.1)
+    made = results(dear, r1=cheap)
+    by_cost = {cost: loss_at_equal_cost(made, "resnet", cost) for cost in ("steps", "FLOPs", "seconds")}
+    assert [by_cost["steps"][name] for name in (FULL_TUNING, LORA[0])] == [0.5, 1.0]
+    assert by_cost["FLOPs"][LORA[0]] == 1.0 and by_cost["FLOPs"][FULL_TUNING] == 3.0  # a quarter of its steps
+    assert by_cost["seconds"][LORA[0]] == 2.0 and by_cost["seconds"][FULL_TUNING] == 0.5
+    assert claims._full_is_ahead(made, "steps", "").verdict == "holds"
+    assert claims._full_is_ahead(made, "FLOPs", "").verdict == "does not hold"
+    assert claims._full_is_ahead(made, "seconds", "").verdict == "holds"
+    assert claims._cheaper(made, "FLOPs", "").verdict == "holds"
+    assert claims._cheaper(made, "seconds", "").verdict == "does not hold"
+    assert "resnet: LoRA, r = 1 2," in claims._cheaper(made, "seconds", "").value
+
+
+def test_a_diverged_seed_leaves_the_curve() -> None:
+    made = variant([4.0, 2.0, 1.0], 1e9, 0.2)
+    lost = {**made["runs"][0], "diverged": True, "validation": {"step": [0], "loss": [4.0]}}
+    places, losses = held_out_curves({**made, "runs": [lost, made["runs"][0]]}, "steps")
+    assert places.tolist() == [0, 50, 100] and losses.tolist() == [[4.0, 2.0, 1.0]]
+
+
+def test_the_claim_on_ranks_needs_every_step_down() -> None:
+    full, steps = variant([4, 2, 0.5], 1e9, 0.1), [variant([4, 2, loss], 1e9, 0.1) for loss in (3.0, 2.0, 1.0)]
+    falling = results(full, **dict(zip(("r1", "r4", "r16"), steps, strict=True)))
+    assert claims._rank(falling).verdict == "holds"
+    mixed = results(full, r1=steps[1], r4=steps[0], r16=steps[2])
+    assert claims._rank(mixed).verdict == "does not hold"
+
+
+def test_memory_that_is_not_told_is_not_judged() -> None:
+    made = results(variant([4, 2, 1], 1e9, 0.1, trained=5000), r1=variant([4, 2, 1], 1e9, 0.1))
+    assert claims._memory(made).verdict == "holds" and "all weights 5" in claims._memory(made).value
+    made["memory-resnet"][LORA[2]] = 60.0
+    assert claims._memory(made).verdict == "does not hold"
+    made["memory-resnet"][LORA[2]] = None
+    assert claims._memory(made).verdict == "not testable here"
+
+
+def test_learning_rates_and_overfitting() -> None:
+    long = Options()
+    full, lora = variant([4, 2, 1], 1e9, 0.1), variant([4, 2, 1], 1e9, 0.1, best=0.05)
+    assert claims._learning_rate(results(full, r1=lora), long).verdict == "holds"
+    assert claims._learning_rate(results(full, r1=lora), Options(quick=True)).verdict == "not testable here"
+    far = {**lora, "best": 0.2}
+    assert claims._learning_rate(results(full, r1=lora, r16=far), long).verdict == "does not hold"
+    outside = claims._learning_rate(results(full, r1=lora, r16={**far, "at_edge": True}), long)
+    assert outside.verdict == "not testable here" and "at an edge of its grid: small-lm, LoRA, r = 16" in outside.value
+    assert claims._overfitting(results(full, r1=lora), long).verdict == "does not hold"  # the same gap
+    tight = {**lora, "runs": [{**run, "final_validation": 1.2} for run in lora["runs"]]}
+    assert claims._overfitting(results(full, r1=tight), long).verdict == "holds"
+
+
+def test_a_measurement_that_the_system_ends_without_a_word_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.CompletedProcess([], -9, stdout="", stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(LorateError, match="The memory of resnet could not be measured: the process ended with -9"):
+        plan.memory("resnet", 32, True)
+
+
+@pytest.mark.slow
+def test_memory_is_measured_in_fresh_processes() -> None:
+    found = plan.memory("resnet", 32, True)
+    assert set(found) == set(VARIANTS)

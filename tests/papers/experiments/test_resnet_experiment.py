@@ -1,0 +1,97 @@
+"""The experiment on the residual network: its plan, and claims that can come out either way."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lorate.runs.strict_json import encode
+from lorate_papers.experiments import Options, load_experiment
+from lorate_papers.experiments.resnet import claims, plan
+from lorate_papers.workloads import load_workload
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_plan(quick: bool) -> None:
+    runs = load_experiment("resnet").runs(Options(quick=quick, seed=2, data="d", model="m"))
+    assert len({run.name for run in runs}) == len(runs) == len(plan.TUNED) + len(plan.PROVED)
+    assert all(json.loads(encode(run.arguments)) for run in runs)
+    assert all(run.arguments["where"] == {"quick": quick, "data": "d", "model": "m"} for run in runs)
+    assert all(min(run.arguments["seeds"]) == 2000 for run in runs)
+    grids = {len(run.arguments["grid"]) for run in runs if "grid" in run.arguments}
+    assert len(grids) == 1  # one size for every rule
+
+
+def test_the_smoothness_is_measured_in_the_frozen_weights() -> None:
+    task = load_workload("resnet", quick=True)
+    found = plan.measured_smoothness(task)
+    assert found.converged and 10 < found.value < 1000
+
+
+def run(values: Any, norms: Any, loss: float | None = 1.0) -> dict[str, Any]:
+    steps = np.arange(1, len(values) + 1)
+    return {
+        "steps": len(steps), "diverged": loss is None, "first_loss": 2.0, "final_loss": loss, "final_validation": loss,
+        "validation": {"step": [0, 240], "loss": [2.0, loss]},
+        "trace": {"step": steps.tolist(), "grad_sq": list(values), "stacked_sq": list(norms), "loss": [1.0] * 240},
+    }  # fmt: skip
+
+
+STEPS = np.arange(1, 241.0)
+
+
+@pytest.mark.parametrize("order", [-0.5, -1.0, -2.0])
+def test_an_exponent_is_found_through_noise(order: float) -> None:
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.5, len(STEPS)))
+    assert claims.windowed_exponent(run(noise * STEPS**order, STEPS), "grad_sq") == pytest.approx(order, abs=0.2)
+
+
+def results(grad_order: float, norm_order: float, losses: dict[str, float]) -> dict[str, Any]:
+    return {
+        f"tuned-{rule}": {"runs": [run(STEPS**grad_order, STEPS**norm_order, losses.get(rule, 1.0))] * 3, "best": 1.0}
+        for rule in plan.TUNED
+    }
+
+
+def test_claims_on_rate_and_growth_can_fail() -> None:
+    full = Options()
+    fast, slow = results(-1.5, 0.01, {}), results(-0.5, 0.6, {})
+    assert claims._rate(fast, full).verdict == "holds" and claims._growth_stops(fast, full).verdict == "holds"
+    assert claims._rate(slow, full).verdict == "does not hold"
+    assert claims._growth_stops(slow, full).verdict == "does not hold"
+    assert claims._rate(fast, Options(quick=True)).verdict == "not testable here"
+
+
+def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
+    lost = results(-1.5, 0.01, {})
+    for rule in plan.TUNED:
+        lost[f"tuned-{rule}"]["runs"] = [run(STEPS**-1.5, STEPS**0.01, None)] * 3
+    for claim in (claims._rate(lost, Options()), claims._growth_stops(lost, Options())):
+        assert claim.verdict == "not testable here" and "normalized diverged" in claim.value
+    assert claims._adamw(lost).verdict == "does not hold"
+
+
+def test_a_held_out_loss_of_zero_is_no_divergence() -> None:
+    found = results(-1, 0, {})
+    found["tuned-normalized"]["runs"] = [{**run(STEPS, STEPS), "final_validation": 0.0}] * 3
+    assert "normalized 1 (0)" in claims._normalized_is_best(found).value
+
+
+def test_the_best_rule_is_named_by_its_loss() -> None:
+    assert claims._normalized_is_best(results(-1, 0, {"normalized": 0.5, "adamw": 0.1})).verdict == "holds"
+    beaten = claims._normalized_is_best(results(-1, 0, {"adaptive": 0.5}))
+    assert beaten.verdict == "does not hold" and "adaptive 0.5" in beaten.value
+    assert claims._adamw(results(-1, 0, {"adamw": 0.5})).verdict == "does not hold"
+    assert claims._adamw(results(-1, 0, {"adamw": 1.5})).verdict == "holds"
+
+
+def test_a_proved_rule_that_rises_or_diverges_is_told() -> None:
+    def made(loss: float | None) -> dict[str, Any]:
+        found = {f"untuned-{rule}": {"smoothness": 3.0, "runs": [run(STEPS, STEPS)]} for rule in plan.PROVED}
+        found["untuned-sharp"]["runs"] = [run(STEPS, STEPS, loss)]
+        return found
+
+    assert claims._measured_smoothness(made(1.5), Options()).verdict == "holds"
+    assert claims._measured_smoothness(made(2.5), Options()).verdict == "does not hold"
+    assert claims._measured_smoothness(made(None), Options()).verdict == "does not hold"

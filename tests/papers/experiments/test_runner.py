@@ -1,0 +1,126 @@
+"""The machinery of experiments: resumed, never overwritten, everything written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import lorate
+from lorate.cli.app import run
+from lorate.errors import LorateError
+from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
+from lorate_papers.experiments.plots import COLOURS
+from lorate_papers.experiments.runner import reproduce
+from papers.experiments.toy import EXPERIMENT
+
+
+@pytest.fixture(autouse=True)
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(EXPERIMENTS, "toy", "papers.experiments.toy:EXPERIMENT")
+    monkeypatch.setattr(EXPERIMENT, "log", str(tmp_path / "log"), raising=False)
+    return tmp_path / "log"
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    outcome = reproduce("toy", tmp_path / "run", jobs=1)
+    claims = json.loads((tmp_path / "run" / "claims.json").read_text())
+    assert claims == [
+        {"claim": "The sum is 14.", "value": "14", "verdict": "holds"},
+        {"claim": "Unknown.", "value": "–", "verdict": "not testable here"},
+    ]
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["status"] == "finished" and info["config"] == {"experiment": "toy", "quick": False, "seed": 0}
+    assert info["result"] == {"runs": 3, "holds": 1, "does not hold": 0, "not testable here": 1}
+    records = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert [record["result"]["square"] for record in records] == [1, 4, 9]
+    assert (tmp_path / "run" / "figures" / "squares.svg").exists()
+    assert (tmp_path / "run" / "figures" / "squares.png").read_bytes().startswith(b"\x89PNG")
+    page = outcome.folder.report.read_text()
+    assert "Squares &lt;of&gt; numbers" in page and "The sum is 14." in page and 'role="img"' in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_finished_runs_are_not_repeated(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EXPERIMENT, "numbers", (1, 2, 13), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("toy", tmp_path / "run", jobs=1)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert log.read_text().split() == ["1", "2", "13"]
+    monkeypatch.setattr(EXPERIMENT, "numbers", (1, 2, 3), raising=False)
+    outcome = reproduce("toy", tmp_path / "run", jobs=1)
+    assert log.read_text().split() == ["1", "2", "13", "3"] and outcome.repeated == 1
+    assert outcome.claims[0].verdict == "holds"
+
+
+def test_a_result_of_other_arguments_or_a_damaged_one_is_not_trusted(tmp_path: Path, log: Path) -> None:
+    reproduce("toy", tmp_path / "run", jobs=1)
+    file = tmp_path / "run" / "finished" / "square-1.json"
+    file.write_text(file.read_text().replace('"number": 1', '"number": 7'))
+    (tmp_path / "run" / "finished" / "square-2.json").write_text("{")
+    assert reproduce("toy", tmp_path / "run", jobs=1).repeated == 2
+    assert log.read_text().split() == ["1", "2", "3", "1", "2"]
+
+
+def test_parallel_gives_the_same(tmp_path: Path) -> None:
+    one = reproduce("toy", tmp_path / "one", jobs=1)
+    seen: list[tuple[int, int]] = []
+    two = reproduce("toy", tmp_path / "two", jobs=2, progress=lambda done, total, _: seen.append((done, total)))
+    assert one.claims == two.claims and seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    reproduce("toy", tmp_path / "run", jobs=1)
+    with pytest.raises(LorateError, match="holds another run"):
+        reproduce("toy", tmp_path / "run", Options(seed=1), jobs=1)
+    info = tmp_path / "run" / "run.json"
+    info.write_text(info.read_text().replace(lorate.__version__, "0.0.0"))
+    with pytest.raises(LorateError, match=r"begun with lorate 0\.0\.0"):
+        reproduce("toy", tmp_path / "run", jobs=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(LorateError, match="no experiment"):
+        reproduce("toy", tmp_path / "mine", jobs=1)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_the_command_line_names_the_folder_after_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", "toy", "--quick", "--seed", "3", "--data", "some/where/my file.csv", "--jobs", "1"]) == 0
+    info = json.loads((tmp_path / "runs" / "toy-my-file-csv-quick-seed3" / "run.json").read_text())
+    assert info["command"] == "lorate reproduce toy --quick --seed 3 --data 'some/where/my file.csv'"
+    assert run(["reproduce", "toy", "--model", "mine"]) == 2
+    assert "has no other model" in capsys.readouterr().err
+
+
+def test_mistakes_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(LorateError, match="There is no experiment 'nothing'"):
+        load_experiment("nothing")
+    with pytest.raises(LorateError, match="jobs must be at least 1"):
+        reproduce("toy", tmp_path / "run", jobs=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_colours_of_curves_stand_out_on_both_papers() -> None:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in COLOURS:
+        for paper in ("#ffffff", "#12161c"):
+            light, dark = sorted((luminance(colour), luminance(paper)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (colour, paper)
+
+
+def test_own_data_is_part_of_the_run_and_refused_where_there_is_none(tmp_path: Path) -> None:
+    reproduce("toy", tmp_path / "run", Options(quick=True, data="my file.csv"), jobs=1)
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["config"] == {"experiment": "toy", "quick": True, "seed": 0, "data": "my file.csv"}
+    assert info["command"] == "lorate reproduce toy --quick --data 'my file.csv'"
+    with pytest.raises(LorateError, match="holds another run"):
+        reproduce("toy", tmp_path / "run", Options(quick=True), jobs=1)
+    with pytest.raises(LorateError, match="'toy' has no other model: leave --model out"):
+        reproduce("toy", tmp_path / "other", Options(model="mine"), jobs=1)
+    assert not (tmp_path / "other").exists()
