@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -17,15 +16,16 @@ from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
+from lorate.monitor.description import describe
 from lorate.monitor.history import History
 from lorate.monitor.observed import Again, Observed
 from lorate.monitor.other import OtherOptimizer
 from lorate.monitor.record import is_complete, layer_record, step_record
+from lorate.monitor.setting import Setting
 from lorate.monitor.window import Window
 from lorate.optim import LoraOptimizer, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
-from lorate.runs.facts import now
 
 OnAlarm = Literal["warn", "stop", "halve"]
 LAYERS_EVERY = 10
@@ -108,6 +108,7 @@ class Monitor:
         self._layer_table: list[Layer] = []
         self._window: Window | None = None
         self._again, self._model = again, model
+        self._setting: Setting | None = None
         self._observed = None if optimizer is None else self._observe(optimizer)
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
@@ -176,10 +177,11 @@ class Monitor:
         self.samples += samples
         self.tokens += tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
-        if self._directory is not None and ranks.is_main() and (self._step is None or _layers_are_due(step)):
-            observed.setting(self._lower_bound).write(self._directory)
+        if self._directory is not None and ranks.is_main():
+            if self._setting is None or (self._full_batch and _layers_are_due(step)):
+                self._settle(observed.setting(self._lower_bound), self._directory)
             if self.record is None:
-                self._describe(optimizer, self._directory)
+                self._own_run = describe(optimizer, self._directory)
         self.record = record
         if self._metrics is not None:
             self._metrics.write(record)
@@ -189,6 +191,12 @@ class Monitor:
         if is_harmed:
             self._react(optimizer)
         return alarms
+
+    def _settle(self, setting: Setting, directory: Path) -> None:
+        """Write the facts if they are new; what was known of a run that goes on stays known."""
+        if setting != self._setting:
+            setting.write(directory, goes_on=self.record is not None)
+            self._setting = setting
 
     def _observe(self, optimizer: torch.optim.Optimizer) -> Observed:
         return Observed(optimizer, self._model, full_batch=self._full_batch, again=self._again)
@@ -266,27 +274,6 @@ class Monitor:
             self.should_stop = True
         elif self.on_alarm == "halve" and isinstance(optimizer, LoraOptimizer):
             optimizer.dampen(0.5)
-
-    def _describe(self, optimizer: torch.optim.Optimizer, directory: Path) -> None:
-        """Make the directory a run that ``lorate report`` can draw, unless whoever runs it has done so."""
-        run = RunDirectory(directory)
-        if run.run.exists():
-            return
-        rule, lr, name = getattr(optimizer, "rule", None), optimizer.param_groups[0]["lr"], type(optimizer).__name__
-        self._own_run = run
-        run.write_run(
-            {
-                "lorate": version("lorate"),
-                "status": "running",
-                "started": now(),
-                "rule": {
-                    "name": getattr(rule, "name", name),
-                    "lr": float(lr),
-                    "formula": getattr(rule, "formula", name),
-                },
-                "result": None,
-            }
-        )
 
     def _record_layers(self, optimizer: LoraOptimizer | OtherOptimizer, step: Step) -> None:
         """Write the layers where it is their turn; a window ends there, and the next one begins.

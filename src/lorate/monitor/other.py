@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorate import ranks
 from lorate.adapters import find_pairs, rest_parameters
 from lorate.hooks import attach
 from lorate.measurement import Measurement
@@ -50,7 +51,7 @@ class OtherOptimizer:
             return
         before = self.last
         rate = float(self._optimizer.param_groups[0]["lr"])
-        m = replace(self._measurement, loss=None if loss is None else float(loss))
+        m = replace(self._measurement, loss=None if loss is None else float(ranks.mean(torch.as_tensor(loss))))
         self.last = Step(
             number=1 if before is None else before.number + 1,
             measurement=m,

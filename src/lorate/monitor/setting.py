@@ -82,14 +82,20 @@ class Setting:
             precision=torch.finfo(optimizer.param_groups[0]["params"][0].dtype).eps,
         )
 
-    def write(self, directory: Path) -> None:
-        """Write the facts into a run directory; what was known of the run before stays known."""
-        if (directory / FILE).exists():
+    def write(self, directory: Path, *, goes_on: bool) -> None:
+        """Write the facts into a run directory.
+
+        Args:
+            directory: where.
+            goes_on: facts are there already: noise that was found once counts for the whole run, and other facts than
+                before make it mixed.
+        """
+        facts = self
+        if goes_on and (directory / FILE).exists():
             before = type(self).read(directory)
             alike = replace(self, noise=before.noise, mixed=before.mixed) == before
-            noise = before.noise or self.noise  # what was found once counts for the whole run
-            self = replace(self, noise=noise, mixed=before.mixed or not alike)
-        write_atomically(directory / FILE, json.dumps(asdict(self), indent=2) + "\n")
+            facts = replace(self, noise=before.noise or self.noise, mixed=before.mixed or not alike)
+        write_atomically(directory / FILE, json.dumps(asdict(facts), indent=2) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> Self:
