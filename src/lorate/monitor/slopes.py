@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lorate import ranks, sharding
-from lorate.geometry import inner_products, squared_norms
 from lorate.hooks import attach
-from lorate.monitor.unchanged import parameters
 from lorate.optim.measure import to_host
 
 FIRST = 20
@@ -49,34 +48,30 @@ class EndSlopes:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.last: EndSlope | None = None
-        self._starts = [parameter.clone() for parameter in parameters(optimizer)]
-        self._moved = False
+        self._starts: list[Tensor] | None = None
         self._handle = attach(optimizer.register_step_pre_hook, self._look)
 
     @torch.no_grad()
     def _look(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        now, moved, self._moved, self.last = parameters(optimizer), self._moved, True, None
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        now, starts, self.last = _by_device(sharding.local(p.detach() for p in trained)), self._starts, None
         closure = args[1] if len(args) > 1 else options.get("closure")
-        if moved and closure is None:
-            self.last = self._end(optimizer)
+        if starts is not None and closure is None:
+            self.last = self._end(optimizer, trained, [end.sub(start) for end, start in zip(now, starts, strict=True)])
             if self.last is None:  # a batch that says nothing: the next one looks at both moves
                 return
-        torch._foreach_copy_(self._starts, now)
+        self._starts = now
 
-    def _end(self, optimizer: torch.optim.Optimizer) -> EndSlope | None:
-        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        seen = [i for i, parameter in enumerate(trained) if parameter.grad is not None]
-        if not seen:
+    def _end(self, optimizer: torch.optim.Optimizer, trained: list[Tensor], moves: list[Tensor]) -> EndSlope | None:
+        if all(parameter.grad is None for parameter in trained):
             return None
-        moves = torch._foreach_sub(parameters(optimizer), self._starts)
-        gradients = sharding.local(trained[i].grad for i in seen)
-        numbers = to_host(
-            {
-                "slope": inner_products(gradients, [moves[i] for i in seen]).sum().reshape(1),
-                "moved": squared_norms(moves).sum().reshape(1),
-            },
-            gradients[0].device,
-        )
+        gradients = _by_device(sharding.local(torch.zeros_like(p) if p.grad is None else p.grad for p in trained))
+        device = moves[0].device
+        pieces = {
+            "slope": torch.stack([g.dot(move).to(device) for g, move in zip(gradients, moves, strict=True)]).sum(),
+            "moved": torch.stack([move.dot(move).to(device) for move in moves]).sum(),
+        }
+        numbers = to_host(pieces, device)
         # to_host takes the mean over ranks, each of which holds a part where the parameters are sharded
         parts = ranks.world_size() if any(sharding.is_sharded(parameter) for parameter in trained) else 1
         scale = getattr(optimizer, "grad_scale", None)  # of a GradScaler that leaves the division to the optimizer
@@ -87,6 +82,15 @@ class EndSlopes:
     def remove(self) -> None:
         """Take the hook off the optimizer."""
         self._handle.remove()
+
+
+def _by_device(tensors: list[Tensor]) -> list[Tensor]:
+    """One flat copy a device, in float32 at least: few long operations in place of many short ones."""
+    together: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        together.setdefault(tensor.device, []).append(tensor.reshape(-1))
+    precise = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+    return [torch.cat(parts).to(precise) for parts in together.values()]
 
 
 @dataclass
