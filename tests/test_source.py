@@ -98,12 +98,21 @@ def documentation(found: Any) -> str:
     return "\n\n".join(inspect.cleandoc(text) for text in texts if text)
 
 
+def inherited(found: Any) -> str:
+    """What the base classes of a method's class say about the same method."""
+    owner, _, method = getattr(found, "__qualname__", "").rpartition(".")
+    cls = getattr(inspect.getmodule(found), owner, None) if owner else None
+    bases = cls.__mro__[1:] if inspect.isclass(cls) else ()
+    return "\n\n".join(documentation(vars(base)[method]) for base in bases if method in vars(base))
+
+
 def unexplained(name: str, found: Any) -> list[str]:
     """Parameters of a function with three or more that neither its docstring nor the one it points to explains."""
     text = documentation(found)
     known = described(text) | set(re.findall(r"``(\w+)``", text))
     for other in re.findall(r"[Aa]rguments(?:\s+and\s+errors)?\s+as\s+in\s+`(\w+)`", text):
         known |= described(documentation(getattr(inspect.getmodule(found), other)))
+    known |= described(inherited(found))
     names = parameters(found)
     return [parameter for parameter in names if parameter not in known] if len(names) >= 3 else []
 
