@@ -116,10 +116,6 @@ class DisplacementGram:
     pq: Tensor
     qq: Tensor
 
-    def squared_length(self, step_size: float | Tensor) -> Tensor:
-        r"""Squared length of the weights' displacement, $\|\eta P + \eta^2 Q\|^2$, shape ``[layers]``."""
-        return step_size**2 * self.pp + 2 * step_size**3 * self.pq + step_size**4 * self.qq
-
 
 def displacement_gram(
     A: Sequence[Tensor], B: Sequence[Tensor], D_A: Sequence[Tensor], D_B: Sequence[Tensor], scaling: Sequence[float]
