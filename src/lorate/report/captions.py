@@ -65,6 +65,8 @@ _SPOKEN = {
     "signal": "Signal",
     "drift": "Drift",
     "drift_ratio": "Drift over signal",
+    "signal_fraction": "Signal fraction",
+    "smoothness": "Curvature L",
 }
 
 

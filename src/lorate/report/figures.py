@@ -158,23 +158,15 @@ def _curve_figure(tracks: Sequence[Track], keys: list[str], log: bool) -> "Figur
                         linestyle=dash,
                         label=_legend(LABELS[key], tracks, run),
                     )
-            _finish(figure, axes, tracks, _axis_title(keys, panel, several), log, legend=axes is all_axes[-1])
+            title = LABELS[panel] if several or len(keys) == 1 else "norm"
+            _finish(figure, axes, tracks, title, log, legend=axes is all_axes[-1])
         return figure
 
 
-def _axis_title(keys: list[str], panel: str, several: bool) -> str:
-    return LABELS[panel] if several or len(keys) == 1 else "norm"
-
-
 def _frame(tracks: Sequence[Track], panels: int = 1) -> tuple["Figure", list["Axes"]]:
-    figure = new_figure(HEIGHT + (panels - 1) * 1.55 + 0.2 * _legend_rows(tracks))
+    legend_rows = math.ceil(len(tracks) / _legend_columns(tracks)) if len(tracks) > 1 else 0
+    figure = new_figure(HEIGHT + (panels - 1) * 1.55 + 0.2 * legend_rows)
     return figure, [figure.add_subplot(panels, 1, place + 1) for place in range(panels)]
-
-
-def _legend_rows(tracks: Sequence[Track]) -> int:
-    if len(tracks) < 2:
-        return 0
-    return math.ceil(len(tracks) / _legend_columns(tracks))
 
 
 def _legend_columns(tracks: Sequence[Track]) -> int:

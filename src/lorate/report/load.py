@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorate.errors import LorateError
-from lorate.jsonl import iterate_jsonl
+from lorate.jsonl import Record, iterate_jsonl
 from lorate.report.heatmap import LayerNorms, layer_norms
-from lorate.report.track import Record, Track, alarms_of, track
+from lorate.report.track import Track, alarms_of, track
 from lorate.report.windows import window_track
 from lorate.report.words import number
 from lorate.runs import RunDirectory
@@ -106,7 +106,7 @@ class RunData:
     def part(self, key: str) -> Record:
         """A map in ``run.json``; empty if it is missing or something else."""
         value = self.info.get(key)
-        return value if isinstance(value, Mapping) else {}
+        return value if isinstance(value, dict) else {}
 
     @property
     def rule(self) -> str:
@@ -143,19 +143,19 @@ def load_run(path: Path, name: str | None = None) -> RunData:
     run = RunDirectory.open(path)
     info = run.read_run()
     problems: list[str] = []
-    described = info.get("rule")
-    rule = str(described.get("name") or "") if isinstance(described, dict) else ""
+    rule_facts = info.get("rule")
+    rule = str(rule_facts.get("name") or "") if isinstance(rule_facts, dict) else ""
     name = name or run.path.resolve().name
     tally = Tally()
-    drawn = track(
+    curves = track(
         name if rule and rule in name else f"{name} ({rule})" if rule else name,
         rule,
         tally.watch(iterate_jsonl(run.metrics, problems)),
         iterate_jsonl(run.evaluations, problems),
     )
     norms = layer_norms(iterate_jsonl(run.layers, problems))
-    windows = window_track(drawn.label, rule, iterate_jsonl(run.layers))
-    return RunData(run.path, name, info, drawn, norms, windows, _samples(run.samples, problems), tally, problems)
+    windows = window_track(curves.label, rule, iterate_jsonl(run.layers))
+    return RunData(run.path, name, info, curves, norms, windows, _samples(run.samples, problems), tally, problems)
 
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:
