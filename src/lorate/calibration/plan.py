@@ -66,14 +66,7 @@ class Sweep:
 
 
 def own_config(own: Mapping[str, Any], rank: int, alpha: float, batch_size: int, seed: int) -> TrainConfig:
-    """Options of ``lorate train`` with those that a sweep sets.
-
-    Args:
-        own: options that say which model and data.
-        rank: r of the adapters.
-        alpha: their ``lora_alpha``.
-        batch_size: samples a step.
-        seed: of adapters and batches.
+    """Options of ``lorate train``: ``own`` says which model and data, the others are set by a sweep.
 
     Raises:
         LorateError: an option is unknown or does not fit.

@@ -19,16 +19,10 @@ from lorate.training.trainers import build_trainer
 
 
 class OwnTask:
-    """Model and data as ``lorate train`` prepares them; rule and steps of the options are not used.
-
-    Attributes:
-        model: with its adapters, in training mode.
-
-    Args:
-        config: the options.
+    """Model (with its adapters, in training mode) and data as ``lorate train`` prepares them.
 
     Raises:
-        LorateError: model or data cannot be used.
+        LorateError: model or data of the options cannot be used.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -51,16 +45,10 @@ class OwnTask:
 def train_point(
     own: Mapping[str, Any], rank: int, alpha: float, lr: float, steps: int, batch_size: int, seed: int
 ) -> dict[str, Any]:
-    """Train adapters under AdamW and measure the held-out loss.
+    """Train adapters under AdamW and measure the held-out loss; a run that diverges ends early.
 
-    Args:
-        own: options that say which model and data.
-        rank: r.
-        alpha: ``lora_alpha``.
-        lr: learning rate.
-        steps: at most; a run that diverges ends early.
-        batch_size: samples a step.
-        seed: of the adapters' start, the order of the data, and what is held out.
+    Arguments as in `lorate.calibration.Sweep`, for one run; the seed is that of the adapters' start, the order of the
+    data, and what is held out.
 
     Returns:
         ``loss``, None if the run diverged; ``first_loss`` of the first batch.

@@ -100,11 +100,10 @@ class GradientCapture:
         self.remove()
 
     def reset(self, seed: int | None = None) -> None:
-        """Forget the gradient measured so far, as ``zero_grad`` does.
+        """Forget the gradient measured so far, as ``zero_grad`` does; call it between backward and next forward pass.
 
         Args:
-            seed: new seed of the sketch's signs, for instance ``base_seed + step`` to draw fresh ones each step; the
-                signs stay if not given. Call it between a backward and the next forward pass.
+            seed: new seed of the sketch's signs, for instance ``base_seed + step``; the signs stay if not given.
 
         Raises:
             LorateError: the seed is negative.
@@ -171,11 +170,7 @@ class GradientCapture:
         return vectors
 
     def settle(self, doubt: Sequence[bool]) -> None:
-        """Form G itself for the layers whose norm is in doubt.
-
-        Args:
-            doubt: the values of ``numbers()["doubt"]``.
-        """
+        """Form G itself for the layers whose norm is in doubt by ``numbers()["doubt"]``."""
         for tap, doubtful in zip(self._taps, doubt, strict=True):
             if doubtful:
                 tap.whole()
@@ -203,12 +198,9 @@ class GradientCapture:
         return self._gather(filled, values)
 
     def average_over_ranks(self, group: dist.ProcessGroup | None = None) -> None:
-        """Average G over the ranks, as data-parallel training averages gradients; call it on all, before `norms`.
+        """Average G over the ranks (of a group), as data-parallel training does; call it on all, before `norms`.
 
         The sketch sends ``p * probes`` numbers a layer, the exact method the whole of G.
-
-        Args:
-            group: the ranks to average over; all of them if not given.
 
         Raises:
             LorateError: torch.distributed was not started.

@@ -26,15 +26,10 @@ def gram_is_cheaper(rows: int, out_dim: int, in_dim: int) -> bool:
 
 
 def gram_squares(dY: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Square of ``||dY^T X||_F`` through Gram matrices, and the scale of its rounding error.
-
-    Args:
-        dY: gradient of the outputs, ``[N, p]``.
-        X: inputs, ``[N, d]``.
+    r"""Square of ``||dY^T X||_F`` for dY ``[N, p]`` and X ``[N, d]``, and the scale of its rounding error.
 
     Returns:
-        Two scalars: ``<dY dY^T, X X^T>``, and of it the part on the diagonal, the rows' own
-        ``||dY_n||^2 ||X_n||^2``.
+        Two scalars: ``<dY dY^T, X X^T>``, and of it the diagonal, the rows' own ``||dY_n||^2 ||X_n||^2``.
     """
     dtype = accumulation_dtype(dY.dtype)
     dY, X = dY.to(dtype), X.to(dtype)

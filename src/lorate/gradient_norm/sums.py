@@ -127,10 +127,7 @@ class RowSum:
 
 
 def quick_norms(totals: Sequence[MatrixSum | RowSum]) -> tuple[list[Tensor], list[Tensor] | None]:
-    """``||G||_F`` of each sum, none of them empty, without waiting for the device.
-
-    Args:
-        totals: the layers' sums.
+    """``||G||_F`` of each layer's sum, none of them empty, without waiting for the device.
 
     Returns:
         One scalar a layer, and one boolean scalar a layer that is true where rounding spoiled the norm: form the matrix

@@ -93,35 +93,26 @@ def gradient_figure(tracks: Sequence[Track]) -> "Figure":
 
 
 def drift_figure(tracks: Sequence[Track]) -> "Figure":
-    """How far the weights moved in each window: signal and drift of one run, their ratio for several; logarithmic.
-
-    Args:
-        tracks: from `lorate.report.windows.window_track`.
-    """
+    """Signal and drift of one run, their ratio for several, from `lorate.report.windows.window_track`; logarithmic."""
     return _curve_figure(tracks, ["signal", "drift"] if len(tracks) == 1 else ["drift_ratio"], log=True)
 
 
 def save_figure(figure: "Figure", path_without_suffix: Path) -> tuple[Path, Path]:
-    """Write a figure as SVG and as PNG (200 dots an inch), each replaced in one step.
+    """Write any matplotlib Figure as SVG and as PNG (200 dots an inch), each replaced in one step; returns both paths.
 
     Args:
-        figure: from a function of this module, or any other matplotlib Figure.
+        figure: what to write.
         path_without_suffix: ``figures/loss`` makes ``figures/loss.svg`` and ``figures/loss.png``; a directory
             that is missing is made.
-
-    Returns:
-        The two paths.
     """
     from lorate.runs import write_atomically
 
-    folder = path_without_suffix.parent
+    folder, name = path_without_suffix.parent, path_without_suffix.name
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        path = folder / f"{path_without_suffix.name}.{kind}"
-        write_atomically(path, rendered(figure, kind, metadata))
-        written.append(path)
-    return written[0], written[1]
+    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    write_atomically(svg, rendered(figure, "svg", {"Date": None}))
+    write_atomically(png, rendered(figure, "png", {"Software": None}))
+    return svg, png
 
 
 def rendered(figure: "Figure", kind: str, metadata: dict[str, Any]) -> bytes:

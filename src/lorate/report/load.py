@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from lorate.errors import LorateError
@@ -131,10 +132,10 @@ class RunData:
 
 
 def load_run(path: Path, name: str | None = None) -> RunData:
-    """Read a run directory.
+    """Read a run directory: it has a ``run.json`` written by lorate, every other file may be missing or damaged.
 
     Args:
-        path: a directory with a ``run.json`` written by lorate; every other file may be missing or damaged.
+        path: the directory.
         name: what to call the run; the name of the directory by default.
 
     Raises:
@@ -164,16 +165,12 @@ def load_runs(paths: Sequence[Path]) -> list[RunData]:
     if not unique:
         raise LorateError("A report needs at least one run directory.")
     names = [path.name for path in unique]
-    taken: set[str] = set()
-    runs = []
+    labels: list[str] = []
     for path, name in zip(unique, names, strict=True):
         label = name if names.count(name) == 1 else f"{path.parent.name}/{name}"
-        free, attempt = label, 2
-        while free in taken:
-            free, attempt = f"{label} ({attempt})", attempt + 1
-        taken.add(free)
-        runs.append(load_run(path, free))
-    return runs
+        free = (f"{label} ({attempt})" if attempt > 1 else label for attempt in count(1))
+        labels.append(next(candidate for candidate in free if candidate not in labels))
+    return [load_run(path, label) for path, label in zip(unique, labels, strict=True)]
 
 
 def _samples(path: Path, problems: list[str]) -> list[dict[str, str]]:

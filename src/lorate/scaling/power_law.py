@@ -34,13 +34,8 @@ class BestAlpha:
 def best_alpha(losses: Losses) -> BestAlpha | None:
     r"""The alpha of the lowest mean loss, refined by the parabola in $\log\alpha$ through it and its two neighbours.
 
-    It is the point of the grid itself at an edge, and where a neighbour diverged.
-
-    Args:
-        losses: of one rank; a point where any run diverged counts as worst.
-
-    Returns:
-        None if every point diverged.
+    It is the point of the grid itself at an edge, and where a neighbour diverged. A point where any run diverged counts
+    as worst; None if every point did.
 
     >>> round(best_alpha({8: [2.1], 16: [2.0], 32: [2.1]}).alpha, 3)
     16.0

@@ -28,11 +28,7 @@ class SweepFolder(RunDirectory):
 
     @classmethod
     def make_or_resume(cls, path: Path, config: Mapping[str, Any]) -> "SweepFolder":
-        """An empty directory, or the one of the same experiment, options and version of lorate.
-
-        Args:
-            path: where.
-            config: what was asked for, as it is written to ``run.json``.
+        """An empty directory, or the one of the same experiment, options (as in ``run.json``) and version of lorate.
 
         Raises:
             LorateError: the directory holds something else.
