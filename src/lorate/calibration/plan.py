@@ -49,8 +49,7 @@ class Sweep:
                 word = {"ranks": "two ranks", "alphas": "two alphas", "lrs": "one learning rate"}[name]
                 raise LorateError(f"a calibration needs at least {word}, got {', '.join(map(str, values)) or 'none'}.")
             for value in values:
-                whole = name != "ranks" or (isinstance(value, int) and value >= 1)
-                if not whole or not 0 < value < math.inf:
+                if (name == "ranks" and not isinstance(value, int)) or not 0 < value < math.inf:
                     expected = "whole numbers of at least 1" if name == "ranks" else "finite numbers above 0"
                     raise LorateError(f"{name} must be {expected}, got {value!r}.")
             object.__setattr__(self, name, tuple(sorted(values)))

@@ -196,8 +196,7 @@ class Monitor:
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
-            ended = {"status": status, "seconds": self.record["seconds"]}
-            self._own_run.write_run({**self._own_run.read_run(), **ended})
+            self._own_run.write_run(self._own_run.read_run() | {"status": status, "seconds": self.record["seconds"]})
             self._own_run = None
 
     def _let_go(self) -> None:
@@ -214,11 +213,11 @@ class Monitor:
 
     def _alarms(self, record: Record) -> list[Alarm]:
         fault = skipped(record)
-        alarms = [fault] if fault else [alarm for check in CHECKS if (alarm := check(self._history)) is not None]
-        fresh = [alarm for alarm in alarms[:1] if self._is_due(alarm, record["step"])]
-        for alarm in fresh:
-            self._raised[alarm.kind] = record["step"]
-        return fresh
+        alarm = fault or next(filter(None, (check(self._history) for check in CHECKS)), None)
+        if alarm is None or not self._is_due(alarm, record["step"]):
+            return []
+        self._raised[alarm.kind] = record["step"]
+        return [alarm]
 
     def _is_due(self, alarm: Alarm, step: int) -> bool:
         """Whether the alarm is new: not raised before, or long ago, or a step was skipped after one that was not."""
@@ -239,7 +238,7 @@ class Monitor:
             optimizer.dampen(0.5)
 
     def _describe(self, optimizer: LoraOptimizer, directory: Path) -> None:
-        """Make the directory a run that ``lorate report`` can draw, unless whoever runs it has done so."""
+        """Make the directory a run that ``lorate report`` can draw, unless it is one already."""
         run = RunDirectory(directory)
         if run.run.exists():
             return

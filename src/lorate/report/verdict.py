@@ -31,9 +31,6 @@ def judge(run: RunData) -> Judgement:
     ``mixed``: everything else.
     """
     headline, trend = _outcome(run)
-    ending = _ending(run)
-    alarms = _alarms(run)
-    skipped = _skipped(run)
     troubled = bool(run.tally.alarm_total or run.tally.skipped_total)
     tone: Tone = "mixed"
     if run.status == "failed" or trend == "rose":
@@ -42,7 +39,7 @@ def judge(run: RunData) -> Judgement:
         tone = "good"
     elif trend == "unknown" and not troubled and run.status in ("running", "finished", ""):
         tone = "open"
-    return Judgement(tone, headline, [sentence for sentence in (ending, alarms, skipped) if sentence])
+    return Judgement(tone, headline, [words for words in (_ending(run), _alarms(run), _skipped(run)) if words])
 
 
 def held_out_change(run: RunData) -> tuple[float, float, float | None] | None:

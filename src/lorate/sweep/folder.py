@@ -42,10 +42,8 @@ class SweepFolder(RunDirectory):
         except LorateError:
             raise LorateError(f"{path} is not empty and holds no experiment; choose another --output.") from None
         if info.get("config") != dict(config):
-            raise LorateError(
-                f"{path} holds another run ({_words(info.get('config'))}) and is not overwritten; "
-                "choose another --output."
-            )
+            other = _words(info.get("config"))
+            raise LorateError(f"{path} holds another run ({other}) and is not overwritten; choose another --output.")
         if info["lorate"] != lorate.__version__:
             raise LorateError(
                 f"{path} was begun with lorate {info['lorate']} and this is {lorate.__version__}; "
