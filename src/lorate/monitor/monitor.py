@@ -13,7 +13,7 @@ import torch
 
 from lorate import ranks
 from lorate.errors import LorateError
-from lorate.jsonl import JsonlWriter, iterate_jsonl
+from lorate.jsonl import JsonlWriter, Record, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
@@ -88,7 +88,7 @@ class Monitor:
         self._full_batch, self._lower_bound = full_batch, lower_bound
         self._directory = None if directory is None else Path(directory)
         self.should_stop = False
-        self.record: dict[str, Any] | None = None
+        self.record: Record | None = None
         self.samples = 0
         self.tokens = 0
         self._history = History()
@@ -116,7 +116,7 @@ class Monitor:
                 if is_complete(record):
                     self._recall(record)
 
-    def _recall(self, record: dict[str, Any]) -> None:
+    def _recall(self, record: Record) -> None:
         """Go on where a record of the interrupted run left off."""
         if record["skipped"] is None:
             self._history.add(record)
@@ -196,8 +196,7 @@ class Monitor:
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
-            ended = {"status": status, "seconds": self.record["seconds"]}
-            self._own_run.write_run({**self._own_run.read_run(), **ended})
+            self._own_run.write_run(self._own_run.read_run() | {"status": status, "seconds": self.record["seconds"]})
             self._own_run = None
 
     def _let_go(self) -> None:
@@ -212,13 +211,13 @@ class Monitor:
         else:
             self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
-    def _alarms(self, record: Mapping[str, Any]) -> list[Alarm]:
+    def _alarms(self, record: Record) -> list[Alarm]:
         fault = skipped(record)
-        found = [fault] if fault else [alarm for check in CHECKS if (alarm := check(self._history)) is not None]
-        fresh = [alarm for alarm in found[:1] if self._is_due(alarm, record["step"])]
-        for alarm in fresh:
-            self._raised[alarm.kind] = record["step"]
-        return fresh
+        alarm = fault or next(filter(None, (check(self._history) for check in CHECKS)), None)
+        if alarm is None or not self._is_due(alarm, record["step"]):
+            return []
+        self._raised[alarm.kind] = record["step"]
+        return [alarm]
 
     def _is_due(self, alarm: Alarm, step: int) -> bool:
         """Whether the alarm is new: not raised before, or long ago, or a step was skipped after one that was not."""
@@ -228,7 +227,7 @@ class Monitor:
         return alarm.kind == "non-finite" and self.record is not None and self.record["skipped"] is None
 
     @staticmethod
-    def _is_harmful(record: Mapping[str, Any], alarms: list[Alarm]) -> bool:
+    def _is_harmful(record: Record, alarms: list[Alarm]) -> bool:
         fault = skipped(record)
         return any(alarm is not None and alarm.kind in ("diverging", "non-finite") for alarm in (fault, *alarms))
 
@@ -239,25 +238,14 @@ class Monitor:
             optimizer.dampen(0.5)
 
     def _describe(self, optimizer: LoraOptimizer, directory: Path) -> None:
-        """Make the directory a run that ``lorate report`` can draw, unless whoever runs it has done so."""
+        """Make the directory a run that ``lorate report`` can draw, unless it is one already."""
         run = RunDirectory(directory)
         if run.run.exists():
             return
         rule, lr = optimizer.rule, optimizer.param_groups[0]["lr"]
         self._own_run = run
-        run.write_run(
-            {
-                "lorate": version("lorate"),
-                "status": "running",
-                "started": now(),
-                "rule": {
-                    "name": rule.name,
-                    "lr": float(lr),
-                    "formula": rule.formula,
-                },
-                "result": None,
-            }
-        )
+        info = {"lorate": version("lorate"), "status": "running", "started": now(), "result": None}
+        run.write_run(info | {"rule": {"name": rule.name, "lr": float(lr), "formula": rule.formula}})
 
     def _record_layers(self, optimizer: LoraOptimizer, step: Step) -> None:
         """Write the layers where it is their turn; a window ends there, and the next one begins.
