@@ -28,7 +28,7 @@ from _regret.methods import METHODS
 from _regret.settings import GRID_SIZE, GRIDS
 from _regret.training import Stepper
 
-from lorate.calibration.own_task import OwnTask
+from lorate.calibration.work import OwnTask
 from lorate.sweep import Run, run_missing
 from lorate.sweep.folder import SweepFolder
 from lorate.training import TrainConfig, train

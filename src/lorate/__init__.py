@@ -1,7 +1,7 @@
 """LoRA fine-tuning with step sizes from theory: optimizers, a monitor, a report.
 
->>> ", ".join(RULES)
-'auto, constant, theory, adaptive, adaptive-loss, normalized, sharp, one-factor, majorizer, backtracking'
+>>> make_rule("normalized").formula
+'η = a / ‖∇J‖^½'
 """
 
 from typing import Any

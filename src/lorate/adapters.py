@@ -67,9 +67,7 @@ def factor_blocks(A: Tensor, B: Tensor, groups: int = 1) -> tuple[Tensor, Tensor
     >>> tuple(A.shape), tuple(B.shape)
     ((2, 2, 12), (2, 5, 2))
     """
-    blocks_A = A.reshape(groups, A.shape[0] // groups, -1)
-    blocks_B = B.reshape(groups, B.shape[0] // groups, -1)
-    return blocks_A, blocks_B
+    return A.reshape(groups, A.shape[0] // groups, -1), B.reshape(groups, B.shape[0] // groups, -1)
 
 
 def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
@@ -105,14 +103,11 @@ def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
 
 
 def rest_parameters(model: nn.Module, pairs: list[LoraPair]) -> dict[str, nn.Parameter]:
-    """Trainable parameters that are no LoRA factor: heads, ``modules_to_save``, magnitudes, biases.
+    """Trainable parameters that are no LoRA factor (heads, ``modules_to_save``, magnitudes, biases), by name.
 
     Args:
         model: the model that ``pairs`` came from.
         pairs: what `find_pairs` returned.
-
-    Returns:
-        The parameters by name, in the model's order.
     """
     factors = {id(p) for pair in pairs for p in (pair.A, pair.B)}
     rest: dict[str, nn.Parameter] = {}
@@ -169,18 +164,8 @@ def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
             "set lora_alpha to such a number"
         )
     dropout = dict(layer.lora_dropout.items()).get(adapter)
-    return LoraPair(
-        name=name,
-        adapter=adapter,
-        kind=kind,
-        layer=layer,
-        A=A,
-        B=B,
-        scaling=scaling,
-        groups=groups,
-        dropout=float(getattr(dropout, "p", 0.0)),
-        dora=variant is not None,
-    )
+    share = float(getattr(dropout, "p", 0.0))
+    return LoraPair(name, adapter, kind, layer, A, B, scaling, groups, dropout=share, dora=variant is not None)
 
 
 def _factors(name: str, layer: Any, adapter: str) -> tuple[Kind, nn.Parameter, nn.Parameter, int]:

@@ -23,7 +23,7 @@ def squared_norms(tensors: Sequence[Tensor], *, wide: bool = False) -> Tensor:
         wide: accumulate in float64: the square of a float32 above 1.8e19 has no place in float32.
 
     Returns:
-        float64 values, shape ``[len(tensors)]``, on the tensors' device.
+        float64, ``[len(tensors)]``, on their device.
 
     >>> squared_norms([torch.ones(2, 2), torch.full((4,), 2.0)]).tolist()
     [4.0, 16.0]
@@ -36,14 +36,7 @@ def squared_norms(tensors: Sequence[Tensor], *, wide: bool = False) -> Tensor:
 
 
 def inner_products(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Inner product of each tensor with its partner, accumulated in float32 at least.
-
-    Args:
-        left: any shapes, all on one device; may be empty.
-        right: tensors of the same shapes.
-
-    Returns:
-        float64 values, shape ``[len(left)]``, on the tensors' device.
+    """Inner product of each tensor with its partner of the same shape, as precise as `squared_norms`.
 
     >>> inner_products([torch.ones(2, 3)], [torch.full((2, 3), 2.0)]).tolist()
     [12.0]
@@ -55,13 +48,7 @@ def inner_products(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
 
 
 def squared_spectral_norms(blocks: Sequence[Tensor]) -> Tensor:
-    r"""Squared spectral norm of each block matrix, batched over equal shapes, from above.
-
-    Args:
-        blocks: stacks of plain matrices, each ``[groups, a, b]`` (see `lorate.adapters.factor_blocks`).
-
-    Returns:
-        The largest $\|\cdot\|_2^2$ of each stack as `largest_eigenvalues` bounds it, float64, shape ``[len(blocks)]``.
+    r"""The largest $\|\cdot\|_2^2$ of each stack of matrices ``[groups, a, b]``, as `largest_eigenvalues` bounds it.
 
     >>> squared_spectral_norms([torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])]).round(decimals=2)
     tensor([16.], dtype=torch.float64)
@@ -115,10 +102,6 @@ class DisplacementGram:
     pp: Tensor
     pq: Tensor
     qq: Tensor
-
-    def squared_length(self, step_size: float | Tensor) -> Tensor:
-        r"""Squared length of the weights' displacement, $\|\eta P + \eta^2 Q\|^2$, shape ``[layers]``."""
-        return step_size**2 * self.pp + 2 * step_size**3 * self.pq + step_size**4 * self.qq
 
 
 def displacement_gram(

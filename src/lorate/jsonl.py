@@ -16,6 +16,7 @@ from lorate.runs.atomic import replacing
 from lorate.runs.strict_json import encode
 
 Record = dict[str, Any]
+"""One line of such a file."""
 
 # NaN and Infinity are not JSON, but Python's own writer makes them: read them as "no number".
 # One decoder for all lines: json.loads with an option would build one for each.
@@ -77,12 +78,12 @@ class JsonlWriter:
         with self.path.open("rb") as file:
             for line in file:
                 try:
-                    found = _step_of(line)
+                    own = _step_of(line)
                 except ValueError:
                     yield line, last < step
                     continue
-                last = last if found is None else found
-                yield line, found is None or found <= step
+                last = last if own is None else own
+                yield line, own is None or own <= step
 
     def _mend_end(self) -> None:
         if not self.path.exists() or self.path.stat().st_size == 0:
@@ -103,9 +104,9 @@ def _last_line_start(file: Any, block: int = 65536) -> int:
     while end > 0:
         start = max(0, end - block)
         file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return int(start + found + 1)
+        line_break = file.read(end - start).rfind(b"\n")
+        if line_break >= 0:
+            return int(start + line_break + 1)
         end = start
     return 0
 
@@ -151,7 +152,7 @@ def iterate_jsonl(path: Path, problems: list[str] | None = None) -> Iterator[Rec
     if not path.exists():
         return
     bad = 0
-    found: list[str] = [] if problems is None else problems
+    problems = [] if problems is None else problems
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
@@ -160,15 +161,15 @@ def iterate_jsonl(path: Path, problems: list[str] | None = None) -> Iterator[Rec
             if isinstance(record, dict):
                 yield record
             elif not line.endswith(b"\n"):
-                found.append(f"{path.name}, line {number}: the last line is incomplete and was left out.")
+                problems.append(f"{path.name}, line {number}: the last line is incomplete and was left out.")
             else:
                 bad += 1
                 if bad <= 20:
-                    found.append(f"{path.name}, line {number}: the line {record} and was left out.")
+                    problems.append(f"{path.name}, line {number}: the line {record} and was left out.")
             if not line.endswith(b"\n"):
                 break  # its end, if the writer has written it by now, would be taken for a line of its own
     if bad > 20:
-        found.append(f"{path.name}: {bad - 20} more lines cannot be read and were left out.")
+        problems.append(f"{path.name}: {bad - 20} more lines cannot be read and were left out.")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import torch
 
 from lorate.adapters import find_pairs
 from lorate.calibration import Sweep, calibrate
-from lorate.calibration.own_task import OwnTask
-from lorate.calibration.work import train_point
+from lorate.calibration.work import OwnTask, train_point
 from lorate.training import TrainConfig, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorate.adapters import LoraPair, find_pairs
+from lorate.gradient_norm import GradientCapture
 
 Case = tuple[nn.Module, Tensor]
 
@@ -35,6 +36,12 @@ def thaw(pairs: Sequence[LoraPair]) -> list[Tensor]:
 
 def norms_of(weights: Sequence[Tensor]) -> Tensor:
     return torch.stack([weight.grad.norm() for weight in weights])
+
+
+def spectral_bounds(capture: GradientCapture) -> Tensor:
+    """What the capture says of the spectral norms, after all doubts are settled."""
+    capture.norms()
+    return capture.numbers(bounds=True)["bound"]
 
 
 def loss_of(model: nn.Module, x: Tensor) -> Tensor:

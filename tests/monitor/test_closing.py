@@ -13,7 +13,7 @@ import lorate
 from lorate.jsonl import JsonlWriter
 from lorate.monitor import Monitor
 from lorate.report.load import load_run
-from lorate.report.verdict import verdict
+from lorate.report.verdict import judge
 from lorate.runs import RunDirectory
 from peft_models import linear_model
 
@@ -58,7 +58,7 @@ def test_a_loop_that_was_left_by_an_error_did_not_finish(
     assert RunDirectory(tmp_path).read_run()["status"] == status
     monitor.close()
     assert RunDirectory(tmp_path).read_run()["status"] == status
-    assert ("--resume" in " ".join(verdict(load_run(tmp_path)).details)) is False
+    assert ("--resume" in " ".join(judge(load_run(tmp_path)).details)) is False
 
 
 def test_a_loop_that_an_alarm_ended_was_stopped(tmp_path: Path) -> None:

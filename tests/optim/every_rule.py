@@ -16,7 +16,12 @@ def options(name: str) -> dict[str, Any]:
     >>> options("theory")
     {'rule': 'theory', 'smoothness': 8.0}
     """
-    found: dict[str, Any] = {"rule": name}
+    return {"rule": name, **own_options(name)}
+
+
+def own_options(name: str) -> dict[str, Any]:
+    """The same without the name."""
+    found: dict[str, Any] = {}
     if "smoothness" in RULES[name].needs:
         found["smoothness"] = L
     if RULES[name].default_lr is None:

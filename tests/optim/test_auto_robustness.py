@@ -9,7 +9,7 @@ from torch import nn
 
 import lorate
 
-RULES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 STEPS = 150
 
 
@@ -94,7 +94,7 @@ HARD = ("batch 1", "large scaling")
 @pytest.mark.parametrize("name", HARD)
 def test_not_far_from_the_best_constant_learning_rate_where_noise_hides_the_slope(name):
     task = TASKS[name]
-    best = min(loss for lr in RULES if math.isfinite(loss := task.adamw(lr)))
+    best = min(loss for lr in RATES if math.isfinite(loss := task.adamw(lr)))
     ours, _ = task.auto()
     assert ours < 1.35 * best, (ours, best)
 
@@ -102,7 +102,7 @@ def test_not_far_from_the_best_constant_learning_rate_where_noise_hides_the_slop
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in HARD])
 def test_close_to_the_best_constant_learning_rate(name):
     task = TASKS[name]
-    best = min(loss for lr in RULES if math.isfinite(loss := task.adamw(lr)))
+    best = min(loss for lr in RATES if math.isfinite(loss := task.adamw(lr)))
     ours, _ = task.auto()
     assert ours < 1.05 * best, (ours, best)
 

@@ -20,6 +20,7 @@ import lorate
 from lorate.adapters import find_pairs
 from lorate.jsonl import read_jsonl
 from lorate.optim.layout import slots, values
+from optim.every_rule import own_options
 from peft_models import mixed_model
 
 WORLD, STEPS, ROWS = 2, 20, 8
@@ -46,6 +47,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "auto, replay": ("auto", {}),
     "auto, micro-batches": ("auto", {}),
 }
+RULES |= {name: (name, own_options(name)) for name in lorate.RULES if name not in {rule for rule, _ in RULES.values()}}
 FAULTY_RULES = ("constant", "adaptive, sketch", "majorizer along AdamW", "backtracking", "auto, replay")
 RESUMED_RULES = ("auto, closure", "majorizer along AdamW", "backtracking")
 

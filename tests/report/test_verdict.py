@@ -2,7 +2,7 @@ import pytest
 
 from lorate.jsonl import JsonlWriter
 from lorate.report.load import load_run, load_runs
-from lorate.report.verdict import comparison, training_change, verdict
+from lorate.report.verdict import comparison, judge, training_change
 from report.synthetic import write_run, write_troubled_run
 
 
@@ -11,7 +11,7 @@ def result(after: float, error: float | None = 0.032):
 
 
 def judged(path, **info):
-    return verdict(load_run(write_run(path, **info).path))
+    return judge(load_run(write_run(path, **info).path))
 
 
 def test_a_clear_fall_is_good(tmp_path):
@@ -39,7 +39,7 @@ def test_no_more_is_claimed_than_was_measured(tmp_path, after, error, tone, word
 
 
 def test_alarms_and_skipped_steps_are_counted(tmp_path):
-    said = verdict(load_run(write_troubled_run(tmp_path / "run").path))
+    said = judge(load_run(write_troubled_run(tmp_path / "run").path))
     assert said.tone == "bad"
     assert said.details == [
         "23 alarms: growing (5), diverging (16) and non-finite (2); the first at step 20.",
@@ -48,7 +48,7 @@ def test_alarms_and_skipped_steps_are_counted(tmp_path):
 
 
 def test_alarms_spoil_a_good_result(tmp_path):
-    assert verdict(load_run(write_troubled_run(tmp_path / "run", result=result(1.5)).path)).tone == "mixed"
+    assert judge(load_run(write_troubled_run(tmp_path / "run", result=result(1.5)).path)).tone == "mixed"
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_without_held_out_data_the_training_loss_speaks(tmp_path):
             metrics.write({"step": step, "loss": 11.0 - step})
     loaded = load_run(run.path)
     assert training_change(loaded) == (9.5, 1.5)
-    assert "from 9.500" in verdict(loaded).headline
-    assert "Nothing held out was measured" in verdict(loaded).headline
+    assert "from 9.500" in judge(loaded).headline
+    assert "Nothing held out was measured" in judge(loaded).headline
 
 
 def test_comparison_names_the_lowest_only_on_equal_footing(tmp_path):

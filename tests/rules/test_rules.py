@@ -185,14 +185,22 @@ def test_backtracking_needs_no_smoothness() -> None:
         make_rule("backtracking", -1.0)
 
 
-def test_every_rule_describes_itself() -> None:
-    for name, rule in RULES.items():
-        assert rule.name == name
-        assert rule.formula and rule.guarantee and rule.use_when
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_describes_itself(name: str) -> None:
+    rule = RULES[name]
+    for attribute in ("name", "formula", "guarantee", "use_when"):
+        assert getattr(rule, attribute, ""), f"rule {name!r} has no {attribute}: one line, shown in tables"
+    assert rule.__doc__ and "Source:" in rule.__doc__, f"rule {name!r} names no source in its docstring"
 
 
-def test_the_readme_holds_the_same_table() -> None:
+@pytest.mark.parametrize("name", RULES)
+def test_the_readme_and_the_advice_hold_the_same_table(name: str) -> None:
+    rule = RULES[name]
+    row = f"| `{name}` | {rule.formula} | ... | {rule.guarantee} | {rule.use_when} |"
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for rule in RULES.values():
-        row = next(line for line in readme.splitlines() if line.startswith(f"| `{rule.name}` |"))
-        assert rule.formula in row and rule.guarantee in row and rule.use_when in row
+    rows = [line for line in readme.splitlines() if line.startswith(f"| `{name}` |")]
+    assert rows, f"README.md has no row for rule {name!r}: add {row}"
+    for part in (rule.formula, rule.guarantee, rule.use_when):
+        assert part in rows[0], f"README.md's row for rule {name!r} lacks {part!r}"
+    advice = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in advice, f"docs/rules.md does not say when to take rule {name!r}: add a row"

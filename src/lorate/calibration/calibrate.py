@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,7 @@ def _content(
 
 
 def _of_fit(fit: ScalingFit, ranks: Sequence[int]) -> dict[str, Any]:
+    names = ("rank", "alpha", "low", "high")
     return {
         "c": fit.c,
         "c_interval": fit.c_interval,
@@ -143,13 +144,8 @@ def _of_fit(fit: ScalingFit, ranks: Sequence[int]) -> dict[str, Any]:
         "interval": fit.interval,
         "contains_half": fit.contains_half,
         "fitted_coefficient": fit.coefficient,
-        "recommended": [
-            dict(zip(("rank", "alpha", "low", "high"), (r, *fit.recommended(r)), strict=True)) for r in ranks
-        ],
-        "best": [
-            {"rank": rank, "alpha": one.alpha, "loss": one.loss, "at_edge": one.at_edge}
-            for rank, one in fit.best.items()
-        ],
+        "recommended": [dict(zip(names, (r, *fit.recommended(r)), strict=True)) for r in ranks],
+        "best": [{"rank": rank, **asdict(one)} for rank, one in fit.best.items()],
     }
 
 

@@ -49,8 +49,7 @@ class Sweep:
                 word = {"ranks": "two ranks", "alphas": "two alphas", "lrs": "one learning rate"}[name]
                 raise LorateError(f"a calibration needs at least {word}, got {', '.join(map(str, values)) or 'none'}.")
             for value in values:
-                whole = name != "ranks" or (isinstance(value, int) and value >= 1)
-                if not whole or not 0 < value < math.inf:
+                if (name == "ranks" and not isinstance(value, int)) or not 0 < value < math.inf:
                     expected = "whole numbers of at least 1" if name == "ranks" else "finite numbers above 0"
                     raise LorateError(f"{name} must be {expected}, got {value!r}.")
             object.__setattr__(self, name, tuple(sorted(values)))
@@ -66,14 +65,7 @@ class Sweep:
 
 
 def own_config(own: Mapping[str, Any], rank: int, alpha: float, batch_size: int, seed: int) -> TrainConfig:
-    """Options of ``lorate train`` with those that a sweep sets.
-
-    Args:
-        own: options that say which model and data.
-        rank: r of the adapters.
-        alpha: their ``lora_alpha``.
-        batch_size: samples a step.
-        seed: of adapters and batches.
+    """Options of ``lorate train``: ``own`` says which model and data, the others are set by a sweep.
 
     Raises:
         LorateError: an option is unknown or does not fit.

@@ -1,30 +1,54 @@
-"""One run of a sweep, from plain values to plain values."""
+"""One run of a sweep, from plain values to plain values: a user's own model and data in a plain loop."""
 
 import math
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
-from lorate.calibration.own_task import OwnTask
 from lorate.calibration.plan import own_config
 from lorate.geometry import squared_norms
+from lorate.integrations.transformers import LorateCallback
+from lorate.runs import RunDirectory
 from lorate.sweep import Divergence
+from lorate.tasks import example_losses
+from lorate.training import TrainConfig
+from lorate.training.preparation import prepare
+from lorate.training.trainers import build_trainer
+
+
+class OwnTask:
+    """Model (with its adapters, in training mode) and data as ``lorate train`` prepares them.
+
+    Raises:
+        LorateError: model or data of the options cannot be used.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        prepared = prepare(config)
+        self.model: Any = prepared.model.train()
+        with tempfile.TemporaryDirectory() as place:  # the Trainer wants one and writes nothing here
+            self._trainer: Any = build_trainer(config, prepared, RunDirectory(place), LorateCallback())
+
+    def batches(self) -> Iterator[Any]:
+        """The Trainer's own batches, pass after pass."""
+        loader = self._trainer.get_train_dataloader()
+        while True:
+            yield from loader
+
+    def validation_loss(self) -> float:
+        """Mean over the held-out examples, as ``lorate train`` computes it."""
+        return float(example_losses(self.model, self._trainer.get_eval_dataloader()).mean())
 
 
 def train_point(
     own: Mapping[str, Any], rank: int, alpha: float, lr: float, steps: int, batch_size: int, seed: int
 ) -> dict[str, Any]:
-    """Train adapters under AdamW and measure the held-out loss.
+    """Train adapters under AdamW and measure the held-out loss; a run that diverges ends early.
 
-    Args:
-        own: options that say which model and data.
-        rank: r.
-        alpha: ``lora_alpha``.
-        lr: learning rate.
-        steps: at most; a run that diverges ends early.
-        batch_size: samples a step.
-        seed: of the adapters' start, the order of the data, and what is held out.
+    Arguments as in `lorate.calibration.Sweep`, for one run; the seed is that of the adapters' start, the order of the
+    data, and what is held out.
 
     Returns:
         ``loss``, None if the run diverged; ``first_loss`` of the first batch.

@@ -54,15 +54,7 @@ def _main(
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command line.
-
-    Args:
-        arguments: words after ``lorate``; those of this process if not given.
-
-    Returns:
-        The exit code: 0 done, 1 stopped by an alarm or failed, 2 wrong input, 3 another process of the run failed,
-        130 interrupted.
-    """
+    """Run a command line: the words after ``lorate``, those of this process if not given; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
@@ -81,10 +73,7 @@ def run(arguments: list[str] | None = None) -> int:
         what = f"{error.filename or error}: {error.strerror}." if error.strerror else str(error) or type(error).__name__
         stderr.print(f"[bold red]lorate:[/] {_escaped(what)}", soft_wrap=True)
         return 1
-    except typer.Abort:
-        stderr.print("[bold red]lorate:[/] interrupted")
-        return 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         stderr.print("[bold red]lorate:[/] interrupted")
         return 130
     except BaseException as error:

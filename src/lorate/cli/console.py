@@ -32,8 +32,8 @@ def shown(text: str) -> str:
     return _OBEYED.sub(_sign, text)
 
 
-def _sign(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return chr(0x2400 + code) if code < 32 else "␡" if code == 127 else "�"
 
 

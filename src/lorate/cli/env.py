@@ -20,11 +20,11 @@ def env() -> None:
     Example: `lorate env`
     """
     table = Table("what", "version or value")
-    found = versions(PACKAGES)
-    table.add_row("python", found["python"])
+    installed = versions(PACKAGES)
+    table.add_row("python", installed["python"])
     table.add_row("platform", platform.platform())
     for package in PACKAGES:
-        table.add_row(package, found.get(package, "not installed"))
+        table.add_row(package, installed.get(package, "not installed"))
     table.add_row("CPU threads", str(torch.get_num_threads()))
     for device in _devices():
         table.add_row("accelerator", device)

@@ -47,12 +47,12 @@ def load(point: EntryPoint) -> Any:
         return _command(point.name, _broken(f"The command {point.name!r} of {where} cannot be loaded ({reason})."))
 
 
-def _command(name: str, found: Any) -> Any:
+def _command(name: str, function: Any) -> Any:
     holder = typer.Typer(rich_markup_mode="markdown", add_completion=False)
-    if isinstance(found, typer.Typer):
-        holder.add_typer(found, name=name)
+    if isinstance(function, typer.Typer):
+        holder.add_typer(function, name=name)
     else:
-        holder.command(name)(found)
+        holder.command(name)(function)
     return typer.main.get_group(holder).commands[name]
 
 

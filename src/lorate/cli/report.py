@@ -13,9 +13,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories; several are drawn side by side.")],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="The page to write; report.html in the run (of several: here) if not given."
-        ),
+        typer.Option("--output", "-o", help="The page. Default: report.html in the run (of several: here)."),
     ] = None,
 ) -> None:
     """Draw one or several runs as one self-contained HTML page that opens offline.

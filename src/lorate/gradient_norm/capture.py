@@ -19,7 +19,7 @@ from lorate.gradient_norm.tap import Method, Tap
 from lorate.hooks import attach
 
 SPECTRAL_LIMIT = 256
-"""Largest smaller side of G for which `GradientCapture.spectral_bounds` takes the spectral norm."""
+"""Largest smaller side of G whose spectral norm `GradientCapture.numbers` bounds by more than the Frobenius norm."""
 
 
 class GradientCapture:
@@ -100,11 +100,10 @@ class GradientCapture:
         self.remove()
 
     def reset(self, seed: int | None = None) -> None:
-        """Forget the gradient measured so far, as ``zero_grad`` does.
+        """Forget the gradient measured so far, as ``zero_grad`` does; call it between backward and next forward pass.
 
         Args:
-            seed: new seed of the sketch's signs, for instance ``base_seed + step`` to draw fresh ones each step; the
-                signs stay if not given. Call it between a backward and the next forward pass.
+            seed: new seed of the sketch's signs, for instance ``base_seed + step``; the signs stay if not given.
 
         Raises:
             LorateError: the seed is negative.
@@ -126,49 +125,26 @@ class GradientCapture:
         Raises:
             LorateError: no backward pass was seen since the last reset, or `loss_scale` is not positive and finite.
         """
-        return self._settled()["norm"]
-
-    def spectral_norms(self) -> Tensor:
-        """Largest singular value of each layer's G; costs a singular value decomposition a layer.
-
-        Returns:
-            Shape ``[layers]``, as for `norms`.
-
-        Raises:
-            LorateError: the method is the sketch, which cannot see it, or as for `norms`.
-        """
-        if self.method != "exact":
-            raise LorateError("a sketch does not know the spectral norm; measure with method='exact'")
-        filled = self._filled()
-        with self._full_precision():
-            return self._gather(filled, [tap.total.spectral_norm() for tap in filled])  # type: ignore[union-attr]
-
-    def spectral_bounds(self) -> Tensor:
-        r"""An upper bound of each layer's $\|G\|_2$ that takes no singular value decomposition.
-
-        Within a thousandth of it where the smaller side of G is at most `SPECTRAL_LIMIT`; else the Frobenius norm.
-
-        Returns:
-            Shape ``[layers]``, as for `norms`.
-
-        Raises:
-            LorateError: the method is the sketch, which bounds nothing, or as for `norms`.
-        """
-        return self._settled(bounds=True)["bound"]
+        numbers = self.numbers()
+        if "doubt" in numbers and any(doubt := numbers["doubt"].tolist()):
+            self.settle(doubt)
+            numbers = self.numbers()
+        return numbers["norm"]
 
     def numbers(self, *, bounds: bool = False) -> dict[str, Tensor]:
-        """What one step asks for, without waiting for the device.
+        r"""What one step asks for, without waiting for the device.
 
         Args:
-            bounds: bound the spectral norms as well.
+            bounds: bound the spectral norms as well; the exact method only.
 
         Returns:
-            Vectors ``[layers]``: ``"norm"`` as `norms` tells it; ``"bound"`` as `spectral_bounds` does, if asked for;
-            and ``"doubt"`` if a norm came from Gram matrices. Where that is true rounding spoiled the layer's numbers:
-            call `settle` and ask again.
+            Vectors ``[layers]``: ``"norm"`` as for `norms`; ``"bound"``, if asked for, at least $\|G\|_2$ and within a
+            thousandth of it where the smaller side of G is at most `SPECTRAL_LIMIT`, else the Frobenius norm; and
+            ``"doubt"`` if a norm came from Gram matrices. Where that is true rounding spoiled the layer's numbers: call
+            `settle` and ask again.
 
         Raises:
-            LorateError: as for `norms`, and for `spectral_bounds` if ``bounds``.
+            LorateError: as for `norms`, or bounds are wanted of a sketch.
         """
         if bounds and self.method != "exact":
             raise LorateError("a sketch bounds no norm; measure with method='exact'")
@@ -180,9 +156,9 @@ class GradientCapture:
             # before the norms, which then come from these matrices too
             spectral = squared_spectral_norms([tap.whole()[None] for tap in small]).sqrt().unbind()
             norms, doubts = quick_norms([tap.total for tap in filled])  # type: ignore[misc]
-        found = {"norm": self._gather(filled, norms)}
+        vectors = {"norm": self._gather(filled, norms)}
         if doubts is not None:
-            found["doubt"] = self._spread(filled, doubts)
+            vectors["doubt"] = self._spread(filled, doubts)
         if bounds:
             below = dict(zip(map(id, small), spectral, strict=True))
             # a bound that lies above the Frobenius norm would only lose
@@ -190,25 +166,14 @@ class GradientCapture:
                 torch.minimum(norm, below[id(tap)].to(norm)) if id(tap) in below else norm
                 for tap, norm in zip(filled, norms, strict=True)
             ]
-            found["bound"] = self._gather(filled, least)
-        return found
+            vectors["bound"] = self._gather(filled, least)
+        return vectors
 
     def settle(self, doubt: Sequence[bool]) -> None:
-        """Form G itself for the layers whose norm is in doubt.
-
-        Args:
-            doubt: the values of ``numbers()["doubt"]``.
-        """
+        """Form G itself for the layers whose norm is in doubt by ``numbers()["doubt"]``."""
         for tap, doubtful in zip(self._taps, doubt, strict=True):
             if doubtful:
                 tap.whole()
-
-    def _settled(self, *, bounds: bool = False) -> dict[str, Tensor]:
-        found = self.numbers(bounds=bounds)
-        if "doubt" not in found or not any(doubt := found["doubt"].tolist()):
-            return found
-        self.settle(doubt)
-        return self.numbers(bounds=bounds)
 
     def inner_products(self, D_A: Sequence[Tensor], D_B: Sequence[Tensor]) -> Tensor:
         r"""$\langle G_l, D_{B,l} D_{A,l}\rangle$ of each layer: exact, or the sketch's unbiased estimate.
@@ -233,12 +198,9 @@ class GradientCapture:
         return self._gather(filled, values)
 
     def average_over_ranks(self, group: dist.ProcessGroup | None = None) -> None:
-        """Average G over the ranks, as data-parallel training averages gradients; call it on all, before `norms`.
+        """Average G over the ranks (of a group), as data-parallel training does; call it on all, before `norms`.
 
         The sketch sends ``p * probes`` numbers a layer, the exact method the whole of G.
-
-        Args:
-            group: the ranks to average over; all of them if not given.
 
         Raises:
             LorateError: torch.distributed was not started.
@@ -265,8 +227,8 @@ class GradientCapture:
         scale = self.loss_scale
         if not (isinstance(scale, Tensor) or (scale > 0 and math.isfinite(scale))):
             raise LorateError(f"the loss scale must be positive and finite, not {scale}")
-        found = self._spread(filled, values)
-        return found / (scale.to(found.device) if isinstance(scale, Tensor) else scale)
+        vector = self._spread(filled, values)
+        return vector / (scale.to(vector.device) if isinstance(scale, Tensor) else scale)
 
     def _spread(self, filled: list[Tap], values: Sequence[Tensor]) -> Tensor:
         """One value a layer, zero for those that took no part."""

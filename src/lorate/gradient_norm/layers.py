@@ -117,13 +117,7 @@ class EmbeddingView(MatrixView):
 
 
 def view_of(pair: LoraPair) -> MatrixView:
-    """Choose the view for a pair's layer.
-
-    Args:
-        pair: the adapted matrix.
-
-    Returns:
-        Its view; p and d are read from the factors' shapes, so a quantised base weight is never looked at.
+    """Choose the view for a pair's layer; p and d are the factors', so a quantised base weight is never looked at.
 
     Raises:
         LorateError: the layer is of a kind for which G is not known here.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorate.gradient_norm.norms import accumulation_dtype, frobenius
+from lorate.gradient_norm.norms import accumulation_dtype
 
 
 def rademacher(in_dim: int, probes: int, seed: int, name: str = "") -> Tensor:
@@ -32,41 +32,8 @@ def rademacher(in_dim: int, probes: int, seed: int, name: str = "") -> Tensor:
     return bits.to(torch.float32).mul_(2).sub_(1)
 
 
-def sketch(dY: Tensor, XZ: Tensor) -> Tensor:
-    """``S = dY^T (X Z) = G Z``, which is linear in G: sketches of micro-batches and ranks add.
-
-    Args:
-        dY: gradient of the outputs, ``[N, p]``.
-        XZ: projected inputs, ``[N, k]``.
-
-    Returns:
-        S, ``[p, k]``.
-    """
-    return (XZ.T @ dY.to(XZ.dtype)).T
-
-
-def sketch_norm(S: Tensor) -> Tensor:
-    r"""Estimate of ``||G||_F``: the root of ``||S||_F^2 / k``.
-
-    The square is unbiased, with relative standard deviation at most ``sqrt(2 / k)``. The estimate can lie below the
-    truth: it may steer a step size, it cannot certify one.
-
-    Args:
-        S: sketch of the whole gradient, ``[p, k]``.
-
-    Returns:
-        A scalar.
-
-    Source: Girard 1989 and Hutchinson 1990, for the trace of G^T G.
-
-    >>> sketch_norm(torch.tensor([[3.0, 3.0], [4.0, 4.0]]))
-    tensor(5.)
-    """
-    return frobenius(S) / math.sqrt(S.shape[1])
-
-
 class SketchSum:
-    """The sum of sketches ``dY_i^T (X_i Z)`` over backward passes, all with the same Z.
+    """The sum of sketches ``dY_i^T (X_i Z)`` over backward passes and ranks: linear in G, all with the same Z.
 
     Args:
         out_dim: columns of dY.
@@ -109,9 +76,16 @@ class SketchSum:
         return self._sum
 
     def norm(self) -> Tensor:
-        """The estimate of ``||G||_F``."""
+        """Estimate of ``||G||_F``: the root of ``||S||_F^2 / k``, a scalar.
+
+        The square is unbiased, with relative standard deviation at most ``sqrt(2 / k)``. The estimate can lie below
+        the truth: it may steer a step size, it cannot certify one.
+
+        Source: Girard 1989 and Hutchinson 1990, for the trace of G^T G.
+        """
         assert self._sum is not None
-        return sketch_norm(self._sum.T)
+        norm: Tensor = torch.linalg.vector_norm(self._sum)
+        return norm / math.sqrt(self.probes)
 
     def inner_product(self, D_A: Tensor, D_B: Tensor) -> Tensor:
         r"""Unbiased: $\langle S, D_B D_A Z\rangle / k$ of $\langle G, D_B D_A\rangle$; blocks as in `MatrixSum`."""

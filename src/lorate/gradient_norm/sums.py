@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lorate.gradient_norm.exact import cancels, gram_is_cheaper, gram_squares, spectral_norm
-from lorate.gradient_norm.norms import accumulation_dtype, spectral
+from lorate.gradient_norm.exact import cancels, gram_is_cheaper, gram_squares
+from lorate.gradient_norm.norms import accumulation_dtype
 
 
 class MatrixSum:
@@ -52,14 +52,6 @@ class MatrixSum:
         if len(self._factors) > 1:
             self._factors = [(torch.cat([dY for dY, _ in self._factors]), torch.cat([X for _, X in self._factors]))]
         return self._factors[0] if self._factors else None
-
-    def spectral_norm(self) -> Tensor:
-        """``||G||_2``."""
-        factors = self.factors()
-        if factors is not None:
-            return spectral_norm(*factors)
-        assert self._matrix is not None
-        return spectral(self._matrix)
 
     def inner_product(self, D_A: Tensor, D_B: Tensor) -> Tensor:
         r"""$\langle G, D_B D_A\rangle$ for blocks ``[groups, r, d]`` and ``[groups, p / groups, r]``."""
@@ -123,11 +115,6 @@ class RowSum:
         self.ids, self.rows = torch.arange(self.in_dim, device=rows.device), table
         return table
 
-    def spectral_norm(self) -> Tensor:
-        """``||G||_2``."""
-        assert self.rows is not None
-        return spectral(self.rows)
-
     def inner_product(self, D_A: Tensor, D_B: Tensor) -> Tensor:
         r"""$\langle G, D_B D_A\rangle$ for one block each, ``[1, r, tokens]`` and ``[1, dim, r]``."""
         assert self.rows is not None
@@ -140,10 +127,7 @@ class RowSum:
 
 
 def quick_norms(totals: Sequence[MatrixSum | RowSum]) -> tuple[list[Tensor], list[Tensor] | None]:
-    """``||G||_F`` of each sum, none of them empty, without waiting for the device.
-
-    Args:
-        totals: the layers' sums.
+    """``||G||_F`` of each layer's sum, none of them empty, without waiting for the device.
 
     Returns:
         One scalar a layer, and one boolean scalar a layer that is true where rounding spoiled the norm: form the matrix

@@ -22,8 +22,6 @@ class Tap:
     that it always exists.
 
     Attributes:
-        pair: the adapted matrix.
-        seed: seed of the sketch's signs.
         attached: whether gradients of graphs that are still alive count.
         total: the sum over the backward passes since it was last cleared.
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from lorate.jsonl import Record
 from lorate.monitor.alarm import Alarm
-from lorate.monitor.history import History, Record
+from lorate.monitor.history import History
 
 WINDOW = 10
 """Steps over which the loss is averaged before it is compared."""

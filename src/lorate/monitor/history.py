@@ -1,10 +1,8 @@
 """A run's past at a bounded cost: the last records in full, the older ones ever more sparsely."""
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
-Record = Mapping[str, Any]
+from lorate.jsonl import Record
 
 
 class History:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lorate import ranks
 from lorate.errors import LorateError
-from lorate.jsonl import JsonlWriter, iterate_jsonl
+from lorate.jsonl import JsonlWriter, Record, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.description import describe
@@ -98,7 +98,7 @@ class Monitor:
         self._full_batch, self._lower_bound = full_batch, lower_bound
         self._directory = None if directory is None else Path(directory)
         self.should_stop = False
-        self.record: dict[str, Any] | None = None
+        self.record: Record | None = None
         self.samples = 0
         self.tokens = 0
         self._history = History()
@@ -129,7 +129,7 @@ class Monitor:
                 if is_complete(record):
                     self._recall(record)
 
-    def _recall(self, record: dict[str, Any]) -> None:
+    def _recall(self, record: Record) -> None:
         """Go on where a record of the interrupted run left off."""
         if record["skipped"] is None:
             self._history.add(record)
@@ -233,8 +233,7 @@ class Monitor:
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
-            ended = {"status": status, "seconds": self.record["seconds"]}
-            self._own_run.write_run({**self._own_run.read_run(), **ended})
+            self._own_run.write_run(self._own_run.read_run() | {"status": status, "seconds": self.record["seconds"]})
             self._own_run = None
 
     def _let_go(self) -> None:
@@ -249,13 +248,13 @@ class Monitor:
         else:
             self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
-    def _alarms(self, record: Mapping[str, Any]) -> list[Alarm]:
+    def _alarms(self, record: Record) -> list[Alarm]:
         fault = skipped(record)
-        found = [fault] if fault else [alarm for check in CHECKS if (alarm := check(self._history)) is not None]
-        fresh = [alarm for alarm in found[:1] if self._is_due(alarm, record["step"])]
-        for alarm in fresh:
-            self._raised[alarm.kind] = record["step"]
-        return fresh
+        alarm = fault or next(filter(None, (check(self._history) for check in CHECKS)), None)
+        if alarm is None or not self._is_due(alarm, record["step"]):
+            return []
+        self._raised[alarm.kind] = record["step"]
+        return [alarm]
 
     def _is_due(self, alarm: Alarm, step: int) -> bool:
         """Whether the alarm is new: not raised before, or long ago, or a step was skipped after one that was not."""
@@ -265,7 +264,7 @@ class Monitor:
         return alarm.kind == "non-finite" and self.record is not None and self.record["skipped"] is None
 
     @staticmethod
-    def _is_harmful(record: Mapping[str, Any], alarms: list[Alarm]) -> bool:
+    def _is_harmful(record: Record, alarms: list[Alarm]) -> bool:
         fault = skipped(record)
         return any(alarm is not None and alarm.kind in ("diverging", "non-finite") for alarm in (fault, *alarms))
 

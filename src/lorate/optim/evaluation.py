@@ -101,6 +101,15 @@ class Batch:
             return known
         return self.evaluate()
 
+    @staticmethod
+    def loss(begun: Evaluation | None, given: Tensor | float | None, shares: Sequence[Tensor]) -> Tensor | float | None:
+        """The loss of the step: the closure's, the one that was given, or the sum of its micro-batches' shares."""
+        if begun is not None:
+            return begun.loss
+        if given is None and shares:
+            return torch.stack([share.double() for share in shares]).sum()
+        return given
+
     def evaluate(self) -> Evaluation:
         """Loss and gradients where the parameters are.
 

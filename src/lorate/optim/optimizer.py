@@ -38,12 +38,9 @@ class LoraOptimizer(torch.optim.Optimizer):
         with optimizer.averaged(): ...       # evaluate what the run would end with now
         optimizer.finish()                   # leave that in the model, take the hooks off
 
-    A step whose loss or gradient is not finite is skipped, counted (``skipped`` in the param groups) and explained
-    (``optimizer.last.skipped``); the weights stay as they are.
-
-    With a `torch.amp.GradScaler` (float16), ``scaler.step(optimizer, loss=loss)`` is all: the scale is divided out of
-    what the rule reads, and a step that the scaler would leave out is skipped as above. Pass the loss itself, not
-    what was scaled.
+    A step whose loss or gradient is not finite is skipped, counted and explained (``optimizer.last.skipped``); the
+    weights stay as they are. With a `torch.amp.GradScaler` call ``scaler.step(optimizer, loss=loss)``, with the loss
+    itself: its scale is divided out of what the rule reads.
 
     Args:
         groups: param groups from `lorate.optim.layout.param_groups`.
@@ -56,16 +53,12 @@ class LoraOptimizer(torch.optim.Optimizer):
         forward: the model's forward passes, which some rules repeat.
 
     Attributes:
-        layers: as given.
         rule: the copy, with what it remembers.
         last: what the last step saw and did; None before the first.
         replay: evaluates the last training batch again, for rules that ask: a function, or a `Replay`. Not needed with
             closures.
 
-    Raises:
-        LorateError: ``lr`` is missing where the rule has no default, or not a number >= 0.
-
-    Source: arXiv 2512.18248, Algorithm of Section 2 (simultaneous update), with the scaling s of each layer.
+    Source: arXiv 2512.18248, Section 2 (simultaneous update), with the scaling s of each layer.
     """
 
     _step_supports_amp_scaling = True  # a GradScaler then hands over its scale instead of dividing it out
@@ -96,11 +89,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         self._average = None if exponent is None else PolynomialAverage(self._parameters, exponent)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """For torch's constructor.
-
-        Raises:
-            LorateError: the group does not say which factor of which layer its parameters are.
-        """
+        """For torch's constructor; a group that does not say which factors it holds is refused."""
         if "roles" not in param_group:
             raise LorateError(
                 "param groups are fixed when the optimizer is built, which tells A and B from other parameters; give "
@@ -114,7 +103,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         return self._average is not None and self._average.is_in_model
 
     def record_loss(self, loss: Tensor) -> None:
-        """Add a micro-batch's share of the training loss; the next step uses the sum. For integrations."""
+        """Add a micro-batch's share of the training loss; the next step uses the sum."""
         self._losses.append(loss.detach())
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -151,10 +140,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         try:
             batch = Batch(self.rule, current, closure, self.replay, self.forward)
             begun = batch.begin(self._known)
-            if begun is not None:
-                loss = begun.loss
-            elif loss is None and self._losses:
-                loss = torch.stack([value.double() for value in self._losses]).sum()
+            loss = batch.loss(begun, loss, self._losses)
             loss_scale.divide_out(self, self.rule.name, current, self.weight_gradient)
             line = self._line(current, batch, begun)
             reading = read_step(self.rule, line, self._move, self.weight_gradient, loss)
@@ -175,11 +161,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         return loss
 
     def dampen(self, factor: float = 0.5) -> None:
-        """Multiply every further step by a factor, whatever a scheduler does to ``lr``; kept in the state dict.
-
-        Raises:
-            LorateError: the factor is not a finite number >= 0.
-        """
+        """Multiply every further step by a finite factor >= 0, whatever a scheduler does to ``lr``."""
         if not 0 <= factor < float("inf"):
             raise LorateError(f"damping multiplies steps by a finite number >= 0, got {factor}")
         for group in self.param_groups:
@@ -214,23 +196,21 @@ class LoraOptimizer(torch.optim.Optimizer):
     def finish(self) -> None:
         """End of the training: leave the averaged adapters in the model, and take all hooks off it."""
         self.use_average()
-        for hooked in (self.forward, self.weight_gradient):
-            if hooked is not None:
-                hooked.remove()
+        if self.forward is not None:
+            self.forward.remove()
+        if self.weight_gradient is not None:
+            self.weight_gradient.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors by parameter, numbers in the groups: counters, what the rule remembers, average, direction, move."""
-        return state.pack(self, super().state_dict())
+        parts = self.param_groups, self.rule, self.direction, self._move, self._average
+        return state.pack(super().state_dict(), *parts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore all of it.
-
-        Raises:
-            LorateError: the state belongs to other adapters, another rule, direction, rank or format.
-        """
-        state.check(self, state_dict)
+        """Restore all of it; a state of other adapters, another rule, direction, rank or format is refused."""
+        state.check(state_dict, self.param_groups, self.rule, self.direction)
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
-        state.unpack(self, state_dict)
+        self._move = state.unpack(state_dict, self.param_groups, self.rule, self.direction, self._average)
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:

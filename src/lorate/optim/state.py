@@ -4,102 +4,121 @@
 all of it with ``weights_only=True``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorate.errors import LorateError
+from lorate.optim.average import PolynomialAverage
+from lorate.optim.direction import OptimizerDirection
 from lorate.optim.layout import Slot, slots
 from lorate.optim.move import Move
-
-if TYPE_CHECKING:
-    from lorate.optim.optimizer import LoraOptimizer
+from lorate.rules import Rule
 
 FORMAT = 1
 DIRECTION = "direction."
 """Before the names of what another optimizer, whose direction is taken, keeps of a parameter."""
 
+Groups = list[dict[str, Any]]
 
-def pack(optimizer: LoraOptimizer, plain: dict[str, Any]) -> dict[str, Any]:
+
+def pack(
+    plain: dict[str, Any],
+    groups: Groups,
+    rule: Rule,
+    direction: OptimizerDirection | None,
+    move: Move | None,
+    average: PolynomialAverage | None,
+) -> dict[str, Any]:
     """The whole state.
 
     Args:
-        optimizer: whose state it is.
         plain: torch's own form of it, with counters and multipliers in the groups.
+        groups: param groups of the optimizer.
+        rule: with what it remembers.
+        direction: another optimizer, if its direction is taken.
+        move: of the last step.
+        average: of the adapters.
     """
-    parameters = [slot.parameter for slot in slots(optimizer.param_groups)]
-    kept: dict[int, dict[str, Any]] = {i: {} for i in range(len(parameters))}
-    if optimizer._average is not None:
-        for i, tensor in enumerate(optimizer._average.tensors):
-            kept[i]["average"] = tensor
-    if optimizer._move is not None:
-        for i, tensor in enumerate(optimizer._move.directions):
-            kept[i]["move"] = tensor
-    direction = None
-    if optimizer.direction is not None:
-        own = optimizer.direction.state_dict()
+    kept: dict[int, dict[str, Any]] = {i: {} for i in range(len(slots(groups)))}
+    for name, tensors in (("average", average and average.tensors), ("move", move and move.directions)):
+        for i, tensor in enumerate(tensors or ()):
+            kept[i][name] = tensor
+    inner = None
+    if direction is not None:
+        own = direction.state_dict()
         for i, values in own["state"].items():
             kept[i] |= {f"{DIRECTION}{name}": value for name, value in values.items()}
-        direction = {"kind": type(optimizer.direction.inner).__name__, "param_groups": own["param_groups"]}
+        inner = {"kind": type(direction.inner).__name__, "param_groups": own["param_groups"]}
     lorate = {
         "format": FORMAT,
-        "rule": optimizer.rule.name,
-        "memory": optimizer.rule.state_dict(),
-        "direction": direction,
-        "move": None if optimizer._move is None else optimizer._move.state_dict(),
-        "is_averaged": optimizer.is_averaged,
-        "unaveraged": 0 if optimizer._average is None else optimizer._average.pending,
+        "rule": rule.name,
+        "memory": rule.state_dict(),
+        "direction": inner,
+        "move": None if move is None else move.state_dict(),
+        "is_averaged": average is not None and average.is_in_model,
+        "pending": 0 if average is None else average.pending,
     }
-    groups = []
-    for group, shapes in zip(plain["param_groups"], _shapes(optimizer), strict=True):
-        groups.append({**group, "shapes": shapes, "lorate": lorate})
-    return {"state": {i: values for i, values in kept.items() if values}, "param_groups": groups}
+    packed = [
+        {**group, "shapes": _shapes(own), "lorate": lorate}
+        for group, own in zip(plain["param_groups"], groups, strict=True)
+    ]
+    return {"state": {i: values for i, values in kept.items() if values}, "param_groups": packed}
 
 
-def check(optimizer: LoraOptimizer, state: dict[str, Any]) -> None:
-    """Refuse a state that is another optimizer's.
+def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: OptimizerDirection | None) -> None:
+    """Refuse a state that is another optimizer's; arguments as in `pack`.
 
     Raises:
         LorateError: which one it is.
     """
-    groups = state["param_groups"]
-    lorate = groups[0].get("lorate") if groups else None
+    theirs = state["param_groups"]
+    lorate = theirs[0].get("lorate") if theirs else None
     if not isinstance(lorate, dict) or lorate.get("format") != FORMAT:
         known = lorate.get("format") if isinstance(lorate, dict) else None
         was = "by another optimizer or version" if known is None else f"in format {known}"
         raise LorateError(f"the optimizer state was saved {was}, and this version of lorate reads format {FORMAT}")
-    own = optimizer.rule.name
-    if lorate["rule"] != own:
-        raise LorateError(f"the optimizer state was saved under rule {lorate['rule']!r}, but this one has rule {own!r}")
-    roles = [[None if r is None else tuple(r) for r in group.get("roles", ())] for group in groups]
-    if roles != [group["roles"] for group in optimizer.param_groups]:
-        raise LorateError("the optimizer state was saved for other LoRA layers or param groups than this model's")
-    for theirs, ours in zip(groups, _shapes(optimizer), strict=True):
-        for a, b in zip(theirs["shapes"], ours, strict=True):
-            if list(a) != b:
-                raise LorateError(
-                    f"the optimizer state was saved for a parameter of shape {list(a)}, which has shape {b} here: "
-                    "build the adapters with the same rank"
-                )
-    kind = None if lorate["direction"] is None else lorate["direction"]["kind"]
-    own_kind = None if optimizer.direction is None else type(optimizer.direction.inner).__name__
-    if kind != own_kind:
+    if lorate["rule"] != rule.name:
         raise LorateError(
-            f"the optimizer state was saved with the direction of {kind or 'the gradient'}, but this one takes that of "
-            f"{own_kind or 'the gradient'}: build it with the same direction="
+            f"the optimizer state was saved under rule {lorate['rule']!r}, but this one has rule {rule.name!r}"
+        )
+    roles = [[None if r is None else tuple(r) for r in group.get("roles", ())] for group in theirs]
+    if roles != [group["roles"] for group in groups]:
+        raise LorateError("the optimizer state was saved for other LoRA layers or param groups than this model's")
+    for group, own in zip(theirs, groups, strict=True):
+        for was, shape in zip(group["shapes"], _shapes(own), strict=True):
+            if list(was) != shape:
+                raise LorateError(
+                    f"the optimizer state was saved for a parameter of shape {list(was)}, which has shape {shape} "
+                    "here: build the adapters with the same rank"
+                )
+    saved = "the gradient" if lorate["direction"] is None else lorate["direction"]["kind"]
+    taken = "the gradient" if direction is None else type(direction.inner).__name__
+    if saved != taken:
+        raise LorateError(
+            f"the optimizer state was saved with the direction of {saved}, but this one takes that of {taken}: build "
+            "it with the same direction="
         )
 
 
-def unpack(optimizer: LoraOptimizer, state: dict[str, Any]) -> None:
-    """Restore what `pack` gave; the groups were restored by torch before."""
-    lorate = optimizer.param_groups[0]["lorate"]
-    for group in optimizer.param_groups:
+def unpack(
+    state: dict[str, Any],
+    groups: Groups,
+    rule: Rule,
+    direction: OptimizerDirection | None,
+    average: PolynomialAverage | None,
+) -> Move | None:
+    """Restore what `pack` gave, in place; torch has restored the groups before. Arguments as in `pack`.
+
+    Returns:
+        The move of the last step.
+    """
+    lorate = groups[0]["lorate"]
+    for group in groups:
         del group["lorate"], group["shapes"]
-    current = slots(optimizer.param_groups)
+    current = slots(groups)
     names = [name for group in state["param_groups"] for name in group["params"]]  # numbers, or names of parameters
     kept = [state["state"].get(name, {}) for name in names]
 
@@ -107,20 +126,18 @@ def unpack(optimizer: LoraOptimizer, state: dict[str, Any]) -> None:
         # in their own dtype: torch would cast them to that of the parameter
         return [values[key].to(slot.parameter.device, copy=True) for values, slot in zip(kept, current, strict=True)]
 
-    optimizer.rule.load_state_dict(lorate["memory"])
-    optimizer._known = None
-    optimizer._move = None if lorate["move"] is None else Move.from_state(lorate["move"], tensors("move"))
-    if optimizer._average is not None:
-        average = optimizer._average
+    rule.load_state_dict(lorate["memory"])
+    if average is not None:
         average.tensors = tensors("average")
-        average.is_in_model, average.pending = lorate["is_averaged"], lorate["unaveraged"]
-    if optimizer.direction is not None:
+        average.is_in_model, average.pending = lorate["is_averaged"], lorate["pending"]
+    if direction is not None:
         own = {
             i: {name.removeprefix(DIRECTION): v for name, v in values.items() if name.startswith(DIRECTION)}
             for i, values in enumerate(kept)
         }
-        state = {"state": {i: v for i, v in own.items() if v}, "param_groups": lorate["direction"]["param_groups"]}
-        optimizer.direction.load_state_dict(state, current)
+        inner = {"state": {i: v for i, v in own.items() if v}, "param_groups": lorate["direction"]["param_groups"]}
+        direction.load_state_dict(inner, current)
+    return None if lorate["move"] is None else Move.from_state(lorate["move"], tensors("move"))
 
 
 def is_rehearsal(current: Sequence[Slot], closure: object, loss: object, losses: Sequence[Tensor]) -> bool:
@@ -133,5 +150,5 @@ def is_rehearsal(current: Sequence[Slot], closure: object, loss: object, losses:
     return all(slot.parameter.grad is None or not torch.any(slot.parameter.grad) for slot in current)
 
 
-def _shapes(optimizer: LoraOptimizer) -> list[list[list[int]]]:
-    return [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
+def _shapes(group: dict[str, Any]) -> list[list[int]]:
+    return [list(parameter.shape) for parameter in group["params"]]

@@ -24,12 +24,9 @@ def thinning(tracks: Sequence[Track]) -> str:
 
 def marks(tracks: Sequence[Track]) -> str:
     """What the marks mean, if there are any."""
-    words = ""
-    if any(run.alarm_steps() for run in tracks):
-        words += "Triangles at the top mark alarms."
-    if any(run.skipped_steps() for run in tracks):
-        words += " Crosses at the bottom mark skipped steps."
-    return words.strip()
+    alarms = "Triangles at the top mark alarms." if any(run.alarm_steps() for run in tracks) else ""
+    skipped = "Crosses at the bottom mark skipped steps." if any(run.skipped_steps() for run in tracks) else ""
+    return f"{alarms} {skipped}".strip()
 
 
 def loss_caption(tracks: Sequence[Track]) -> str:
@@ -65,6 +62,8 @@ _SPOKEN = {
     "signal": "Signal",
     "drift": "Drift",
     "drift_ratio": "Drift over signal",
+    "signal_fraction": "Signal fraction",
+    "smoothness": "Curvature L",
 }
 
 

@@ -8,11 +8,10 @@ all records. Memory is proportional to the number of buckets, whatever the lengt
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from lorate.jsonl import Record
 from lorate.report.words import number
 
-Record = Mapping[str, Any]
 Tags = Callable[[Record], Iterable[str]]
 
 
@@ -92,16 +91,7 @@ class Series:
     means: Mapping[str, Sequence[tuple[float, float, int]]] = field(default_factory=dict)
 
 
-def _no_tags(record: Record) -> Iterable[str]:
-    return ()
-
-
-def downsample(
-    records: Iterable[Record],
-    keys: Sequence[str],
-    buckets: int = 400,
-    tags: Tags = _no_tags,
-) -> Series:
+def downsample(records: Iterable[Record], keys: Sequence[str], buckets: int = 400, tags: Tags = lambda _: ()) -> Series:
     """Keep what matters of a series that may be too long to draw.
 
     Args:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from lorate.report.palette import rule_colour
 from lorate.report.style import HEIGHT, MUTED, label_steps, new_figure, style, ticks_in_words
 from lorate.report.track import Track
-from lorate.report.words import numeral, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,14 +47,3 @@ def feedback_figure(run: Track) -> "Figure":
         label_steps(lower)
         figure.legend(*lower.get_legend_handles_labels(), loc="outside lower left", ncols=2)
         return figure
-
-
-def describe_feedback(run: Track) -> str:
-    """First and last values of γ and L in words."""
-    parts = []
-    for key, name in (("signal_fraction", "Signal fraction"), ("smoothness", "Curvature L")):
-        points = [(step, value) for step, value in zip(*run.curve(key), strict=True) if math.isfinite(value)]
-        if points:
-            (first, start), (last, end) = points[0], points[-1]
-            parts.append(f"{name}: {numeral(start)} at step {whole(first)}, {numeral(end)} at step {whole(last)}.")
-    return " ".join(parts)

@@ -93,35 +93,26 @@ def gradient_figure(tracks: Sequence[Track]) -> "Figure":
 
 
 def drift_figure(tracks: Sequence[Track]) -> "Figure":
-    """How far the weights moved in each window: signal and drift of one run, their ratio for several; logarithmic.
-
-    Args:
-        tracks: from `lorate.report.windows.window_track`.
-    """
+    """Signal and drift of one run, their ratio for several, from `lorate.report.windows.window_track`; logarithmic."""
     return _curve_figure(tracks, ["signal", "drift"] if len(tracks) == 1 else ["drift_ratio"], log=True)
 
 
 def save_figure(figure: "Figure", path_without_suffix: Path) -> tuple[Path, Path]:
-    """Write a figure as SVG and as PNG (200 dots an inch), each replaced in one step.
+    """Write any matplotlib Figure as SVG and as PNG (200 dots an inch), each replaced in one step; returns both paths.
 
     Args:
-        figure: from a function of this module, or any other matplotlib Figure.
+        figure: what to write.
         path_without_suffix: ``figures/loss`` makes ``figures/loss.svg`` and ``figures/loss.png``; a directory
             that is missing is made.
-
-    Returns:
-        The two paths.
     """
     from lorate.runs import write_atomically
 
-    folder = path_without_suffix.parent
+    folder, name = path_without_suffix.parent, path_without_suffix.name
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        path = folder / f"{path_without_suffix.name}.{kind}"
-        write_atomically(path, rendered(figure, kind, metadata))
-        written.append(path)
-    return written[0], written[1]
+    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    write_atomically(svg, rendered(figure, "svg", {"Date": None}))
+    write_atomically(png, rendered(figure, "png", {"Software": None}))
+    return svg, png
 
 
 def rendered(figure: "Figure", kind: str, metadata: dict[str, Any]) -> bytes:
@@ -158,23 +149,15 @@ def _curve_figure(tracks: Sequence[Track], keys: list[str], log: bool) -> "Figur
                         linestyle=dash,
                         label=_legend(LABELS[key], tracks, run),
                     )
-            _finish(figure, axes, tracks, _axis_title(keys, panel, several), log, legend=axes is all_axes[-1])
+            title = LABELS[panel] if several or len(keys) == 1 else "norm"
+            _finish(figure, axes, tracks, title, log, legend=axes is all_axes[-1])
         return figure
 
 
-def _axis_title(keys: list[str], panel: str, several: bool) -> str:
-    return LABELS[panel] if several or len(keys) == 1 else "norm"
-
-
 def _frame(tracks: Sequence[Track], panels: int = 1) -> tuple["Figure", list["Axes"]]:
-    figure = new_figure(HEIGHT + (panels - 1) * 1.55 + 0.2 * _legend_rows(tracks))
+    legend_rows = math.ceil(len(tracks) / _legend_columns(tracks)) if len(tracks) > 1 else 0
+    figure = new_figure(HEIGHT + (panels - 1) * 1.55 + 0.2 * legend_rows)
     return figure, [figure.add_subplot(panels, 1, place + 1) for place in range(panels)]
-
-
-def _legend_rows(tracks: Sequence[Track]) -> int:
-    if len(tracks) < 2:
-        return 0
-    return math.ceil(len(tracks) / _legend_columns(tracks))
 
 
 def _legend_columns(tracks: Sequence[Track]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorate.jsonl import Record
 from lorate.report.layer_names import Panel, arrange
 from lorate.report.style import label_steps, new_figure, style, ticks_in_words
 from lorate.report.words import number
@@ -48,7 +49,7 @@ class LayerNorms:
         return self.values[key]
 
 
-def layer_norms(records: Iterable[Mapping[str, Any]], columns: int = 200) -> LayerNorms:
+def layer_norms(records: Iterable[Record], columns: int = 200) -> LayerNorms:
     """Read the records of ``layers.jsonl``: a header with the names, then norms.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from lorate.report.words import printable
 
@@ -55,20 +56,10 @@ def arrange(names: Sequence[str]) -> list[Panel]:
 
 def _without_common_start(parts: list[list[str]]) -> list[list[str]]:
     """Drop the leading words that all names share, but leave every name its last one."""
-    same = _shared(parts)
     shortest = min((len(words) for words in parts), default=1)
-    start = min(same, shortest - 1)
+    shared = list(takewhile(lambda words: len(set(words)) == 1, zip(*parts, strict=False)))
+    start = min(len(shared), shortest - 1)
     return [words[start:] for words in parts]
-
-
-def _shared(parts: list[list[str]]) -> int:
-    """How many leading words all names share."""
-    shared = 0
-    for words in zip(*parts, strict=False):
-        if len(set(words)) > 1:
-            break
-        shared += 1
-    return shared
 
 
 def _shortest_endings(modules: list[str]) -> dict[str, str]:

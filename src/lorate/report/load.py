@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from lorate.errors import LorateError
-from lorate.jsonl import iterate_jsonl
+from lorate.jsonl import Record, iterate_jsonl
 from lorate.report.heatmap import LayerNorms, layer_norms
-from lorate.report.track import Record, Track, alarms_of, track
+from lorate.report.track import Track, alarms_of, track
 from lorate.report.windows import window_track
 from lorate.report.words import number
 from lorate.runs import RunDirectory
@@ -106,7 +107,7 @@ class RunData:
     def part(self, key: str) -> Record:
         """A map in ``run.json``; empty if it is missing or something else."""
         value = self.info.get(key)
-        return value if isinstance(value, Mapping) else {}
+        return value if isinstance(value, dict) else {}
 
     @property
     def rule(self) -> str:
@@ -131,10 +132,10 @@ class RunData:
 
 
 def load_run(path: Path, name: str | None = None) -> RunData:
-    """Read a run directory.
+    """Read a run directory: it has a ``run.json`` written by lorate, every other file may be missing or damaged.
 
     Args:
-        path: a directory with a ``run.json`` written by lorate; every other file may be missing or damaged.
+        path: the directory.
         name: what to call the run; the name of the directory by default.
 
     Raises:
@@ -143,19 +144,19 @@ def load_run(path: Path, name: str | None = None) -> RunData:
     run = RunDirectory.open(path)
     info = run.read_run()
     problems: list[str] = []
-    described = info.get("rule")
-    rule = str(described.get("name") or "") if isinstance(described, dict) else ""
+    rule_facts = info.get("rule")
+    rule = str(rule_facts.get("name") or "") if isinstance(rule_facts, dict) else ""
     name = name or run.path.resolve().name
     tally = Tally()
-    drawn = track(
+    curves = track(
         name if rule and rule in name else f"{name} ({rule})" if rule else name,
         rule,
         tally.watch(iterate_jsonl(run.metrics, problems)),
         iterate_jsonl(run.evaluations, problems),
     )
     norms = layer_norms(iterate_jsonl(run.layers, problems))
-    windows = window_track(drawn.label, rule, iterate_jsonl(run.layers))
-    return RunData(run.path, name, info, drawn, norms, windows, _samples(run.samples, problems), tally, problems)
+    windows = window_track(curves.label, rule, iterate_jsonl(run.layers))
+    return RunData(run.path, name, info, curves, norms, windows, _samples(run.samples, problems), tally, problems)
 
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:
@@ -164,16 +165,12 @@ def load_runs(paths: Sequence[Path]) -> list[RunData]:
     if not unique:
         raise LorateError("A report needs at least one run directory.")
     names = [path.name for path in unique]
-    taken: set[str] = set()
-    runs = []
+    labels: list[str] = []
     for path, name in zip(unique, names, strict=True):
         label = name if names.count(name) == 1 else f"{path.parent.name}/{name}"
-        free, attempt = label, 2
-        while free in taken:
-            free, attempt = f"{label} ({attempt})", attempt + 1
-        taken.add(free)
-        runs.append(load_run(path, free))
-    return runs
+        free = (f"{label} ({attempt})" if attempt > 1 else label for attempt in count(1))
+        labels.append(next(candidate for candidate in free if candidate not in labels))
+    return [load_run(path, label) for path, label in zip(unique, labels, strict=True)]
 
 
 def _samples(path: Path, problems: list[str]) -> list[dict[str, str]]:

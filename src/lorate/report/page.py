@@ -18,7 +18,7 @@ from lorate.report.heatmap import layer_figure
 from lorate.report.load import RunData, load_runs
 from lorate.report.summary import command, facts, key_figures, row
 from lorate.report.svg import inline_svg
-from lorate.report.verdict import comparison, verdict
+from lorate.report.verdict import comparison, judge
 from lorate.report.words import listing, number, whole
 from lorate.runs import RunDirectory, write_atomically
 
@@ -129,7 +129,7 @@ def _view(run: RunData, place: int, line: Any, safe: Any) -> dict[str, Any]:
         "name": run.name,
         "rule": run.rule,
         "dashes": "" if line == "solid" else " ".join(f"{1.6 * length:g}" for length in line[1]),
-        "verdict": verdict(run),
+        "verdict": judge(run),
         "key_figures": key_figures(run),
         "row": row(run),
         "facts": facts(run),
@@ -203,9 +203,8 @@ def _feedback_drawings(runs: list[RunData], safe: Any) -> list[Drawing]:
     """What rule ``auto`` saw; one figure a run that has it."""
     drawings = []
     for place, run in enumerate(run.track for run in runs if feedback.has_feedback(run.track)):
-        svg = inline_svg(
-            feedback.feedback_figure(run), f"f{place}", f"{feedback.TITLE} {feedback.describe_feedback(run)}"
-        )
+        words = f"{feedback.TITLE} {captions.describe([run], ['signal_fraction', 'smoothness'])}"
+        svg = inline_svg(feedback.feedback_figure(run), f"f{place}", words)
         title = feedback.TITLE if len(runs) == 1 else f"{run.label}: {feedback.TITLE}"
         drawings.append(Drawing(safe(svg), title, feedback.CAPTION + captions.thinning([run])))
     return drawings

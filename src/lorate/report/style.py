@@ -120,11 +120,9 @@ def short(value: float) -> str:
     exponent = math.floor(math.log10(size) + 1e-9)
     if math.isclose(value, 10.0**exponent, rel_tol=1e-6):
         return power_of_ten(exponent)
-    return (
-        numeral(value, 3)
-        if size < 1e-3 or size >= 1e7
-        else f"{value / 10.0**exponent:.3g}×{power_of_ten(exponent)}".replace("-", "−")
-    )
+    if size < 1e-3 or size >= 1e7:
+        return numeral(value, 3)
+    return f"{value / 10.0**exponent:.3g}×{power_of_ten(exponent)}".replace("-", "−")
 
 
 def label_steps(axes: "Axes") -> None:

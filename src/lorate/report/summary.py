@@ -8,14 +8,6 @@ from lorate.report.load import RunData
 from lorate.report.verdict import held_out_change
 from lorate.report.words import duration, number, numeral, percent, whole
 
-_STATUS = {
-    "running": "running",
-    "finished": "finished",
-    "stopped": "stopped before the end",
-    "interrupted": "interrupted",
-    "failed": "failed",
-}
-
 
 def facts(run: RunData) -> list[tuple[str, str]]:
     """What was run: pairs of a label and a value; what is not known is left out."""
@@ -35,7 +27,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         ("Device", _joined(run.info.get("device"))),
         ("Started", _moment(run.info.get("started"))),
         ("Time", "" if seconds(run) is None else duration(seconds(run))),
-        ("Status", _STATUS.get(run.status, "")),
+        ("Status", "stopped before the end" if run.status == "stopped" else run.status),
     ]
     return [(label, value) for label, value in pairs if value]
 
@@ -60,23 +52,8 @@ def key_figures(run: RunData) -> list[tuple[str, str]]:
     return pairs
 
 
-COLUMNS = (
-    "Rule",
-    "lr",
-    "Held-out loss",
-    "Change",
-    "Training loss",
-    "Steps",
-    "Time",
-    "Alarms",
-    "Skipped",
-    "Status",
-)
-"""Heads of the columns of the comparison, after the name of the run."""
-
-
 def row(run: RunData) -> list[tuple[str, str]]:
-    """A row of the comparison: pairs of column head and value; the training loss is the last smoothed one."""
+    """A row of the comparison: pairs of a column's head and value; the training loss is the last smoothed one."""
     change = held_out_change(run)
     losses = relative = "–"
     if change is not None:
@@ -86,19 +63,18 @@ def row(run: RunData) -> list[tuple[str, str]]:
             if change[2] is not None:
                 relative += f" ± {100 * change[2] / change[0]:.1f}%"
     lr = number(run.part("rule").get("lr"))
-    values = (
-        run.rule or "–",
-        "–" if lr is None else f"{lr:g}",
-        losses,
-        relative,
-        numeral(_last_loss(run)),
-        _steps(run) or "0",
-        duration(seconds(run)),
-        whole(run.tally.alarm_total),
-        whole(run.tally.skipped_total),
-        run.status or "–",
-    )
-    return list(zip(COLUMNS, values, strict=True))
+    return [
+        ("Rule", run.rule or "–"),
+        ("lr", "–" if lr is None else f"{lr:g}"),
+        ("Held-out loss", losses),
+        ("Change", relative),
+        ("Training loss", numeral(_last_loss(run))),
+        ("Steps", _steps(run) or "0"),
+        ("Time", duration(seconds(run))),
+        ("Alarms", whole(run.tally.alarm_total)),
+        ("Skipped", whole(run.tally.skipped_total)),
+        ("Status", run.status or "–"),
+    ]
 
 
 def command(run: RunData) -> str:

@@ -36,9 +36,9 @@ def inline_svg(figure: "Figure", prefix: str, description: str) -> str:
     and its identifiers start with ``prefix``, so that several figures can share a page.
 
     Args:
-        figure: any Figure in the style of the report.
+        figure: in the style of the report.
         prefix: letters and digits, different for each figure of a page.
-        description: what the figure shows, in words, for those who do not see it.
+        description: what it shows, in words, for those who do not see it.
     """
     root = ElementTree.fromstring(rendered(figure, "svg", {"Date": None}))
     metadata = root.find(f"{{{_SVG}}}metadata")
@@ -50,8 +50,7 @@ def inline_svg(figure: "Figure", prefix: str, description: str) -> str:
         for name in ("style", "fill", "stroke"):
             if name in element.attrib:
                 element.set(name, _themed(element.get(name, "")))
-    for size in ("width", "height"):
-        root.attrib.pop(size, None)
+    del root.attrib["width"], root.attrib["height"]
     root.set("role", "img")
     root.set("aria-label", description)
     ElementTree.register_namespace("", _SVG)

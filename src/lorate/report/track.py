@@ -1,13 +1,11 @@
 """What the figures draw of one run: its step records and held-out losses."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from lorate.jsonl import Record
 from lorate.report.downsampling import Series, downsample
 from lorate.report.words import number
-
-Record = Mapping[str, Any]
 
 QUANTITIES = (
     "loss",
@@ -102,7 +100,7 @@ def record_tags(record: Record) -> Iterable[str]:
 def alarms_of(record: Record) -> list[Record]:
     """The alarms of a step record; what is no alarm is passed over."""
     alarms = record.get("alarms")
-    return [alarm for alarm in alarms if isinstance(alarm, Mapping)] if isinstance(alarms, list) else []
+    return [alarm for alarm in alarms if isinstance(alarm, dict)] if isinstance(alarms, list) else []
 
 
 def track(

@@ -15,7 +15,7 @@ CLEAR = 2.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """A headline, further sentences, and the tone in which the page shows them."""
 
     tone: Tone
@@ -23,17 +23,14 @@ class Verdict:
     details: Sequence[str]
 
 
-def verdict(run: RunData) -> Verdict:
-    """Judge a run by its held-out loss, alarms, skipped steps and how it ended.
+def judge(run: RunData) -> Judgement:
+    """What came out of a run, by its held-out loss, alarms, skipped steps and how it ended.
 
     ``good``: finished, the held-out loss fell by more than two standard errors, no alarm, no skipped step.
     ``bad``: failed, or the held-out loss clearly rose. ``open``: nothing held out was measured.
     ``mixed``: everything else.
     """
     headline, trend = _outcome(run)
-    ending = _ending(run)
-    alarms = _alarms(run)
-    skipped = _skipped(run)
     troubled = bool(run.tally.alarm_total or run.tally.skipped_total)
     tone: Tone = "mixed"
     if run.status == "failed" or trend == "rose":
@@ -42,7 +39,7 @@ def verdict(run: RunData) -> Verdict:
         tone = "good"
     elif trend == "unknown" and not troubled and run.status in ("running", "finished", ""):
         tone = "open"
-    return Verdict(tone, headline, [sentence for sentence in (ending, alarms, skipped) if sentence])
+    return Judgement(tone, headline, [words for words in (_ending(run), _alarms(run), _skipped(run)) if words])
 
 
 def held_out_change(run: RunData) -> tuple[float, float, float | None] | None:
@@ -95,24 +92,26 @@ def _outcome(run: RunData) -> tuple[str, Literal["fell", "rose", "same", "unknow
         return f"{words}, {amount} standard errors.", "fell" if after < before else "rose"
     steps, losses, _ = run.track.held_out()
     if len(losses) > 1:
-        direction = "fell" if losses[-1] < losses[0] else "rose" if losses[-1] > losses[0] else "stayed"
         return (
-            f"Held-out loss {direction} from {numeral(losses[0])} at step {whole(steps[0])} to {numeral(losses[-1])} "
-            f"at step {whole(steps[-1])}; there is no final comparison yet.",
+            f"Held-out loss {_direction(losses[0], losses[-1])} from {numeral(losses[0])} at step {whole(steps[0])} to "
+            f"{numeral(losses[-1])} at step {whole(steps[-1])}; there is no final comparison yet.",
             "unknown",
         )
     training = training_change(run)
     if training is not None:
         first, last = training
-        direction = "fell" if last < first else "rose" if last > first else "stayed"
         return (
-            f"Training loss {direction} from {numeral(first)} (mean of the first fifth of the steps) "
+            f"Training loss {_direction(first, last)} from {numeral(first)} (mean of the first fifth of the steps) "
             f"to {numeral(last)} (mean of the last fifth). Nothing held out was measured.",
             "unknown",
         )
     if run.track.series.total == 0:
         return "No step has been recorded.", "unknown"
     return f"Only {count(run.track.series.total, 'step')} recorded: too few to judge.", "unknown"
+
+
+def _direction(first: float, last: float) -> str:
+    return "fell" if last < first else "rose" if last > first else "stayed"
 
 
 def _ending(run: RunData) -> str:

@@ -1,9 +1,10 @@
 """How far the weights moved in each window of the monitor, and how much of that was bilinear."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from lorate.jsonl import Record
 from lorate.monitor.monitor import LAYERS_EVERY
 from lorate.report.downsampling import downsample
 from lorate.report.track import Track
@@ -15,7 +16,7 @@ SHORTEST = LAYERS_EVERY - 1
 the drift of fewer steps is a smaller part."""
 
 
-def window_track(label: str, rule: str, records: Iterable[Mapping[str, Any]], buckets: int = 300) -> Track:
+def window_track(label: str, rule: str, records: Iterable[Record], buckets: int = 300) -> Track:
     """Prepare the records of ``layers.jsonl`` for drawing, all layers together.
 
     Args:
@@ -30,7 +31,7 @@ def window_track(label: str, rule: str, records: Iterable[Mapping[str, Any]], bu
     return Track(label, rule, downsample(_windows(records), QUANTITIES, buckets))
 
 
-def _windows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, float]]:
+def _windows(records: Iterable[Record]) -> Iterator[dict[str, float]]:
     for record in records:
         start, step = number(record.get("window_start")), number(record.get("step"))
         signal, drift = _norm(record.get("signal")), _norm(record.get("drift"))

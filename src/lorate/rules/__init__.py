@@ -14,7 +14,7 @@ from lorate.rules.normalized import Normalized
 from lorate.rules.one_factor import OneFactor
 from lorate.rules.rule import Rule
 from lorate.rules.sharp import Sharp
-from lorate.rules.step_sizes import StepSizes
+from lorate.rules.step_sizes import StepSizes, safe_ratio, scale_correct
 from lorate.rules.theory import Theory
 
 RULES: dict[str, type[Rule]] = {
@@ -67,4 +67,6 @@ __all__ = [
     "StepSizes",
     "Theory",
     "make_rule",
+    "safe_ratio",
+    "scale_correct",
 ]

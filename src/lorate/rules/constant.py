@@ -13,6 +13,8 @@ class Constant(Rule):
 
     It is the only rule that is not corrected for the scaling s: halving ``lora_alpha`` and growing A and B in turn
     changes the trajectory.
+
+    Source: gradient descent, the baseline of arXiv 2512.18248, Section 4.
     """
 
     name = "constant"

@@ -14,17 +14,17 @@ class Line(Protocol):
 
     Attributes:
         multiplier: ``lr`` times damping, which multiplies whatever the rule answers.
-        last: the line before, seen from its end; None before the second step.
-        loss_rounding: absolute rounding error of the loss of this step.
     """
 
     multiplier: float
 
     @property
-    def last(self) -> "LastLine | None": ...  # noqa: D102
+    def last(self) -> "LastLine | None":
+        """The line before, seen from its end; None before the second step."""
 
     @property
-    def loss_rounding(self) -> float: ...  # noqa: D102
+    def loss_rounding(self) -> float:
+        """Absolute rounding error of the loss of this step."""
 
     def direction_rms(self) -> float:
         """Root mean square of D over all trained numbers."""
@@ -50,8 +50,6 @@ class LastLine(Protocol):
         squared_length: $\|\Delta W\|^2$, of the weights' displacement.
         loss_unit: relative rounding error of a loss of this model.
         is_repeatable: whether `loss_before` can be asked.
-        part: what the last micro-batch gave of the loss, if only that one can be evaluated again; None if the whole
-            batch can.
     """
 
     multiplier: float
@@ -62,7 +60,8 @@ class LastLine(Protocol):
     is_repeatable: bool
 
     @property
-    def part(self) -> float | None: ...  # noqa: D102
+    def part(self) -> float | None:
+        """What the last micro-batch gave of the loss, if only that one can be evaluated again; None for the whole."""
 
     def loss_before(self, share: float = 1.0) -> float:
         """The loss of this step's batch (or of its last micro-batch) with a share of the displacement taken back.

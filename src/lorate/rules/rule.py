@@ -83,6 +83,11 @@ class Rule(ABC):
         """The decrease that is proved if the step is multiplied by a number up to 1.
 
         It is concave in the multiplier for the rules that move along the gradient, so its share is kept.
+
+        Args:
+            measurement: that the rule answered.
+            sizes: its answer.
+            multiplier: ``lr`` times damping.
         """
         return None if sizes.guarantee is None else multiplier * sizes.guarantee
 

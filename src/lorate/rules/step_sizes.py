@@ -50,6 +50,11 @@ def scale_correct(eta: float, scaling: Array, guarantee: float | None = None) ->
 
     Gradient descent on $V$ with step $\eta / s$ is gradient descent on $\sqrt{s} V$ with step
     $\eta$, so the trained weights do not depend on how the product s B A is split.
+
+    Args:
+        eta: $\eta$.
+        scaling: s of each layer, shape ``[layers]``.
+        guarantee: decrease of the loss that is proved for the step, if any.
     """
     return StepSizes(eta, eta / scaling, eta, guarantee)
 

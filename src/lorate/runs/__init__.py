@@ -1,6 +1,6 @@
 """The run directory: what a training run leaves behind."""
 
 from lorate.runs.atomic import write_atomically
-from lorate.runs.directory import RunDirectory
+from lorate.runs.directory import RunDirectory, RunFile
 
-__all__ = ["RunDirectory", "write_atomically"]
+__all__ = ["RunDirectory", "RunFile", "write_atomically"]

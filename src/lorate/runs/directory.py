@@ -19,6 +19,16 @@ _HALF_A_FILE = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 """What `lorate.runs.atomic.replacing` calls a file until it is whole."""
 
 
+class RunFile:
+    """An attribute that is the path of a file of the run; of the class, its path relative to any run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunDirectory | None", owner: type) -> Path:
+        return Path(self.name) if run is None else run.inside(self.name)
+
+
 class RunDirectory:
     """The files of one training run, by name.
 
@@ -28,6 +38,27 @@ class RunDirectory:
     Args:
         path: the directory.
     """
+
+    run = RunFile("run.json")
+    """What was run, its status and its result."""
+    config = RunFile("config.yaml")
+    """The resolved options, valid input for ``lorate train --config``."""
+    metrics = RunFile("metrics.jsonl")
+    """One record a step."""
+    layers = RunFile("layers.jsonl")
+    """Norms of each layer, every few steps."""
+    evaluations = RunFile("eval.jsonl")
+    """Held-out losses."""
+    samples = RunFile("samples.json")
+    """Generations before and after."""
+    adapter = RunFile("adapter")
+    """The PEFT adapter."""
+    checkpoints = RunFile("checkpoints")
+    """What ``--resume`` continues from."""
+    readme = RunFile("README.md")
+    """How to load, merge and generate."""
+    report = RunFile("report.html")
+    """The HTML report."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -96,56 +127,6 @@ class RunDirectory:
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise LorateError(f"{name} leads out of the run directory {self.path}; use a name inside it.")
         return path
-
-    @property
-    def run(self) -> Path:
-        """What was run, its status and its result."""
-        return self.inside("run.json")
-
-    @property
-    def config(self) -> Path:
-        """The resolved options, valid input for ``lorate train --config``."""
-        return self.inside("config.yaml")
-
-    @property
-    def metrics(self) -> Path:
-        """One record a step."""
-        return self.inside("metrics.jsonl")
-
-    @property
-    def layers(self) -> Path:
-        """Norms of each layer, every few steps."""
-        return self.inside("layers.jsonl")
-
-    @property
-    def evaluations(self) -> Path:
-        """Held-out losses."""
-        return self.inside("eval.jsonl")
-
-    @property
-    def samples(self) -> Path:
-        """Generations before and after."""
-        return self.inside("samples.json")
-
-    @property
-    def adapter(self) -> Path:
-        """The PEFT adapter."""
-        return self.inside("adapter")
-
-    @property
-    def checkpoints(self) -> Path:
-        """What ``--resume`` continues from."""
-        return self.inside("checkpoints")
-
-    @property
-    def readme(self) -> Path:
-        """How to load, merge and generate."""
-        return self.inside("README.md")
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.inside("report.html")
 
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Write ``run.json``, replacing it in one step; non-finite numbers become null."""

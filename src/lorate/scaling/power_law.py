@@ -34,13 +34,8 @@ class BestAlpha:
 def best_alpha(losses: Losses) -> BestAlpha | None:
     r"""The alpha of the lowest mean loss, refined by the parabola in $\log\alpha$ through it and its two neighbours.
 
-    It is the point of the grid itself at an edge, and where a neighbour diverged.
-
-    Args:
-        losses: of one rank; a point where any run diverged counts as worst.
-
-    Returns:
-        None if every point diverged.
+    It is the point of the grid itself at an edge, and where a neighbour diverged. A point where any run diverged counts
+    as worst; None if every point did.
 
     >>> round(best_alpha({8: [2.1], 16: [2.0], 32: [2.1]}).alpha, 3)
     16.0
@@ -129,25 +124,27 @@ def fit_scaling(losses: Mapping[int, Losses], seed: int = 0) -> ScalingFit:
     for rank, row in losses.items():
         if len(row) < 2:
             raise LorateError(f"the best alpha needs at least two to choose from, rank {rank} has {_listed(row)}.")
-    found = {rank: best_alpha(row) for rank, row in sorted(losses.items())}
-    best = {rank: one for rank, one in found.items() if one is not None}
+    lowest = {rank: best_alpha(row) for rank, row in sorted(losses.items())}
+    best = {rank: one for rank, one in lowest.items() if one is not None}
     if not best:
         raise LorateError("every run of the sweep diverged; take a smaller learning rate, or smaller alphas.")
     inside = [rank for rank, one in best.items() if not one.at_edge]
     if len(inside) < 2:
-        raise LorateError(_too_few(best, inside, [rank for rank, one in found.items() if one is None]))
+        raise LorateError(_too_few(best, inside, [rank for rank, one in lowest.items() if one is None]))
     log_r = np.log(np.array(inside, dtype=np.float64))
     y = np.array([math.log(best[rank].alpha) for rank in inside])
     moved = _seed_noise([losses[rank] for rank in inside], y, seed)
     line, line_draws = _regress(np.stack((np.ones_like(log_r), log_r), axis=1), y, moved, seed)
     (level,), level_draws = _regress(np.ones((len(y), 1)), y - log_r / 2, moved, seed)
+    assert level_draws is not None  # one parameter, two ranks at least
+    low, high = _interval(level_draws[:, 0])
     return ScalingFit(
         best=best,
         exponent=float(line[1]),
         coefficient=math.exp(line[0]),
         interval=None if line_draws is None else _interval(line_draws[:, 1]),
         c=math.exp(level),
-        c_interval=_exponential(_interval(_known(level_draws)[:, 0])),
+        c_interval=(math.exp(low), math.exp(high)),
         _draws=line_draws,
     )
 
@@ -198,18 +195,9 @@ def _regress(X: Array, y: Array, moved: Array, seed: int) -> tuple[Array, Array 
     return fitted, fitted + stretch * ((dealt + moved) @ pseudo.T)
 
 
-def _known(draws: Array | None) -> Array:
-    assert draws is not None  # one parameter, two ranks at least
-    return draws
-
-
 def _interval(values: Array) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
-
-
-def _exponential(interval: tuple[float, float]) -> tuple[float, float]:
-    return math.exp(interval[0]), math.exp(interval[1])
 
 
 def _listed(values: Mapping[int, object] | Mapping[float, object]) -> str:

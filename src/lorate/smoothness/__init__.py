@@ -4,10 +4,4 @@ from lorate.smoothness.closed_form import least_squares_smoothness, logistic_smo
 from lorate.smoothness.online import TrialSmoothness
 from lorate.smoothness.power_iteration import HessianNorm, hessian_norm
 
-__all__ = [
-    "HessianNorm",
-    "TrialSmoothness",
-    "hessian_norm",
-    "least_squares_smoothness",
-    "logistic_smoothness",
-]
+__all__ = ["HessianNorm", "TrialSmoothness", "hessian_norm", "least_squares_smoothness", "logistic_smoothness"]

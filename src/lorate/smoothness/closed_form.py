@@ -36,14 +36,8 @@ def logistic_smoothness(features: ArrayLike, *, bias: bool = False) -> float:
 def least_squares_smoothness(features: ArrayLike, *, bias: bool = False) -> float:
     r"""L of $\frac1{2N}\sum_i\|Wx_i - y_i\|^2$ in W, namely $\lambda_{\max}(\tfrac1N X^TX)$.
 
-    ``torch.nn.MSELoss`` averages over the K outputs too and has no 1/2: multiply by 2/K.
-
-    Args:
-        features: X, one example a row, shape ``[N, n]``.
-        bias: a trainable bias is added to the outputs.
-
-    Raises:
-        LorateError: X is not a matrix with at least one row, or not finite.
+    ``torch.nn.MSELoss`` averages over the K outputs too and has no 1/2: multiply by 2/K. Arguments and errors as in
+    `logistic_smoothness`.
 
     >>> least_squares_smoothness([[2.0, 0.0], [0.0, 1.0]])
     2.0
@@ -56,13 +50,11 @@ def _largest_second_moment(features: ArrayLike, bias: bool) -> float:
     import scipy.linalg  # here, because it takes longer to load than all of lorate
 
     x = np.asarray(features, dtype=np.float64)
+    demand = "features must be a finite matrix [examples, features], but"
     if x.ndim != 2 or x.size == 0:
-        raise LorateError(f"features must be a finite matrix [examples, features], but its shape is {x.shape}.")
+        raise LorateError(f"{demand} its shape is {x.shape}.")
     if faulty := int(np.sum(~np.isfinite(x))):
-        raise LorateError(
-            f"features must be a finite matrix [examples, features], but {faulty} of its {x.size} numbers are NaN or "
-            "infinite."
-        )
+        raise LorateError(f"{demand} {faulty} of its {x.size} numbers are NaN or infinite.")
     if bias:
         x = np.hstack([x, np.ones((len(x), 1))])
     gram = x @ x.T if x.shape[0] < x.shape[1] else x.T @ x

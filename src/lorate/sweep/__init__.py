@@ -1,10 +1,8 @@
 """Sweeps: many independent runs in several processes, each kept as it finishes, so that a sweep can be resumed."""
 
-from lorate.sweep.backends import Backend, execute
+from lorate.sweep.backends import Backend, Run, execute
 from lorate.sweep.divergence import Divergence
-from lorate.sweep.folder import SweepFolder
-from lorate.sweep.missing import Progress, run_missing
-from lorate.sweep.run import Run
+from lorate.sweep.folder import Progress, SweepFolder, run_missing
 
 PACKAGES = ("torch", "numpy", "scipy", "joblib", "matplotlib", "transformers", "peft")
 """Whose versions a sweep notes."""

@@ -2,18 +2,33 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.sweep.run import Run
 
 Done = tuple[int, Mapping[str, Any], float]
 """Place in the list, result and seconds of a run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One piece of work, done in a process of its own.
+
+    Attributes:
+        name: unique in the sweep, letters, digits and ``-_=.,+`` only; names the file of the result.
+        function: a function of a module, called with the arguments; returns what JSON can hold.
+        arguments: plain values.
+    """
+
+    name: str
+    function: Callable[..., Mapping[str, Any]]
+    arguments: Mapping[str, Any]
 
 
 class Backend(StrEnum):

@@ -2,16 +2,18 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lorate
 from lorate.errors import LorateError
-from lorate.runs import RunDirectory, write_atomically
+from lorate.runs import RunDirectory, RunFile, write_atomically
 from lorate.runs.strict_json import encode
-from lorate.sweep.run import Run
+from lorate.sweep.backends import Backend, Run, execute
 
+Progress = Callable[[int, int, str], None]
+"""Called with the runs done, their number, and the name of the last one."""
 NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
 """What a run may be called: its name is the name of a file."""
 
@@ -19,13 +21,14 @@ NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
 class SweepFolder(RunDirectory):
     """The files of one experiment, by name."""
 
+    claims = RunFile("claims.json")
+    """The claims with their verdicts."""
+    results = RunFile("results.jsonl")
+    """All results, one run a line."""
+
     @classmethod
     def make_or_resume(cls, path: Path, config: Mapping[str, Any]) -> "SweepFolder":
-        """An empty directory, or the one of the same experiment, options and version of lorate.
-
-        Args:
-            path: where.
-            config: what was asked for, as it is written to ``run.json``.
+        """An empty directory, or the one of the same experiment, options (as in ``run.json``) and version of lorate.
 
         Raises:
             LorateError: the directory holds something else.
@@ -39,26 +42,14 @@ class SweepFolder(RunDirectory):
         except LorateError:
             raise LorateError(f"{path} is not empty and holds no experiment; choose another --output.") from None
         if info.get("config") != dict(config):
-            raise LorateError(
-                f"{path} holds another run ({_words(info.get('config'))}) and is not overwritten; "
-                "choose another --output."
-            )
+            other = _words(info.get("config"))
+            raise LorateError(f"{path} holds another run ({other}) and is not overwritten; choose another --output.")
         if info["lorate"] != lorate.__version__:
             raise LorateError(
                 f"{path} was begun with lorate {info['lorate']} and this is {lorate.__version__}; "
                 "choose another --output, so that one table does not mix two versions."
             )
         return folder
-
-    @property
-    def claims(self) -> Path:
-        """The claims with their verdicts."""
-        return self.inside("claims.json")
-
-    @property
-    def results(self) -> Path:
-        """All results, one run a line."""
-        return self.inside("results.jsonl")
 
     def finished(self, run: Run) -> dict[str, Any] | None:
         """The result of a run that was finished with the same arguments; None if there is none."""
@@ -83,6 +74,37 @@ class SweepFolder(RunDirectory):
         if not NAME.fullmatch(run.name):
             raise LorateError(f"{run.name!r} cannot name a run: use letters, digits and -_=.,+ only.")
         return self.inside(f"finished/{run.name}.json")
+
+
+def run_missing(
+    runs: Sequence[Run],
+    folder: SweepFolder,
+    jobs: int | None,
+    progress: Progress | None,
+    backend: Backend = Backend.JOBLIB,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Do the runs that are not finished yet, several at a time, and keep each as it finishes.
+
+    Args:
+        runs: what is wanted.
+        folder: where finished ones lie.
+        jobs: processes; None: one per core.
+        progress: called after each run.
+        backend: where they run, see `execute`.
+
+    Returns:
+        The record of every run by name, in the order of ``runs``, and how many had to be done.
+    """
+    records = {run.name: record for run in runs if (record := folder.finished(run)) is not None}
+    missing = [run for run in runs if run.name not in records]
+    if progress is not None:
+        progress(len(records), len(runs), "")
+    for place, result, seconds in execute(missing, jobs, backend):
+        run = missing[place]
+        records[run.name] = folder.save(run, result, seconds)
+        if progress is not None:
+            progress(len(records), len(runs), run.name)
+    return {run.name: records[run.name] for run in runs}, len(missing)
 
 
 def _words(config: Any) -> str:
