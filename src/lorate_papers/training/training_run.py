@@ -7,14 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from lorate.sweep import Divergence
 from lorate_papers.training.peak_memory import PeakMemory
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.steppers import make_stepper
-from lorate_papers.training.trace import Seen, Trace
+from lorate_papers.training.trace import Step, Trace
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
 
-DIVERGED_FACTOR, DIVERGED_STEPS = 3.0, 10
-"""A loss above this many times the first one, this many steps in a row, is a diverged run."""
 SKIPPED_STEPS = 10
 """So many skipped steps in a row end a run: nothing will change any more."""
 
@@ -116,12 +115,12 @@ def train_model(
         for step in range(1, recipe.steps + 1):
             batch = next(batches)
             began = time.perf_counter()
-            seen = stepper.step(batch)
-            seconds += time.perf_counter() - began - seen.aside
-            trace.add(seen, seconds)
-            if watch.must_stop(seen):
+            outcome = stepper.step(batch)
+            seconds += time.perf_counter() - began - outcome.aside
+            trace.add(outcome, seconds)
+            if watch.must_stop(outcome):
                 break
-            if after_step is not None and seen.skipped is None:
+            if after_step is not None and outcome.skipped is None:
                 after_step()
             if every is not None and step % every == 0:
                 validate(step)
@@ -163,23 +162,23 @@ class Watch:
         self.diverged = False
         self.reason: str | None = None
         self._first: float | None = None
-        self._high = self._skipped = 0
+        self._divergence, self._skipped = Divergence(), 0
 
     def lose(self, reason: str) -> None:
         """Count the run as diverged."""
         self.diverged, self.reason = True, reason
 
-    def must_stop(self, seen: Seen) -> bool:
+    def must_stop(self, step: Step) -> bool:
         """Whether the run ends after this step; `reason` and `diverged` then say why."""
         if self._first is None:
-            self._first = seen.loss
-        self._high = self._high + 1 if seen.loss > DIVERGED_FACTOR * self._first else 0
-        self._skipped = 0 if seen.skipped is None else self._skipped + 1
-        if not math.isfinite(seen.loss) or not math.isfinite(seen.grad_sq):
+            self._first = step.loss
+        fault = self._divergence.fault(step.loss)
+        self._skipped = 0 if step.skipped is None else self._skipped + 1
+        if not math.isfinite(step.loss) or not math.isfinite(step.grad_sq):
             self.lose("the loss or its gradient is not finite")
-        elif self._high == DIVERGED_STEPS:
-            self.lose(f"the loss stayed above {DIVERGED_FACTOR:g} times the first one for {DIVERGED_STEPS} steps")
+        elif fault is not None:
+            self.lose(fault)
         elif self._skipped == SKIPPED_STEPS:
-            self.diverged = seen.loss > self._first
-            self.reason = f"{SKIPPED_STEPS} steps in a row were skipped: {seen.skipped}"
+            self.diverged = step.loss > self._first
+            self.reason = f"{SKIPPED_STEPS} steps in a row were skipped: {step.skipped}"
         return self.reason is not None

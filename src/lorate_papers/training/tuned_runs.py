@@ -45,7 +45,7 @@ def tuned_runs(
         return descend(rule, lr, seed)
 
     best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run)
-    found: Values = {
+    tuning: Values = {
         "grid": [outcome(one) for one in best.trials],
         "best": best.lr,
         "at_edge": best.at_edge,
@@ -53,11 +53,11 @@ def tuned_runs(
         "runs": best.runs,
     }
     for name, multiple in (multiples or {}).items():
-        found[name] = [run(multiple * best.lr, seed) for seed in seeds]
+        tuning[name] = [run(multiple * best.lr, seed) for seed in seeds]
     for scale in against:
         pairs = zip(best.runs, seeds, strict=True)
-        found[scale] = [outcome(descend("constant", _step_size(one, scale), seed)) for one, seed in pairs]
-    return found
+        tuning[scale] = [outcome(descend("constant", _step_size(one, scale), seed)) for one, seed in pairs]
+    return tuning
 
 
 def outcome(run: Mapping[str, Any]) -> Values:

@@ -31,21 +31,13 @@ def best_constant(results: Iterable[Result], by: Criterion = "final_loss") -> fl
 
 @dataclass(frozen=True)
 class Tuning:
-    """A constant with which no seed diverges; if there is none, the last one left.
+    """A constant with which no seed diverges; if there is none, the last one left."""
 
-    Attributes:
-        lr: the constant.
-        at_edge: whether it is the smallest or the largest one tried, so that a better one may lie outside.
-        trials: a result for every constant of the grid.
-        runs: with the constant, one per seed.
-        refused: better constants on trial with which a seed diverged.
-    """
-
-    lr: float
-    at_edge: bool
-    trials: list[Result]
-    runs: list[Result]
-    refused: list[float]
+    lr: float  # the constant
+    at_edge: bool  # whether it is the smallest or the largest one tried, so that a better one may lie outside
+    trials: list[Result]  # a result for every constant of the grid
+    runs: list[Result]  # with the constant, one per seed
+    refused: list[float]  # better constants on trial with which a seed diverged
 
 
 def choose(

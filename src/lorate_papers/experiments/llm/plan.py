@@ -138,19 +138,19 @@ def tuned_and_carried_over(
     def trial(lr: float) -> Values:
         return train(lr, seeds[0])
 
-    found: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False, "large": None}
+    outcome: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False, "large": None}
     if rule == UNTUNED:
-        found["runs"] = [train(None, seed) for seed in seeds]
-        found["grid"] = found["runs"][:1]
+        outcome["runs"] = [train(None, seed) for seed in seeds]
+        outcome["grid"] = outcome["runs"][:1]
     else:
         tried = [*grid, *_nearby(grid, trial, finer)]
         best = choose(sorted(tried), seeds, trial, train, "final_validation")
-        found |= {"lr": best.lr, "at_edge": best.at_edge, "runs": best.runs, "grid": best.trials}
-    found["grid"] = [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in found["grid"]]
+        outcome |= {"lr": best.lr, "at_edge": best.at_edge, "runs": best.runs, "grid": best.trials}
+    outcome["grid"] = [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in outcome["grid"]]
     if large["steps"]:
         other = workload(LARGE, quick=quick, data=data, model=model)
-        found["large"] = _train(other, start, Recipe(rule, found["lr"], seed=seeds[0], **large))
-    return found
+        outcome["large"] = _train(other, start, Recipe(rule, outcome["lr"], seed=seeds[0], **large))
+    return outcome
 
 
 def _nearby(grid: Sequence[float], trial: Callable[[float], Values], finer: float | None) -> Sequence[float]:

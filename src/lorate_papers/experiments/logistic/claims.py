@@ -52,8 +52,8 @@ def _same_scale(results: Results, options: Options, rules: tuple[str, ...], name
     for rank in size(options).ranks:
         parts = []
         for rule in rules:
-            found = tuned(results, rule, rank)
-            own, other = median(final_losses(found["runs"])), median(final_losses(found[name]))
+            tuning = tuned(results, rule, rank)
+            own, other = median(final_losses(tuning["runs"])), median(final_losses(tuning[name]))
             holds &= own < other
             parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
         words.append(f"rank {rank}: {', '.join(parts)}")
