@@ -42,12 +42,7 @@ class Calibration:
 
 
 def calibrate(
-    sweep: Sweep,
-    output: Path,
-    *,
-    jobs: int | None = None,
-    command: str = "",
-    progress: Progress | None = None,
+    sweep: Sweep, output: Path, *, jobs: int | None = None, command: str = "", progress: Progress | None = None
 ) -> Calibration:
     r"""Find the best ``lora_alpha`` of several ranks on a model and data, and the law through them.
 

@@ -1,4 +1,4 @@
-"""The run directory of an experiment: made or gone on with, never overwritten; one file a finished run."""
+"""The run directory of a sweep: made or gone on with, never overwritten; one file per finished run."""
 
 import json
 import re
@@ -17,11 +17,11 @@ NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
 
 
 class SweepFolder(RunDirectory):
-    """The files of one experiment, by name."""
+    """The files of one sweep, by name."""
 
     @classmethod
     def make_or_resume(cls, path: Path, config: Mapping[str, Any]) -> "SweepFolder":
-        """An empty directory, or the one of the same experiment, options and version of lorate.
+        """An empty directory, or the one of the same sweep, options and version of lorate.
 
         Args:
             path: where.
@@ -49,16 +49,6 @@ class SweepFolder(RunDirectory):
                 "choose another --output, so that one table does not mix two versions."
             )
         return folder
-
-    @property
-    def claims(self) -> Path:
-        """The claims with their verdicts."""
-        return self.inside("claims.json")
-
-    @property
-    def results(self) -> Path:
-        """All results, one run a line."""
-        return self.inside("results.jsonl")
 
     def finished(self, run: Run) -> dict[str, Any] | None:
         """The result of a run that was finished with the same arguments; None if there is none."""

@@ -31,21 +31,14 @@ class Reproduction:
 
 
 def reproduce(
-    name: str,
-    output: Path,
-    options: Options | None = None,
+    name: str,  # of the experiment, see `lorate_papers.experiments.EXPERIMENTS`
+    output: Path,  # directory; made, or gone on with if it holds the same experiment with the same options
+    options: Options | None = None,  # the full experiment with seed 0 if not given
     *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
+    jobs: int | None = None,  # processes; one a core if not given. More than one needs joblib
+    progress: Progress | None = None,  # called with the runs done, their number, and the name of the last one
 ) -> Reproduction:
     """Run an experiment, or what is missing of it, and write figures, claims and the report.
-
-    Args:
-        name: of the experiment, see `lorate_papers.experiments.EXPERIMENTS`.
-        output: directory; made, or gone on with if it holds the same experiment with the same options.
-        options: the full experiment with seed 0 if not given.
-        jobs: processes; one a core if not given. More than one needs joblib.
-        progress: called with the runs done, their number, and the name of the last one.
 
     Raises:
         LorateError: no such experiment, ``output`` holds something else, or the experiment has no other data or model
@@ -93,7 +86,7 @@ def _reproduce(
         records, repeated = run_missing(experiment.runs(options), folder, jobs, progress)
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
-        write_atomically(folder.results, "".join(encode(record) + "\n" for record in records.values()))
+        write_atomically(folder.inside("results.jsonl"), "".join(encode(record) + "\n" for record in records.values()))
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         folder.write_run(info | {"status": status, "seconds": time.monotonic() - began})
@@ -113,7 +106,7 @@ def _conclude(
     experiment: Experiment, folder: SweepFolder, results: Results, options: Options
 ) -> tuple[Sequence[Drawing], Sequence[Claim]]:
     claims = experiment.claims(results, options)
-    write_atomically(folder.claims, encode([asdict(claim) for claim in claims], indent=2) + "\n")
+    write_atomically(folder.inside("claims.json"), encode([asdict(claim) for claim in claims], indent=2) + "\n")
     drawings = experiment.drawings(results, options)
     for drawing in drawings:
         save_figure(drawing.figure, folder.inside(f"figures/{drawing.name}"))

@@ -21,36 +21,23 @@ Values = dict[str, Any]
 
 
 def train_under_rule(
-    workload: str,
-    adapter: Mapping[str, Any] | None,
-    rule: str,
-    lr: float | None,
-    steps: int,
-    batch: int | None,
-    seed: int,
+    workload: str,  # name, see `lorate_papers.workloads.WORKLOADS`
+    adapter: Mapping[str, Any] | None,  # fields of `AdapterSpec`; None trains all weights, with a baseline only
+    rule: str,  # as in `Recipe`, like the next three
+    lr: float | None,  # the constant
+    steps: int,  # at most
+    batch: int | None,  # examples a step
+    seed: int,  # of the adapters' start and of the data order
     *,
-    quick: bool = False,
-    data: str | None = None,
-    model: str | None = None,
-    **more: Any,
+    quick: bool = False,  # the small form of the workload
+    data: str | None = None,  # other data for the workload
+    model: str | None = None,  # another model for the workload
+    **more: Any,  # further fields of `Recipe`
 ) -> Values:
     """Train a workload once, from plain values to plain values: the function of an experiment's `Run`.
 
     Runs with the same workload, adapter and seed start from the same weights and see the same batches in the same
     order, whatever the rule.
-
-    Args:
-        workload: name, see `lorate_papers.workloads.WORKLOADS`.
-        adapter: fields of `AdapterSpec`; None trains all weights, with a baseline only.
-        rule: as in `Recipe`, like the next three.
-        lr: the constant.
-        steps: at most.
-        batch: examples a step.
-        seed: of the adapters' start and of the data order.
-        quick: the small form of the workload.
-        data: other data for the workload.
-        model: another model for the workload.
-        more: further fields of `Recipe`.
 
     Returns:
         What `train_model` returns.
@@ -64,21 +51,16 @@ def train_under_rule(
 
 
 def train_model(
-    task: Workload,
-    model: nn.Module,
-    recipe: Recipe,
+    task: Workload,  # gives batches and losses
+    model: nn.Module,  # from ``task.model``
+    recipe: Recipe,  # the rule and how long
     *,
+    # called with the optimizer before the first step, for instance `lorate.Monitor.watch`
     on_start: Callable[[Any], object] | None = None,
+    # called after every step that was taken, for instance to project the adapters
     after_step: Callable[[], None] | None = None,
 ) -> Values:
     r"""Train a model in place and tell what was seen.
-
-    Args:
-        task: gives batches and losses.
-        model: from ``task.model``.
-        recipe: the rule and how long.
-        on_start: called with the optimizer before the first step, for instance `lorate.Monitor.watch`.
-        after_step: called after every step that was taken, for instance to project the adapters.
 
     Returns:
         Plain values:

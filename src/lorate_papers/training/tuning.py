@@ -41,20 +41,13 @@ class Tuning:
 
 
 def choose(
-    grid: Sequence[float],
-    seeds: Sequence[int],
-    trial: Callable[[float], Result],
-    run: Callable[[float, int], Result],
-    by: Criterion = "final_loss",
+    grid: Sequence[float],  # the constants, at least one; the last one left is taken whether it diverges or not
+    seeds: Sequence[int],  # of the runs
+    trial: Callable[[float], Result],  # result of a constant
+    run: Callable[[float, int], Result],  # result of a constant and a seed
+    by: Criterion = "final_loss",  # what is to be small on trial
 ) -> Tuning:
     """Take the constant that is best on trial, or the best one after it with which no seed diverges.
-
-    Args:
-        grid: the constants, at least one; the last one left is taken whether it diverges or not.
-        seeds: of the runs.
-        trial: result of a constant.
-        run: result of a constant and a seed.
-        by: what is to be small on trial.
 
     >>> def result(lr, seed=0):
     ...     return {"lr": lr, "final_loss": 1 / lr, "diverged": lr * (seed + 1) > 3}

@@ -25,21 +25,13 @@ class Schedule:
 
 
 def pretrain(
-    model: nn.Module,
-    batches: Iterator[Batch],
-    schedule: Schedule,
-    what: str,
-    batch_loss: Callable[[nn.Module, Batch], Tensor] = own_loss,
+    model: nn.Module,  # starts as it is
+    batches: Iterator[Batch],  # at least as many as steps, with labels
+    schedule: Schedule,  # steps and learning rate
+    what: str,  # is trained, in a few words, for the progress bar
+    batch_loss: Callable[[nn.Module, Batch], Tensor] = own_loss,  # mean loss of the model on a batch
 ) -> None:
-    """Train all weights of a model in place, clipping gradients at norm 1.
-
-    Args:
-        model: starts as it is.
-        batches: at least as many as steps, with labels.
-        schedule: steps and learning rate.
-        what: is trained, in a few words, for the progress bar.
-        batch_loss: mean loss of the model on a batch.
-    """
+    """Train all weights of a model in place, clipping gradients at norm 1."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
     warm = max(1, schedule.steps // 20)
 

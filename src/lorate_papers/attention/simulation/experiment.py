@@ -79,13 +79,7 @@ def simulate(
             beta = optimal_beta(solve_pretraining(problem), reused, fresh_noise)
         S = beta * learned.S
         data = finetuning_data(
-            instance,
-            S,
-            finetune_alpha,
-            reused=reused,
-            fresh_noise=fresh_noise,
-            fraction=fraction,
-            centred=centred,
+            instance, S, finetune_alpha, reused=reused, fresh_noise=fresh_noise, fraction=fraction, centred=centred
         )
         tuned = finetune_adapter(data, finetune_lam, centred)
         values |= {"q": tuned.q, "m": tuned.m, "overlap": tuned.overlap}

@@ -119,10 +119,7 @@ def finetuning_data(
 
 
 def gaussian_data(
-    problem: Finetuning,
-    dimension: int,
-    seeds: tuple[int, ...],
-    device: str | torch.device = "cpu",
+    problem: Finetuning, dimension: int, seeds: tuple[int, ...], device: str | torch.device = "cpu"
 ) -> FinetuningData:
     """Fine-tuning alone, linear attention: the frozen map's mistakes are drawn as Gaussian matrices.
 

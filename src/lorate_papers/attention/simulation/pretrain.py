@@ -10,13 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorate_papers.attention.simulation.data import (
-    Instance,
-    activate,
-    bilinear,
-    bilinear_adjoint,
-    loss_gradient,
-)
+from lorate_papers.attention.simulation.data import Instance, activate, bilinear, bilinear_adjoint, loss_gradient
 
 SOFTMAX_CURVATURE = 0.35  # of the loss of a sequence in its attention, enough in practice
 

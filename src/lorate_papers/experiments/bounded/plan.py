@@ -116,14 +116,7 @@ class Bounding:
 
 
 def held_run(
-    workload: str,
-    rule: str,
-    lr: float | None,
-    control: Control,
-    value: float,
-    steps: int,
-    seed: int,
-    quick: bool,
+    workload: str, rule: str, lr: float | None, control: Control, value: float, steps: int, seed: int, quick: bool
 ) -> Values:
     """One run; the trace has the gradient mapping as a further column, ``mapping_sq``."""
     task = load_workload(workload, quick=quick)

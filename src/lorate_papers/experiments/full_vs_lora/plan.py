@@ -166,12 +166,7 @@ def runs(options: Options) -> list[Run]:
     for task, batch in TASKS.items():
         common = {"task": task, "batch": batch, "quick": options.quick}
         for variant, adapter in VARIANTS.items():
-            given = {
-                "adapter": adapter,
-                "grid": grid(adapter, options),
-                "seeds": seeds(options),
-                "steps": how.steps,
-            }
+            given = {"adapter": adapter, "grid": grid(adapter, options), "seeds": seeds(options), "steps": how.steps}
             runs.append(Run(run_name(task, variant), tuned_variant, {**common, **given}))
         runs.append(Run(f"memory-{task}", memory, common))
     return runs

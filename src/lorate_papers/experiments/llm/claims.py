@@ -154,11 +154,7 @@ def large_claims(results: Results, options: Options) -> list[Claim]:
             f"beyond {clear:.3f}",
             None if math.isnan(behind) or abs(behind) <= clear else behind < 0,
         ),
-        Claim.decide(
-            f"On {name} too they come close to it from {STARTS[LARGE_START]}.",
-            f"{near}; one seed",
-            close,
-        ),
+        Claim.decide(f"On {name} too they come close to it from {STARTS[LARGE_START]}.", f"{near}; one seed", close),
         Claim.decide(
             f"On {name} too auto ends as low as the best of the others, each from its better start.",
             f"held-out loss {words}; as low means at most {REGRET:.0%} above; one seed",

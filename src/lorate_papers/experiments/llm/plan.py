@@ -96,33 +96,21 @@ workload = cache(load_workload)
 
 
 def tuned_and_carried_over(
-    rule: str,
-    grid: Sequence[float],
-    start: float,
-    seeds: Sequence[int],
-    small: Mapping[str, Any],
-    large: Mapping[str, Any],
-    finer: float | None = None,
-    data: str | None = None,
-    model: str | None = None,
-    quick: bool = False,
+    rule: str,  # rule or baseline
+    grid: Sequence[float],  # constants to try first; none for ``auto``
+    start: float,  # standard deviation of A's entries at the start
+    seeds: Sequence[int],  # the first one tunes
+    small: Mapping[str, Any],  # ``steps``, ``batch`` and ``validate_every`` on the small model
+    large: Mapping[str, Any],  # the same for the large model; no steps: it is left out
+    finer: float | None = None,  # a factor; None: nothing more is tried
+    data: str | None = None,  # other text for both
+    model: str | None = None,  # another large model
+    quick: bool = False,  # the small form of both
 ) -> Values:
     """Everything about one rule from one start.
 
     The best constant of the grid is also tried times and over ``finer``. Taken is the one of all these with the lowest
     held-out loss on the first seed, unless it diverges on another seed: then the next best.
-
-    Args:
-        rule: rule or baseline.
-        grid: constants to try first; none for ``auto``.
-        start: standard deviation of A's entries at the start.
-        seeds: the first one tunes.
-        small: ``steps``, ``batch`` and ``validate_every`` on the small model.
-        large: the same for the large model; no steps: it is left out.
-        finer: a factor; None: nothing more is tried.
-        data: other text for both.
-        model: another large model.
-        quick: the small form of both.
 
     Returns:
         ``rule``, ``start``; ``grid``: constant and held-out loss of each try, smallest constant first; ``lr``: the

@@ -8,12 +8,7 @@ from lorate_papers.experiments.logistic.plan import GIVEN_L, PROVED, TUNED, seed
 from lorate_papers.experiments.logistic.rate_claims import rate_claims
 from lorate_papers.experiments.logistic.start_claims import start_claims
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.rule_claims import (
-    beat_the_best_constant,
-    loss_in_words,
-    other_scales,
-    usable_constants,
-)
+from lorate_papers.experiments.rule_claims import beat_the_best_constant, loss_in_words, other_scales, usable_constants
 from lorate_papers.training.measures import Result, final_losses, steps_to
 
 

@@ -123,10 +123,7 @@ def _bounds(rule: str, run: Values, smoothness: float) -> Values:
     """What is proved before the run, at its kept steps; Loss* = 0 is taken for the least loss."""
     steps, gap, norm = column(run, "step"), run["first_loss"], math.sqrt(run["trace"]["stacked_sq"][0])
     guarantee = GUARANTEES[rule](gap, norm, smoothness)
-    bounds = {
-        "min_grad_sq": rate_bound(guarantee, steps).tolist(),
-        "sum_eta": sum_eta_bound(guarantee, steps).tolist(),
-    }
+    bounds = {"min_grad_sq": rate_bound(guarantee, steps).tolist(), "sum_eta": sum_eta_bound(guarantee, steps).tolist()}
     if rule == "theory":
         bounds["paper"] = paper_log_bound(gap, norm, smoothness, steps).tolist()
     return bounds
