@@ -43,27 +43,19 @@ def other_scales(settings: Settings) -> Claim:
     )
 
 
-def same_scale(settings: Settings, name: str, scale: str) -> Claim:
-    """From the runs of constant rates that have a rule's own scale.
-
-    Args:
-        settings: the paper's rules with their runs ``name``.
-        name: ``first step`` or ``mean step``.
-        scale: the same in words.
-    """
+def same_scale(
+    settings: Settings, name: str, claim: str, rules: Sequence[str] = PAPER, starts: str = "the starts"
+) -> Claim:
+    """From the runs of constant rates that have a rule's own scale: its ``first step`` or its ``mean step``."""
     words, holds = [], True
     for word, by_rule in settings.items():
         parts = []
-        for rule in PAPER:
+        for rule in rules:
             own, other = median(final_losses(by_rule[rule]["runs"])), median(final_losses(by_rule[rule][name]))
             holds &= own < other
             parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
         words.append(f"{word}: {', '.join(parts)}")
-    return Claim.decide(
-        f"Each of the paper's three rules, tuned, ends lower than a constant rate of {scale}.",
-        f"final loss, median of the starts; {'; '.join(words)}",
-        holds,
-    )
+    return Claim.decide(claim, f"final loss, median of {starts}; {'; '.join(words)}", holds)
 
 
 def beat_the_best_constant(settings: Settings) -> Claim:

@@ -94,6 +94,7 @@ class _RuleStepper(Stepper):
             known = getattr(task, "smoothness", None)
             smoothness = known if recipe.smoothness is None else recipe.smoothness
         self._rule = create_optimizer(model, recipe.rule, lr=recipe.lr, smoothness=smoothness)
+        self._auto = self._rule if isinstance(self._rule, LoraAuto) else None
         super().__init__(task, model, recipe, self._rule)
         self._batch: Batch | None = None
         self._closure: Callable[[], Tensor] = lambda: torch.zeros(())
@@ -105,8 +106,8 @@ class _RuleStepper(Stepper):
             loss = self._rule.step(self._closure)
         else:
             loss = self._evaluate(batch)
-            if isinstance(self._rule, LoraAuto):
-                self._rule.replay = partial(self._task.loss, self._model, batch)
+            if self._auto is not None:
+                self._auto.replay = partial(self._task.loss, self._model, batch)
             try:
                 self._rule.step(loss=loss)
             except LorateError:
@@ -120,7 +121,7 @@ class _RuleStepper(Stepper):
 
     def averaged(self) -> AbstractContextManager[None]:
         """The average that rule ``auto`` keeps is its result."""
-        return self._rule.averaged() if isinstance(self._rule, LoraAuto) else nullcontext()
+        return nullcontext() if self._auto is None else self._auto.averaged()
 
     def _in_range(self) -> bool:
         factors = [p.detach() for group in self._groups for p in group["params"]]

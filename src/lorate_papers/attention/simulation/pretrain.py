@@ -17,17 +17,11 @@ SOFTMAX_CURVATURE = 0.35  # of the loss of a sequence in its attention, enough i
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Learned maps.
+    """Learned maps."""
 
-    Attributes:
-        S: shape ``[seeds, D, D]``.
-        objective: regularised training loss, shape ``[seeds]``.
-        iterations: steps taken.
-    """
-
-    S: Tensor
-    objective: Tensor
-    iterations: int
+    S: Tensor  # shape ``[seeds, D, D]``
+    objective: Tensor  # regularised training loss, shape ``[seeds]``
+    iterations: int  # steps taken
 
     def order(self, instance: Instance) -> tuple[Tensor, Tensor, Tensor]:
         """Q, M and the realised Q0 of each seed, each of shape ``[seeds]``."""

@@ -29,7 +29,12 @@ def decide(results: Results, options: Options) -> list[Claim]:
     settings = {f"rank {RANK}": tuned(results)}
     return [
         other_scales(settings),
-        same_scale(settings, "mean step", "the mean of its own step sizes"),
+        same_scale(
+            settings,
+            "mean step",
+            "Each of the paper's three rules, tuned, ends lower than a constant rate of the mean of its own step "
+            "sizes.",
+        ),
         beat_the_best_constant(settings),
         usable_constants(settings, f"{size(options).points} constants over two decades"),
         _normalized_is_best(results),
