@@ -13,7 +13,6 @@ from lorate.cli.console import stderr, stdout
 from lorate.cli.train import Task, options_from_file, silence_libraries
 from lorate.errors import LorateError
 from lorate.scaling import lora_alpha
-from lorate.sweep import Backend
 
 alpha = typer.Typer(
     help="lora_alpha by the square-root law, and the law's constants on your own model and data.",
@@ -56,7 +55,6 @@ def calibrate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core; one on an accelerator.")
     ] = None,
-    backend: Annotated[Backend, typer.Option(help="What runs the processes; ray: a Ray cluster.")] = Backend.JOBLIB,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/alpha.")
     ] = None,
@@ -105,7 +103,6 @@ def calibrate(
             sweep,
             place,
             jobs=jobs,
-            backend=backend,
             command=command,
             progress=lambda done, total, last: bar.update(shown, completed=done, total=total, last=last),
         )
