@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from lorate.errors import LorateError
 from lorate.monitor.monitor import OnAlarm
 from lorate.rules import RULES, make_rule
 from lorate.scaling import lora_alpha
-from lorate.tasks.kinds import TaskKind
+from lorate.tasks.kinds import TaskKind, TrainOn
 from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, describe_options, option
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -44,12 +45,16 @@ class TrainConfig:
     device: str | None = _base(None, "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
 
     data: str | None = _data(
-        None, "Hub id, or local .jsonl, .csv, .txt file, text or image folder. Default: embedded data."
+        None, "File, folder or hub id (name:configuration:split); several separated by commas. Default: embedded data."
     )
     eval_data: str | None = _data(None, "Held-out data; a part of --data if not given.")
     max_length: int = _data(512, "Tokens that a text is cut to.", POSITIVE)
-    train_on: Literal["completion", "all"] = _data(
-        "completion", "completion: prompts are given, not learnt; all: every token counts."
+    train_on: TrainOn = _data(
+        "answers",
+        "What is learned. answers: what the assistant says, completions; last: the last answer; all: every token.",
+    )
+    columns: str | None = _data(
+        None, "Which columns of the data to read, such as prompt=question,completion=answer. Default: recognised."
     )
     eval_fraction: float = _data(0.1, "Part of the data to hold out.", (lambda value: 0 < value < 1, "between 0 and 1"))
     eval_examples: int = _data(64, "Held-out examples to evaluate at most.", POSITIVE)
@@ -112,6 +117,13 @@ class TrainConfig:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
                 raise LorateError(f"{source} holds an unknown option {BRIEFLY.repr(name)}{hint}.")
+        if named.get("train_on") == "completion":
+            warnings.warn(
+                "train_on completion is now called answers; the old name goes with version 0.3.",
+                FutureWarning,
+                stacklevel=2,
+            )
+            named["train_on"] = "answers"
         if named.get("alpha") == LAW:
             named["alpha"] = lora_alpha(named.get("rank", cls.rank))
         return cls(**named)
