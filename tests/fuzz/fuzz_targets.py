@@ -18,7 +18,7 @@ from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.rules import RULES
 from lorate.tasks import load_data
-from lorate.tasks.records import KINDS_OF_TASK
+from lorate.tasks.formats import KINDS_OF_TASK
 from lorate.training import TrainConfig
 from report.synthetic import run_info
 
