@@ -150,6 +150,9 @@ def _print_plan(settings: Any, plan: Any) -> None:
         "trainable parameters": f"{plan.trainable:,} of {plan.parameters:,} ({plan.trainable / plan.parameters:.2%})",
         "adapted layers": f"{plan.adapted_layers}, rank {settings.rank}, scaling {settings.scaling:g}",
         "records": f"{plan.train_examples} to train on, {plan.eval_examples} held out",
+        "learned": f"{plan.learned_tokens:,} of {plan.train_tokens:,} tokens ({settings.train_on})"
+        if plan.train_tokens
+        else "the labels",
         "step": f"{plan.samples_per_step} samples"
         + (f", at most {plan.tokens_per_step:,} tokens" if plan.tokens_per_step else ""),
         "run": f"{settings.steps} steps, {settings.steps * plan.samples_per_step / plan.train_examples:.1f} epochs",
