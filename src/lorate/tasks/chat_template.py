@@ -137,6 +137,8 @@ class ChatTemplate:
         """The conversation up to the end mark of its last answer, and where that answer begins."""
         prompt = self.render(turns[:-1], tools, prompt=True, where=where)
         whole = self.render(turns, tools, where=where)
+        if not whole.startswith(prompt) and (answer := _behind(turns[-2]["content"], prompt, whole)) is not None:
+            whole = prompt + answer  # before the question something else is written once it is answered
         start = len(prompt)
         if not whole.startswith(prompt):
             start = _common(prompt, whole)
@@ -145,7 +147,7 @@ class ChatTemplate:
                 # given as the beginning of the answer, and left out where the answer is over, as R1's <think>
                 said = content[len(extra) :].lstrip("\n").rstrip()
                 return prompt + said + (self._end or ""), len(prompt)
-            before = self.render(turns[:-1], tools, where=where) if len(turns) > 1 else ""
+            before = self.render(turns[:-1], tools, where=where)
             if start < len(prompt[: _common(before, prompt)].rstrip()):
                 raise LorateError(
                     f"{where}: the chat template of {self._name} writes the question in another way once it is "
@@ -203,6 +205,15 @@ def _common(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
     size = min(len(one), len(other))
     return next((i for i in range(size) if one[i] != other[i]), size)
+
+
+def _behind(question: str, prompt: str, whole: str) -> str | None:
+    """What the text with the answer has behind the prompt's own end, from the last question on; None if they differ."""
+    asked, answered = prompt.rfind(question.strip()), whole.rfind(question.strip())
+    if not question.strip() or min(asked, answered) < 0:
+        return None
+    ours, theirs = prompt[asked:], whole[answered:]
+    return theirs[len(ours) :] if theirs.startswith(ours) else None
 
 
 def _with_arguments_as_text(turns: Sequence[Message]) -> list[Message] | None:

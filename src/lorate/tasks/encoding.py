@@ -139,7 +139,9 @@ class Encoder:
     def rows_of(self, record: dict[str, Any], place: str = "") -> list[tuple[list[int], list[int]]]:
         """Tokens and labels of each sequence of one record, cut to the maximum length."""
         found = self._batch([record], [0], [place], Counts(records=1), _Lengths())
-        return list(zip(found["input_ids"], found["labels"], strict=True))
+        return [
+            (ids.tolist(), labels.tolist()) for ids, labels in zip(found["input_ids"], found["labels"], strict=True)
+        ]
 
     def prompt(self, record: dict[str, Any]) -> str:
         """What the model is asked with: up to the last answer that is learned; of a plain text its first words."""
@@ -177,14 +179,14 @@ class Encoder:
             for _, (ids, mask, joined) in group:
                 lengths.add(len(ids), int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else 0)
                 merged |= joined
-                for piece, counted in self._pieces(ids, mask):
-                    learned = int(counted[1 : self.max_length].sum())  # the first token is predicted from nothing
-                    cut |= learned < int(counted[1:].sum())
+                for piece, counting in self._pieces(ids, mask):
+                    learned = int(counting[1 : self.max_length].sum())  # the first token is predicted from nothing
+                    cut |= learned < int(counting[1:].sum())
                     if learned:
                         kept = True
-                        piece, counted = piece[: self.max_length], counted[: self.max_length]
+                        piece, counting = piece[: self.max_length], counting[: self.max_length]
                         result["input_ids"].append(piece)
-                        result["labels"].append(np.where(counted, piece, IGNORED))
+                        result["labels"].append(np.where(counting, piece, IGNORED))
                         result["record"].append(number)
                         counts.rows += 1
                         counts.tokens += len(piece)
@@ -274,7 +276,7 @@ class Encoder:
 def counted(offsets: Ints, learned: Sequence[tuple[int, int]]) -> tuple[NDArray[np.bool_], bool]:
     """Which tokens count: those of which a part lies in what is learned.
 
-    A token reaches from where the one before it ended (some tokenizers leave blanks out of their offsets).
+    A token reaches at least from where the one before it ended: some tokenizers leave blanks out of their offsets.
 
     Args:
         offsets: first and last character of each token, shape ``[tokens, 2]``.
@@ -284,7 +286,7 @@ def counted(offsets: Ints, learned: Sequence[tuple[int, int]]) -> tuple[NDArray[
         A truth value for each token, and whether one of them begins before a part that counts.
     """
     ends = np.maximum.accumulate(offsets[:, 1]) if len(offsets) else np.zeros(0, dtype=np.int64)
-    starts = np.concatenate([[0], ends[:-1]])[: len(ends)]
+    starts = np.minimum(offsets[:, 0], np.concatenate([[0], ends[:-1]])[: len(ends)])
     mask = np.zeros(len(ends), dtype=bool)
     merged = False
     for first, last in learned:
