@@ -83,7 +83,8 @@ def columns_of(found: Sequence[str], task: TaskKind, where: str, columns: Column
             raise LorateError(
                 f"{where}: has no column {shown(theirs)}{near(theirs, found)}; its columns are: {_list(found)}."
             )
-    named = dict(columns) or {name: name for name in found}
+    # a spreadsheet says Question; where there is a column question as well, that one
+    named = dict(columns) or {name.strip().lower(): name for name in found} | {name: name for name in found}
     if task in LABELLED:
         chosen = [name for name in LABELLED[task] if name in named]
         fits = len(chosen) == 2
@@ -111,6 +112,11 @@ def _chosen(names: list[str], where: str) -> list[str]:
     context = [name for name in CONTEXTS if name in names and questions[:1] not in ([name], [])]
     questions = [name for name in questions if name not in context]
     if not answers or not questions:
+        if "role" in names:
+            raise LorateError(
+                f"{where}: the column role says that a row is one message: put the messages of a conversation into one "
+                'record, {"messages": [{"role": ..., "content": ...}, ...]}.'
+            )
         return ["text"] if "text" in names else []
     if len(answers) > 1 or len(questions) > 1:
         raise LorateError(
@@ -132,7 +138,8 @@ def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[s
         where: file and line, for errors.
 
     Returns:
-        The kind, and the fields of that kind; a text or completion may be empty, and a conversation without answers.
+        The kind, and the fields of that kind; the text, completion or answer may be empty, as it is where the question
+        is missing.
 
     Raises:
         LorateError: a value of the wrong type.
@@ -151,7 +158,9 @@ def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[s
             (text(fields[name], name, where) for name in fields if name in CONTEXTS and name != question), ""
         )
         asked, said = fields[question], fields[answer]
-        if answer == "answers":  # xLAM: the calls that answer a query
+        if isinstance(said, dict) and isinstance(said.get("text"), list):  # SQuAD
+            said = next(iter(said["text"]), "")
+        elif answer == "answers":  # xLAM: the calls that answer a query
             asked, said = [{"role": "user", "content": asked}], [{"role": "assistant", "tool_calls": said}]
         if isinstance(asked, list) or isinstance(said, list):
             asked = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
@@ -162,10 +171,12 @@ def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[s
             ]
             turns = given + (messages(said, where, key=answer) if said else [])
         else:
-            asked, said = text(asked, question, where), text(said, answer, where)
+            said = text(said, answer, where) if asked is not None else ""
+            asked = text(asked, question, where)
             if (question, answer) == ("prompt", "completion"):
                 return "prompt-completion", {"prompt": asked, "completion": said}
             body = "\n\n".join(part for part in (asked, context) if part.strip())
+            said = said if body else ""
             turns = messages([{"role": "user", "content": body}, {"role": "assistant", "content": said}], where)
     if system.strip() and not (turns and turns[0]["role"] == "system"):
         turns = [{"role": "system", "content": system}, *turns]

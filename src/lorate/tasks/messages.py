@@ -99,7 +99,11 @@ def encodable(value: str, key: str, where: str) -> str:
 def _message(message: object, where: str) -> dict[str, Any]:
     if isinstance(message, dict) and "from" in message and "role" not in message:
         message = {**message, "role": message["from"], "content": message.get("value")}
-    if not isinstance(message, dict) or "role" not in message or not message.keys() & {"content", "tool_calls"}:
+    if (
+        not isinstance(message, dict)
+        or "role" not in message
+        or not message.keys() & {"content", "tool_calls", "function_call"}
+    ):
         found = ", ".join(map(str, message)) if isinstance(message, dict) and message else kind_of(message)
         raise LorateError(f"{where}: expected an object with the keys role and content, found {found}.")
     role = message["role"]

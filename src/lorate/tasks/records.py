@@ -75,7 +75,7 @@ class Collector:
     def __init__(self, name: str, task: TaskKind, columns: Columns) -> None:
         self._name, self._task, self._columns = name, task, columns
         self._chosen: dict[str, str] | None = None
-        self._keys: frozenset[str] = frozenset()
+        self._keys: set[frozenset[str]] = set()
         self._unread: set[str] = set()
         self._kind: RecordKind | None = None
         self._spelled: dict[str, set[str]] = {}
@@ -128,9 +128,7 @@ class Collector:
         keys = frozenset(value)
         if self._chosen is None:
             self._chosen = columns_of(list(value), self._task, where, self._columns)
-            self._keys = keys
-            self._unread |= keys - set(self._chosen.values())
-        elif keys != self._keys:
+        elif keys not in self._keys:
             this = columns_of(list(value), self._task, where, self._columns)
             if not this.keys() <= self._chosen.keys():  # a column more, or another format
                 if next(iter(this)) != next(iter(self._chosen)):
@@ -139,6 +137,8 @@ class Collector:
                         f"{', '.join(self._chosen)}; keep to one format in a file."
                     )
                 self._chosen |= this
+        if keys not in self._keys:
+            self._keys.add(keys)
             self._unread |= keys - set(self._chosen.values())
         return self._chosen
 
