@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from lorate.errors import LorateError
 from lorate.tasks import Encoder, load_data, load_model, marked
 from lorate.tasks.chat_template import Rendered
-from lorate.tasks.encoding import counted, counted_by_prefixes
+from lorate.tasks.mask import counted, counted_by_prefixes
 
 CHATML = template("chatml")
 
@@ -58,7 +58,7 @@ def test_offsets_agree_with_the_tokens_of_prefixes(sentencepiece, before, answer
     prefixes = [tokenizer(text[:end], add_special_tokens=False)["input_ids"] for end in ends]
     if any(list(ids[: len(prefix)]) != prefix for prefix in prefixes):
         return
-    mask, _ = counted(np.asarray(found["offset_mapping"]).reshape(-1, 2), [(ends[0], ends[1])])
+    mask = counted(np.asarray(found["offset_mapping"]).reshape(-1, 2), [(ends[0], ends[1])])
     expected, _ = counted_by_prefixes(tokenizer, ids, Rendered(text, [(ends[0], ends[1])]), False)
     assert mask[1:].tolist() == expected[1:].tolist()  # the first token is predicted from nothing
 

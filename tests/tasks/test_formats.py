@@ -308,3 +308,43 @@ def test_empty_records_are_left_out_and_counted(tmp_path):
     found, data = read(lines(tmp_path / "d.jsonl", *rows))
     assert len(found) == 2
     assert data.notes == [f"3 empty records are left out (the first: {tmp_path / 'd.jsonl'}, line 3)."]
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.parquet", "d.csv"])
+def test_some_records_of_many(tmp_path, name, monkeypatch):
+    rows = [{"question": f"q{i}", "answer": "a"} for i in range(300)]
+    file = tmp_path / name
+    if name.endswith("parquet"):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    elif name.endswith("csv"):
+        pandas.DataFrame(rows).to_csv(file)
+    else:
+        text = "\n".join(map(json.dumps, rows)).encode()
+        file.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    asked = [row["messages"][0]["content"] for row in read(file, max_records=20)[0]]
+    assert len(set(asked)) == 20 and asked == [row["messages"][0]["content"] for row in read(file, max_records=20)[0]]
+    assert asked != [row["messages"][0]["content"] for row in read(file, max_records=20, seed=1)[0]]
+    assert len(read(file, max_records=1000)[0]) == 300
+
+
+def test_of_the_hub_no_more_is_read_than_wanted(monkeypatch):
+    seen = []
+
+    def endless():
+        for number in range(10**9):
+            seen.append(number)
+            yield {"question": f"q{number}", "answer": "a"}
+
+    def load_dataset(path, **options):
+        assert options == {"streaming": True}
+        return datasets.IterableDatasetDict(train=datasets.IterableDataset.from_generator(endless))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert len(read("owner/name", max_records=30)[0]) == 30 and len(seen) < 1000
+
+
+def test_a_stream_that_breaks_off(tmp_path):
+    (tmp_path / "d.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": ')
+    with pytest.raises(LorateError, match=r"d\.jsonl cannot be read record by record: ") as info:
+        read(tmp_path / "d.jsonl", max_records=5)
+    assert "\n" not in str(info.value)

@@ -3,9 +3,10 @@
 from lorate.tasks.classification import ImageCollator, text_collator, tokenised
 from lorate.tasks.data import LoadedData, load_data
 from lorate.tasks.device import check_device
-from lorate.tasks.encoding import EncodedData, Encoder, marked
+from lorate.tasks.encoding import EncodedData, Encoder
 from lorate.tasks.examples import example_losses
 from lorate.tasks.kinds import RecordKind, TaskKind, TrainOn
+from lorate.tasks.mask import marked
 from lorate.tasks.models import LoadedModel, load_model
 from lorate.tasks.quiet import quiet
 

@@ -55,8 +55,7 @@ class ChatTemplate:
         marks |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or r"(?!)")
         self._end = self._end_mark()
-        self.prefilled: str | None = None
-        """What the template gives the model as the beginning of its answer, and no answer of the data begins with."""
+        self._prefilled: str | None = None  # what the template begins an answer with, and the data do not
 
     def render(self, turns: Sequence[Message], tools: Any = None, *, prompt: bool = False, where: str = "") -> str:
         """The conversation as one text; with ``prompt`` up to where the assistant's next answer is due.
@@ -153,7 +152,7 @@ class ChatTemplate:
                     f"{where}: the chat template of {self._name} writes the question in another way once it is "
                     "answered, so that the answer cannot be told from it: use another model or template."
                 )
-            self.prefilled = self.prefilled or extra or None
+            self._prefilled = self._prefilled or extra or None
         text = whole[: self._end_of(whole, start)]
         self._check_said(turns[-1], text[start:], where)
         return text, start
@@ -175,10 +174,19 @@ class ChatTemplate:
         mark = self._marks.search(behind) if found else None
         return mark[0] if mark else None
 
-    @property
-    def ends_answers(self) -> bool:
-        """Whether a special token ends an answer, so that the model can learn to stop."""
-        return self._end is not None
+    def notes(self) -> list[str]:
+        """What a reader should know of the conversations that were rendered, in sentences."""
+        notes = []
+        if self._prefilled:
+            notes.append(
+                f"The model's chat template begins each answer with {self._prefilled!r} when it asks, and the answers "
+                "of the data do not: they are learned without it."
+            )
+        if not self._end:
+            notes.append(
+                "The model's chat template ends an answer without a token of its own: where to stop is not learned."
+            )
+        return notes
 
     def _check_said(self, turn: Message, said: str, where: str) -> None:
         """What the assistant says must be in what is learned."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from lorate.extras import require
 from lorate.tasks.embedded import DIGITS, HUMAN_EVAL, digits_records, human_eval_records
 from lorate.tasks.files import suffix
 from lorate.tasks.formats import KINDS_OF_TASK, parse_columns
-from lorate.tasks.hub import fetch_hub, is_saved, one_split, read_rows
+from lorate.tasks.hub import drawn, fetch_hub, is_saved, one_split, read_rows, rows_of, stream
 from lorate.tasks.images import image_record, read_image_folder
 from lorate.tasks.kinds import RecordKind, TaskKind
 from lorate.tasks.model_source import HUB_ID
@@ -60,6 +61,7 @@ def load_data(
     eval_fraction: float = 0.1,
     seed: int = 0,
     columns: str | None = None,
+    max_records: int | None = None,
 ) -> LoadedData:
     """Read, check, shuffle and divide data; see `lorate.tasks.split.split_records` for the rule.
 
@@ -74,6 +76,9 @@ def load_data(
         eval_fraction: the part to hold out, where ``eval_spec`` is None.
         seed: of the shuffle.
         columns: which columns to read, such as ``prompt=question,completion=answer``; None recognises them.
+        max_records: of each data set draw this many at most, by ``seed``. A data set of the hub and a JSONL or Parquet
+            file are then read record by record, so that neither disk nor memory has to hold the rest; the records are
+            drawn from a window of 10,000 that moves over them.
 
     Raises:
         LorateError: malformed data, in one sentence with file and line.
@@ -81,7 +86,7 @@ def load_data(
     if kind not in KINDS_OF_TASK:
         raise LorateError(f"Unknown task {kind!r}: expected one of {', '.join(KINDS_OF_TASK)}.")
     named = parse_columns(columns)
-    source = _read_all(spec, kind, named)
+    source = _read_all(spec, kind, named, max_records, seed)
     labels = source.labels() or None
     if labels is not None and len(labels) < 2:
         raise LorateError(f"{source.name} has the one class {labels[0]!r}: classification needs at least 2.")
@@ -89,7 +94,7 @@ def load_data(
         train, held_out = split_records(source, eval_fraction, seed)
         left_out, notes = 0, _notes(source)
     else:
-        evaluation = _read_all(eval_spec, kind, named)
+        evaluation = _read_all(eval_spec, kind, named, max_records, seed)
         train, held_out = pair_records(source, evaluation, seed)
         left_out, notes = len(source.records) - len(train), [*_notes(source), *_notes(evaluation)]
     train = _weighted(train)
@@ -139,12 +144,12 @@ def _fingerprint(*parts: list[Record]) -> str:
     return digest.hexdigest()
 
 
-def _read_all(spec: str | None, kind: TaskKind, columns: dict[str, str]) -> RecordSet:
+def _read_all(spec: str | None, kind: TaskKind, columns: dict[str, str], most: int | None, seed: int) -> RecordSet:
     """One data set, or several with their weights as one."""
     parts = divided(spec)
     sets = []
     for part, weight in parts:
-        found = _read(part, kind, columns)
+        found = _read(part, kind, columns) if most is None else _some(part, kind, columns, most, seed)
         weighted = found.records if weight == 1 else [replace(record, weight=weight) for record in found.records]
         sets.append(replace(found, records=weighted))
     if len(sets) == 1:
@@ -189,18 +194,52 @@ def divided(spec: str | None) -> list[tuple[str | None, float]]:
 def _read(spec: str | None, kind: TaskKind, columns: dict[str, str]) -> RecordSet:
     if spec is None or spec in (HUMAN_EVAL, DIGITS):
         return _embedded(spec, kind)
+    if (place := _local(spec)) is not None:
+        path, split = place
+        if kind == "image-classification" and suffix(path) != ".parquet" and not is_saved(path):
+            return read_image_folder(path)
+        return read_records(path, kind, columns, split)
+    name, configuration, split = _on_hub(spec)
+    return read_rows(one_split(fetch_hub(name, configuration), split, name), spec, kind, columns)
+
+
+def _some(spec: str | None, kind: TaskKind, columns: dict[str, str], most: int, seed: int) -> RecordSet:
+    """At most ``most`` records, without reading the others where that can be done."""
+    embedded = spec in (None, HUMAN_EVAL, DIGITS)
+    place = None if embedded else _local(str(spec))
+    lazy = place is None or (place[0].is_file() and suffix(place[0]) in (".jsonl", ".ndjson", ".parquet"))
+    if embedded or not lazy or kind == "image-classification":
+        found = _read(spec, kind, columns)
+        kept = random.Random(seed).sample(found.records, min(most, len(found.records)))
+        return replace(found, records=kept)
+    if place is not None:
+        rows = stream(place[0])
+    else:
+        name, configuration, split = _on_hub(str(spec))
+        rows = one_split(fetch_hub(name, configuration, streaming=True), split, name)
+    values = drawn(rows, most, seed, str(spec))
+    return collect(str(spec), rows_of(values, str(spec), columns, rows.features), kind, columns)
+
+
+def _local(spec: str) -> tuple[Path, str | None] | None:
+    """File or folder, and what is behind a colon; None if there is none of that name."""
     name, _, rest = spec.partition(":")
-    if _exists(spec) or (rest and _exists(name)):
-        path, split = (spec, None) if _exists(spec) else (name, rest.rpartition(":")[2])
-        if kind == "image-classification" and suffix(Path(path)) != ".parquet" and not is_saved(Path(path)):
-            return read_image_folder(Path(path))
-        return read_records(Path(path), kind, columns, split)
+    if _exists(spec):
+        return Path(spec), None
+    return (Path(name), rest.rpartition(":")[2]) if rest and _exists(name) else None
+
+
+def _on_hub(spec: str) -> tuple[str, str | None, str | None]:
+    """Id, configuration and split of a data set on the hub.
+
+    Raises:
+        LorateError: this cannot be one.
+    """
+    name, _, rest = spec.partition(":")
     configuration, _, split = rest.partition(":")
-    looks_local = suffix(Path(name)) in SUFFIXES if "\0" not in name else True
-    if looks_local or not HUB_ID.fullmatch(name):
+    if "\0" in name or suffix(Path(name)) in SUFFIXES or not HUB_ID.fullmatch(name):
         raise LorateError(f"No data at {spec!r}: no such file or folder, and not a hub id (owner/name).")
-    rows = one_split(fetch_hub(name, configuration or None), split or None, name)
-    return read_rows(rows, spec, kind, columns)
+    return name, configuration or None, split or None
 
 
 def _exists(spec: str) -> bool:

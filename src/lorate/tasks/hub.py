@@ -7,7 +7,7 @@ from typing import Any
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks.files import read_bytes
+from lorate.tasks.files import read_bytes, suffix
 from lorate.tasks.formats import Columns, columns_of
 from lorate.tasks.images import image_record
 from lorate.tasks.kinds import TaskKind
@@ -72,6 +72,34 @@ def fetch_hub(name: str, configuration: str | None = None, *, streaming: bool = 
         ) from error
 
 
+def stream(file: Path) -> Any:
+    """The records of a JSONL or Parquet file one after another, of which only those that are read are in memory.
+
+    Raises:
+        LorateError: it cannot be read.
+    """
+    datasets = require("datasets", extra="hf")
+    builder = "parquet" if suffix(file) == ".parquet" else "json"
+    try:
+        with quiet():
+            return datasets.load_dataset(builder, data_files=str(file.resolve()), split="train", streaming=True)
+    except Exception as error:
+        raise LorateError(f"{file} cannot be read record by record: {_reason(error)}.") from error
+
+
+def drawn(rows: Any, count: int, seed: int, name: str) -> list[dict[str, Any]]:
+    """Some rows of a stream, drawn from a window of 10,000 that moves over it; nothing behind the last one is read.
+
+    Raises:
+        LorateError: the stream breaks off.
+    """
+    try:
+        with quiet():
+            return list(rows.shuffle(seed=seed, buffer_size=min(10_000, 10 * count)).take(count))
+    except Exception as error:  # whatever the network, the hub or a damaged file raise
+        raise LorateError(f"{name} cannot be read record by record: {_reason(error)}.") from error
+
+
 def one_split(splits: Any, wanted: str | None, name: str) -> Any:
     """The split that was asked for, or ``train``, or the only one.
 
@@ -87,13 +115,13 @@ def one_split(splits: Any, wanted: str | None, name: str) -> Any:
     return splits[choice]
 
 
-def rows_of(rows: Any, name: str, columns: Columns) -> Iterator[Located]:
+def rows_of(rows: Iterable[Any], name: str, columns: Columns, features: Any) -> Iterator[Located]:
     """The rows of a data set by column, with the names of classes for their numbers."""
     datasets = require("datasets", extra="hf")
     labels = {
-        theirs: rows.features[theirs].names
-        for theirs in {columns.get("label", "label")} & set(rows.features or {})
-        if isinstance(rows.features[theirs], datasets.ClassLabel)
+        theirs: features[theirs].names
+        for theirs in {columns.get("label", "label")} & set(features or {})
+        if isinstance(features[theirs], datasets.ClassLabel)
     }
     for number, row in enumerate(rows, start=1):
         where = f"{name}, row {number}"
@@ -109,14 +137,16 @@ def read_rows(rows: Any, name: str, task: TaskKind, columns: Columns) -> RecordS
         LorateError: no such columns, or a malformed row.
     """
     if task != "image-classification":
-        return collect(name, rows_of(rows, name, columns), task, columns)
+        return collect(name, rows_of(rows, name, columns, rows.features), task, columns)
     datasets = require("datasets", extra="hf")
     chosen = columns_of(rows.column_names, task, name, columns)
     image = chosen["image"]
     if not isinstance(rows.features[image], datasets.Image):
         raise LorateError(f"{name}: the column {image} does not hold images.")
     rows = rows.cast_column(image, datasets.Image(decode=False))  # the bytes tell duplicates apart
-    return RecordSet(name, "labelled-image", list(_images(rows_of(rows, name, columns), image, chosen["label"])))
+    return RecordSet(
+        name, "labelled-image", list(_images(rows_of(rows, name, columns, rows.features), image, chosen["label"]))
+    )
 
 
 def _images(rows: Iterable[Located], image: str, label: str) -> Iterator[Record]:

@@ -53,7 +53,8 @@ def _values(file: Path, task: TaskKind, columns: Columns) -> Iterator[Located]:
         _refuse_plain_text(task, str(file))
         return _lines(decode(file), str(file))
     if kind == ".parquet":
-        return rows_of(read_parquet(file), str(file), columns)
+        rows = read_parquet(file)
+        return rows_of(rows, str(file), columns, rows.features)
     if kind not in _READERS:
         raise LorateError(
             f"{file}: unknown kind of data file; expected {', '.join(SUFFIXES)}, or one of them .gz or .zst."

@@ -56,6 +56,9 @@ class TrainConfig:
     columns: str | None = _data(
         None, "Which columns of the data to read, such as prompt=question,completion=answer. Default: recognised."
     )
+    max_records: int | None = _data(
+        None, "Draw this many records at most of each data set; of the hub or a JSONL file no more are read.", POSITIVE
+    )
     eval_fraction: float = _data(0.1, "Part of the data to hold out.", (lambda value: 0 < value < 1, "between 0 and 1"))
     eval_examples: int = _data(64, "Held-out examples to evaluate at most.", POSITIVE)
 

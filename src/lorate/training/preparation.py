@@ -62,6 +62,7 @@ def prepare(config: TrainConfig) -> Prepared:
         eval_fraction=config.eval_fraction,
         seed=config.seed,
         columns=config.columns,
+        max_records=config.max_records,
     )
     transformers.set_seed(config.seed)
     base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
