@@ -159,13 +159,16 @@ def test_a_run_in_which_most_answers_are_cut_is_refused_with_the_length_that_wou
     tokenizer = chat_tokenizer(CHATML, eos="<|im_end|>")
     records = [chat("q " * 60, "yes"), chat("q " * 70, "yes"), chat("q", "yes")]
     with pytest.raises(
-        LorateError, match=r"2 of 3 sequences lose tokens to learn at the maximum of 64 .* (\d+) all"
+        LorateError, match=r"2 of 3 sequences lose tokens to learn at the maximum of 64 .* \d+ holds all of them"
     ) as info:
         encoded(records, "messages", tokenizer, max_length=64)
-    enough = int(str(info.value).split(" all.")[0].split()[-1])
+    enough = int(str(info.value).split(" holds all")[0].split()[-1])
     assert encoded(records, "messages", tokenizer, max_length=enough).counts.cut == 0
     assert encoded(records, "messages", tokenizer, max_length=enough - 1).counts.cut == 1
     assert encoded(records, "messages", tokenizer, "all", max_length=64).counts.cut == 2  # the beginning is learned
+    with pytest.raises(LorateError, match=r"--max-length 235 holds 95% of them, 1815 all"):
+        lengthy = [chat("q " * n, "yes") for n in (*[110] * 40, 900)]
+        encoded(lengthy, "messages", tokenizer, max_length=64)
     silent = [chat("q", "no", weight=0)] * 2
     with pytest.raises(LorateError, match="No record has a token to learn"):
         encoded(silent, "messages", tokenizer)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from lorate.tasks import ImageCollator, load_data, load_model, text_collator, tokenised
+from lorate.tasks import ImageCollator, cut_texts, load_data, load_model, text_collator, text_limit, tokenised
 
 
 def gradients(model, train, collator, accumulate, tmp_path, **options):
@@ -63,7 +63,7 @@ def test_text_classifier_batch_8_equals_8_times_1(request, reviews, tmp_path, fa
         return loaded.model
 
     make()
-    train = tokenised(reviews.train, make.tokenizer, max_length=8)
+    train = tokenised(reviews.train, make.tokenizer, limit=8)
     assert set(train.column_names) >= {"input_ids", "attention_mask", "labels"}
     assert_same_gradients(make, train, text_collator(make.tokenizer), tmp_path)
 
@@ -101,8 +101,12 @@ def test_grey_images_for_a_model_with_one_channel(image_folder):
     assert ImageCollator(processor, channels=1)(list(data.train))["pixel_values"].shape[1:] == (1, 32, 32)
 
 
-def test_long_texts_are_cut_at_the_lower_limit(reviews, bert_dir):
-    tokenizer = load_model(str(bert_dir), "sequence-classification", labels=reviews.labels).processor
+def test_long_texts_are_cut_at_the_lowest_limit_and_counted(reviews, bert_dir):
+    loaded = load_model(str(bert_dir), "sequence-classification", labels=reviews.labels)
+    tokenizer, model = loaded.processor, loaded.model
+    assert text_limit(512, tokenizer, model) == 32 and text_limit(2, tokenizer, model) == 2
+    tokenizer.model_max_length = 10**30  # as where the tokenizer's files do not say
+    assert text_limit(512, tokenizer, model) == 32
     assert max(map(len, tokenised(reviews.train, tokenizer, 2)["input_ids"])) == 2
-    tokenizer.model_max_length = 1
-    assert max(map(len, tokenised(reviews.train, tokenizer, 2)["input_ids"])) == 1
+    longer = sum(len(text.split()) > 2 for text in reviews.train["text"])
+    assert cut_texts(reviews.train, tokenizer, 2) == longer > 0 and cut_texts(reviews.train, tokenizer, 32) == 0

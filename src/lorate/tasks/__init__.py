@@ -1,6 +1,6 @@
 """Models and data that ``lorate train`` runs on; needs the extra ``hf``."""
 
-from lorate.tasks.classification import ImageCollator, text_collator, tokenised
+from lorate.tasks.classification import ImageCollator, cut_texts, text_collator, text_limit, tokenised
 from lorate.tasks.data import LoadedData, load_data
 from lorate.tasks.device import check_device
 from lorate.tasks.encoding import EncodedData, Encoder
@@ -20,11 +20,13 @@ __all__ = [
     "TaskKind",
     "TrainOn",
     "check_device",
+    "cut_texts",
     "example_losses",
     "load_data",
     "load_model",
     "marked",
     "quiet",
     "text_collator",
+    "text_limit",
     "tokenised",
 ]

@@ -40,7 +40,13 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodedData:
-    """Both parts of the data as tokens, and what made them."""
+    """Both parts of the data as tokens, and what made them.
+
+    Attributes:
+        encoder: makes the tokens of prompts in the same way.
+        train: the part to train on.
+        eval: the held-out records that are evaluated.
+    """
 
     encoder: "Encoder"
     train: Encoded
@@ -215,10 +221,11 @@ class Encoder:
     def _refuse(self, counts: Counts, lengths: Lengths) -> None:
         beyond = lengths.beyond(self.max_length)
         if self.kind != "text" and self.train_on != "all" and 2 * beyond > lengths.count:
+            most, whole = lengths.holding(0.95), lengths.holding(1.0)
+            share = f"{most} holds 95% of them, {whole} all" if most < whole else f"{whole} holds all of them"
             raise LorateError(
-                f"{beyond:,} of {lengths.count:,} sequences lose tokens to learn at the maximum "
-                f"of {self.max_length} tokens, so most answers would not be learned to their end: --max-length "
-                f"{lengths.holding(0.95)} holds 95% of them, {lengths.holding(1.0)} all."
+                f"{beyond:,} of {lengths.count:,} sequences lose tokens to learn at the maximum of {self.max_length} "
+                f"tokens, so most answers would not be learned to their end: --max-length {share}."
             )
         if not counts.rows:
             raise LorateError(

@@ -25,6 +25,7 @@ class Plan:
             micro-batch.
         train_tokens: tokens of an epoch; 0 where the data are not tokens.
         learned_tokens: of these, those that count.
+        format: the columns that were read, in words.
     """
 
     parameters: int
@@ -37,6 +38,7 @@ class Plan:
     memory_bytes: int
     train_tokens: int = 0
     learned_tokens: int = 0
+    format: str = ""
 
 
 def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = None) -> Plan:
@@ -63,6 +65,7 @@ def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = N
         + sum(p.numel() * p.element_size() for p in trainable)
         + (_activation_bytes(config, prepared.base.model) if text else 0),
         train_tokens=prepared.encoded.train.counts.tokens if prepared.encoded else 0,
+        format=prepared.data.format,
         learned_tokens=prepared.encoded.train.counts.learned if prepared.encoded else 0,
     )
 

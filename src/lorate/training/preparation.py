@@ -9,7 +9,7 @@ import torch
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks import EncodedData, Encoder, LoadedData, LoadedModel, load_data, load_model
+from lorate.tasks import EncodedData, Encoder, LoadedData, LoadedModel, cut_texts, load_data, load_model, text_limit
 from lorate.training.config import TrainConfig
 from lorate.training.processes import own_device
 
@@ -27,6 +27,7 @@ class Prepared:
         model: the PEFT model.
         device: where it stands.
         encoded: the data as tokens, of which some count; None for classifiers.
+        cut: texts of a classifier that are cut.
     """
 
     data: LoadedData
@@ -34,6 +35,7 @@ class Prepared:
     model: Any
     device: str
     encoded: EncodedData | None = None
+    cut: int = 0
 
     @property
     def examples(self) -> int:
@@ -43,7 +45,8 @@ class Prepared:
     @property
     def notes(self) -> list[str]:
         """Sentences about what was left out of the data, cut or taken together."""
-        return [*self.data.notes, *(self.encoded.notes if self.encoded else [])]
+        cut = f"{self.cut:,} of {len(self.data.train):,} texts are cut at the maximum length (--max-length)."
+        return [*self.data.notes, *(self.encoded.notes if self.encoded else [cut] if self.cut else [])]
 
 
 def prepare(config: TrainConfig) -> Prepared:
@@ -71,6 +74,9 @@ def prepare(config: TrainConfig) -> Prepared:
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
     encoded = encode(config, data, base) if config.task == "causal-lm" else None
+    cut = 0
+    if config.task == "sequence-classification":
+        cut = cut_texts(data.train, base.processor, text_limit(config.max_length, base.processor, base.model))
     targets = config.targets or base.suggested_targets
     check_targets(base.model, targets)
     lora = peft.LoraConfig(
@@ -88,7 +94,7 @@ def prepare(config: TrainConfig) -> Prepared:
             model = peft.get_peft_model(base.model, lora)
         except ValueError as error:
             raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
-    return Prepared(data, base, model, device, encoded)
+    return Prepared(data, base, model, device, encoded, cut)
 
 
 def encode(config: TrainConfig, data: LoadedData, base: LoadedModel) -> EncodedData:

@@ -5,7 +5,7 @@ from typing import Any
 from lorate.extras import require
 from lorate.integrations.transformers import LorateCallback, OptimizerFactory
 from lorate.runs import RunDirectory
-from lorate.tasks import ImageCollator, quiet, text_collator, tokenised
+from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.config import TrainConfig
 from lorate.training.preparation import Prepared
 
@@ -88,7 +88,8 @@ def _classifier_trainer(
         train, held = data.train, held_out
     else:
         collator = text_collator(processor)
-        train, held = (tokenised(part, processor, config.max_length) for part in (data.train, held_out))
+        limit = text_limit(config.max_length, processor, prepared.base.model)
+        train, held = (tokenised(part, processor, limit) for part in (data.train, held_out))
     settings = transformers.TrainingArguments(**arguments, remove_unused_columns=config.task != "image-classification")
     _keep_to_one_device(settings)
     return transformers.Trainer(args=settings, train_dataset=train, eval_dataset=held, data_collator=collator, **shared)
