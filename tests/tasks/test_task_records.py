@@ -120,7 +120,34 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["text", "label", "prompt", "completion", "messages", "role", "content", "x"]),
+            st.sampled_from(
+                [
+                    "text",
+                    "label",
+                    "prompt",
+                    "completion",
+                    "messages",
+                    "role",
+                    "content",
+                    "x",
+                    "conversations",
+                    "from",
+                    "value",
+                    "instruction",
+                    "input",
+                    "output",
+                    "answers",
+                    "tools",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "weight",
+                    "arguments",
+                    "Text",
+                    "system",
+                    "data",
+                ]
+            ),
             inner,
             max_size=4,
         )
@@ -136,9 +163,16 @@ files = (
 )
 
 
-@given(content=files, suffix=st.sampled_from(["jsonl", "json", "csv", "txt"]), kind=st.sampled_from([LM, SEQ]))
+@given(
+    content=files,
+    suffix=st.sampled_from(["jsonl", "json", "csv", "tsv", "txt", "parquet", "jsonl.gz"]),
+    kind=st.sampled_from([LM, SEQ]),
+)
 @example(content=b'text,label\n"a\0",b\nc,d', suffix="csv", kind=SEQ)
 @example(content=b'{"text": "a\\u0000"}\n{"text": "\\ud83d\\ude00"}', suffix="jsonl", kind=LM)
+@example(content=b'{"messages": [{"role": "assistant", "content": [[]]}]}', suffix="jsonl", kind=LM)
+@example(content=b"\0\r\0", suffix="csv", kind=LM)
+@example(content=b'{"query": [], "answers": {"text": [1]}}', suffix="jsonl", kind=LM)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_file_is_data_or_one_sentence(tmp_path, content, suffix, kind):
     path = tmp_path / f"fuzz.{suffix}"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator
 
@@ -33,7 +34,7 @@ def _rows(text: str, file: str, delimiters: str) -> Iterator[Located]:
     skipped = int(first.lower().startswith("sep=") and len(first) == 5)
     if skipped:
         delimiters, text = first[-1], text.partition("\n")[2]
-    start = text.lstrip("\r\n").split("\n", 1)[0]
+    start = re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     delimiter = max(delimiters, key=lambda one: len(next(csv.reader([start], delimiter=one), [])))
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     header: list[str] | None = None
