@@ -164,6 +164,7 @@ def test_a_run_in_which_most_answers_are_cut_is_refused_with_the_length_that_wou
         encoded(records, "messages", tokenizer, max_length=64)
     enough = int(str(info.value).split(" holds all")[0].split()[-1])
     assert encoded(records, "messages", tokenizer, max_length=enough).counts.cut == 0
+    assert encoded(records[1:2], "messages", tokenizer, max_length=enough).counts.cut == 0
     assert encoded(records, "messages", tokenizer, max_length=enough - 1).counts.cut == 1
     assert encoded(records, "messages", tokenizer, "all", max_length=64).counts.cut == 2  # the beginning is learned
     with pytest.raises(LorateError, match=r"--max-length 235 holds 95% of them, 1815 all"):
