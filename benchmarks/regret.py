@@ -38,9 +38,7 @@ from _regret.table import write_into
 
 from lorate.report.figures import rendered
 from lorate.runs import write_atomically
-from lorate.sweep import run_missing
-from lorate.sweep.backends import Backend
-from lorate.sweep.folder import SweepFolder
+from lorate.sweep import SweepFolder, run_missing
 
 COMMAND = "python benchmarks/regret.py"
 ROOT = Path(__file__).parents[1]
@@ -67,7 +65,7 @@ def main() -> None:
             for run in wanted:
                 (RUNS / "finished" / f"{run.name}.json").unlink(missing_ok=True)
         try:
-            run_missing(wanted, folder, options.jobs, _show, options.backend)
+            run_missing(wanted, folder, options.jobs, _show)
         finally:
             pack(ARCHIVE, all_runs(), folder)
     conclude()
@@ -122,7 +120,6 @@ def _show(done: int, total: int, name: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, help="runs at a time; one a core if not given")
-    parser.add_argument("--backend", type=Backend, choices=list(Backend), default=Backend.JOBLIB, help="ray: a cluster")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, default=["develop", "judge"], metavar="SETTING", help=", ".join(NAMES)

@@ -2,7 +2,7 @@
 
 Run by `make check-dist`, which builds into `dist/` first. The core's environment is a whole one, and so is that of
 `all`. Those of the other extras borrow torch, numpy and scipy from the core's, which the core's own tests have shown to
-hold nothing else. Only who has a cluster needs Ray: `all` is without it.
+hold nothing else.
 """
 
 import json
@@ -215,7 +215,7 @@ MISSING = [
     ("lorate.scaling.lora_config(8)", "peft is not installed; type: pip install 'lorate[hf]'"),
     ("lorate.report.write_report(['x'])", "matplotlib is not installed; type: pip install 'lorate[report]'"),
     (
-        "lorate_papers.attention.sweep([{'alpha': 0.1, 'lam': 0.1}] * 2, jobs=2)",
+        "lorate.sweep.run_missing(runs, lorate.sweep.SweepFolder.make_or_resume(pathlib.Path('y'), {}), jobs=2)",
         "joblib is not installed; type: pip install 'lorate[experiments]'",
     ),
     (
@@ -228,7 +228,8 @@ MISSING = [
 def test_the_core_says_which_extra_is_missing(core: Environment) -> None:
     said = core.succeeds(f"""
 import json, pathlib
-import lorate, lorate_papers.attention, lorate.report, lorate.scaling
+import lorate, lorate.report, lorate.scaling, lorate.sweep
+runs = [lorate.sweep.Run(str(number), dict, {{}}) for number in range(2)]
 said = []
 for code in {[code for code, _ in MISSING]}:
     try:
@@ -262,12 +263,13 @@ def test_what_an_extra_is_for_works(extra: tuple[str, Environment]) -> None:
         environment.succeeds("import lorate.report; lorate.report.write_report(['runs/auto'])")
         assert "<svg" in (environment.place.parent / "runs/auto/report.html").read_text(encoding="utf-8")
     if name == "experiments":
-        curve = "from lorate_papers.attention import sweep; print(len(sweep([{'alpha': 0.1, 'lam': 0.1}] * 2, jobs=2)))"
-        assert environment.succeeds(curve).strip() == "2"
+        sweep = "runs, SweepFolder.make_or_resume(pathlib.Path('z'), {}), jobs=2"
+        code = "import pathlib; from lorate.sweep import *; runs = [Run(str(n), dict, {}) for n in range(2)]"
+        assert environment.succeeds(f"{code}; print(run_missing({sweep})[1])").strip() == "2"
 
 
 def test_all_is_enough_for_an_experiment_and_a_report(everything: Environment) -> None:
-    modules = [module for name, names in MODULES.items() if name != "ray" for module in names]
+    modules = [module for names in MODULES.values() for module in names]
     everything.succeeds("; ".join(f"import {module}" for module in modules))
     result = everything.lorate("reproduce", "burer-monteiro", "--quick", "--output", "runs/quick")
     assert result.returncode == 0, result.stderr

@@ -10,7 +10,6 @@ MODULES = {
     "cli": ("typer", "rich", "yaml"),
     "report": ("matplotlib", "jinja2"),
     "experiments": ("joblib", "sklearn"),
-    "ray": ("ray",),
 }
 """What each extra brings, by the names that are imported."""
 

@@ -76,7 +76,7 @@ def test_dry_run_writes_nothing(base: list[str], tmp_path: Path, capsys: pytest.
         (["--data", "{tmp}/broken.jsonl"], "line 2"),
         (["--rule", "theory"], "needs the smoothness L"),
         (["--rule", "constant", "--lr", "-1"], "lr must be a finite number above 0"),
-        (["--train-on", "vibes"], "train_on must be one of completion, all"),
+        (["--train-on", "vibes"], "train_on must be one of answers, last, all"),
         (["--config", "{tmp}/none.yaml"], "none.yaml cannot be read"),
         (["--config", "{tmp}/wrong.yaml"], "unknown option 'ranks'; did you mean rank?"),
         (["--resume", "--rank", "3"], "leave out --model, --data"),

@@ -18,7 +18,7 @@ from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.rules import RULES
 from lorate.tasks import load_data
-from lorate.tasks.records import KINDS_OF_TASK
+from lorate.tasks.formats import KINDS_OF_TASK
 from lorate.training import TrainConfig
 from report.synthetic import run_info
 
@@ -82,6 +82,9 @@ def check_config_file(content: bytes, place: Path, model: Path) -> None:
 RECORDS: tuple[dict[str, Any], ...] = (
     {"prompt": "p", "completion": "c"},
     {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]},
+    {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho", "weight": 0}], "tools": "[{}]"},
+    {"instruction": "i", "input": "", "output": "o"},
+    {"query": "q", "answers": [{"name": "f", "arguments": {}}], "tools": [{"name": "f"}]},
     {"text": "t"},
     {"text": "t", "label": "l"},
 )
@@ -92,7 +95,7 @@ CSV = b'prompt,completion\n"a\nb",c\nd,"e""f"\n'
 def data_files(draw: Any) -> tuple[str, dict[str, bytes], str]:
     """A path, the files there, and the task."""
     task = draw(st.sampled_from([*KINDS_OF_TASK, "causal-lm"]))
-    suffix = draw(st.sampled_from([".jsonl", ".json", ".csv", ".txt", "", "/"]))
+    suffix = draw(st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".txt", ".jsonl.gz", ".parquet", "", "/"]))
     record = draw(st.sampled_from(RECORDS))
     rows = [draw(wrong_records({**record, "n": number})) for number in range(draw(st.integers(0, 3)))]
     lines = [json_line(row) for row in rows]

@@ -185,7 +185,7 @@ def test_a_loading_script_is_data_of_no_kind(tmp_path: Path, proof: Path, task: 
     folder.mkdir()
     for name in ("dataset.py", "__init__.py", "conftest.py"):
         (folder / name).write_text(OWN_CODE.format(proof=str(proof)))
-    with pytest.raises(LorateError, match=r"holds no (text files|images)") as error:
+    with pytest.raises(LorateError, match=r"holds no (data files|images)") as error:
         load_data(str(folder), kind=task)
     sentence(error)
     assert not proof.exists()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lorate.errors import LorateError
 from lorate.tasks import load_data
-from lorate.tasks.records import check_record
+from lorate.tasks.records import collect
 
 LM, SEQ = "causal-lm", "sequence-classification"
 GOOD = '{"prompt": "a", "completion": "b"}'
@@ -28,19 +28,18 @@ def failure(path, kind=LM, **options):
         ("d.jsonl", f'{GOOD}\n{{"prompt": ', "d.jsonl, line 2: not valid JSON"),
         ("d.jsonl", f"{GOOD}\n\n{GOOD} {GOOD}", "d.jsonl, line 3: more than one JSON value"),
         ("d.jsonl", f"{GOOD}\n[1]", "d.jsonl, line 2: expected an object with keys and values, found a list"),
-        ("d.jsonl", '{"promt": "a"}', "d.jsonl, line 1: expected the keys prompt, completion; or messages; or text; "
-         "found promt."),
-        ("d.jsonl", "{}", "found none."),
+        ("d.jsonl", '{"promt": "a"}', "d.jsonl, line 1: expected the columns messages; conversations; prompt, "),
+        ("d.jsonl", '{"promt": "a"}', "found promt; did you mean prompt?; or say which are which, as in --columns"),
+        ("d.jsonl", "{}", "found none;"),
         ("d.jsonl", '{"prompt": 3, "completion": "b"}', "line 1: prompt must be a string, found a number"),
-        ("d.jsonl", '{"prompt": null, "completion": "b"}', "line 1: prompt must be a string, found null"),
-        ("d.jsonl", '{"prompt": " ", "completion": "b"}', "line 1: prompt is empty."),
+        ("d.jsonl", '{"prompt": "a", "completion": null}', "d.jsonl is empty: all 1 records are, from"),
         ("d.jsonl", '{"text": "\\ud800"}', "line 1: text holds half of a surrogate pair"),
-        ("d.jsonl", f'{GOOD}\n{{"text": "a"}}', "line 2: a text record among prompt-completion records"),
-        ("d.jsonl", '{"prompt": "a", "completion": "b", "text": "c"}', "line 1: the keys prompt, completion, text fit"),
+        ("d.jsonl", f'{GOOD}\n{{"text": "a"}}', "line 2: a record with the columns text among records with"),
+        ("d.jsonl", '{"prompt": "a", "answer": "b", "output": "c"}', "line 1: the columns prompt, output, answer fit"),
         ("d.jsonl", '{"messages": []}', "line 1: messages must be a list of at least one message, found an empty"),
         ("d.jsonl", '{"messages": [{"role": "user"}]}', "line 1, message 1: expected an object with the keys role"),
         ("d.jsonl", '{"messages": [{"role": "user", "content": 1}]}', "message 1: content must be a string"),
-        ("d.jsonl", '{"messages": [{"role": "user", "content": "a"}]}', "no message of the role assistant"),
+        ("d.jsonl", '{"messages": [{"role": "user", "content": "a"}]}', "d.jsonl is empty: all 1 records are"),
         ("d.jsonl", "[" * 100_000, "line 1: not usable JSON"),
         ("d.jsonl", "1" * 5_000, "line 1: not usable JSON"),
         ("d.jsonl", "", "d.jsonl is empty"),
@@ -49,20 +48,22 @@ def failure(path, kind=LM, **options):
         ("d.jsonl", f"{GOOD}\n{GOOD}", "d.jsonl holds 2 copies of 1 record:"),
         ("d.json", "[]", "d.json is empty"),
         ("d.json", "", "d.json is empty"),
-        ("d.json", GOOD, "d.json, line 1: expected a list"),
+        ("d.json", GOOD, "d.json holds 1 record:"),
         ("d.json", f"\n[\n{GOOD},\n\n{{\n\"prompt\": x}}]", "d.json, line 6: not valid JSON"),
         ("d.json", f"[\n{GOOD},\n{GOOD[:-1]}, \"x\": 1}},\n7]", "d.json, line 4: expected an object"),
         ("d.json", f"[{GOOD}\n{GOOD}]", "d.json, line 2: expected a comma or the end of the list"),
         ("d.json", f"[{GOOD},\n{GOOD}", "line 2: expected a comma or the end"),
         ("d.json", f"[{GOOD}]\n[1]", "more text after the end"),
-        ("d.csv", "prompt,answer\na,b\n", "d.csv, line 1: expected the keys prompt, completion"),
+        ("d.csv", "prompt,reply\na,b\n", "d.csv, line 2: expected the columns messages"),
         ("d.csv", 'prompt,completion\n"a\nb",c\nd\n', "d.csv, line 4: 1 values, but the header has 2 columns"),
-        ("d.csv", 'prompt,completion\n"a\nb",c\nd,\n', "d.csv, line 4: completion is empty"),
+        ("d.csv", 'prompt,completion\n"a\nb",\nd,\n', "d.csv is empty: all 2 records are, from d.csv, line 2 on"),
         ("d.csv", 'prompt,completion\na,"b\n', "d.csv, line 2: not valid CSV"),
         ("d.csv", "text,text\na,b\n", "d.csv, line 1: two columns of one name"),
         ("d.csv", "text\n", "d.csv is empty"),
         ("d.txt", "\n \n", "d.txt is empty"),
-        ("d.parquet", "x", "d.parquet: unknown kind of data file"),
+        ("d.parquet", "x", "d.parquet cannot be read as Parquet"),
+        ("d.xlsx", "x", "d.xlsx: unknown kind of data file; expected .jsonl, .ndjson, .json, .csv"),
+        ("d.jsonl.gz", "x", "d.jsonl.gz cannot be read"),
     ],
 )  # fmt: skip
 def test_malformed_file(tmp_path, name, content, message):
@@ -75,7 +76,7 @@ def test_malformed_file(tmp_path, name, content, message):
     [
         ('{"text": "a", "label": 1.5}', "line 1: label must be a string or a whole number, found a number"),
         ('{"text": "a", "label": true}', "line 1: label must be a string or a whole number, found a truth value"),
-        ('{"text": "a"}', "line 1: expected the keys text, label; found text."),
+        ('{"text": "a"}', "line 1: expected the columns text, label; found text;"),
         ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x"}', "has the one class 'x'"),
     ],
 )
@@ -119,7 +120,34 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["text", "label", "prompt", "completion", "messages", "role", "content", "x"]),
+            st.sampled_from(
+                [
+                    "text",
+                    "label",
+                    "prompt",
+                    "completion",
+                    "messages",
+                    "role",
+                    "content",
+                    "x",
+                    "conversations",
+                    "from",
+                    "value",
+                    "instruction",
+                    "input",
+                    "output",
+                    "answers",
+                    "tools",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "weight",
+                    "arguments",
+                    "Text",
+                    "system",
+                    "data",
+                ]
+            ),
             inner,
             max_size=4,
         )
@@ -135,9 +163,16 @@ files = (
 )
 
 
-@given(content=files, suffix=st.sampled_from(["jsonl", "json", "csv", "txt"]), kind=st.sampled_from([LM, SEQ]))
+@given(
+    content=files,
+    suffix=st.sampled_from(["jsonl", "json", "csv", "tsv", "txt", "parquet", "jsonl.gz"]),
+    kind=st.sampled_from([LM, SEQ]),
+)
 @example(content=b'text,label\n"a\0",b\nc,d', suffix="csv", kind=SEQ)
 @example(content=b'{"text": "a\\u0000"}\n{"text": "\\ud83d\\ude00"}', suffix="jsonl", kind=LM)
+@example(content=b'{"messages": [{"role": "assistant", "content": [[]]}]}', suffix="jsonl", kind=LM)
+@example(content=b"\0\r\0", suffix="csv", kind=LM)
+@example(content=b'{"query": [], "answers": {"text": [1]}}', suffix="jsonl", kind=LM)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_file_is_data_or_one_sentence(tmp_path, content, suffix, kind):
     path = tmp_path / f"fuzz.{suffix}"
@@ -153,6 +188,6 @@ def test_any_file_is_data_or_one_sentence(tmp_path, content, suffix, kind):
 
 def test_a_value_that_no_file_can_hold_is_called_what_it_is():
     with pytest.raises(LorateError, match="text must be a string, found a bytes"):
-        check_record({"text": b"x"}, "text", "owner/name, row 1")
+        collect("owner/name", [({"text": b"x"}, "owner/name, row 1")], LM, {})
     with pytest.raises(LorateError, match="text must be a string, found a number"):
-        check_record({"text": 0.5}, "text", "owner/name, row 1")
+        collect("owner/name", [({"text": 0.5}, "owner/name, row 1")], LM, {})

@@ -5,10 +5,8 @@ import json
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
-from trl import SFTConfig, SFTTrainer
 
-from lorate.errors import LorateError
-from lorate.tasks import ImageCollator, check_causal_data, load_data, load_model, text_collator, tokenised
+from lorate.tasks import ImageCollator, cut_texts, load_data, load_model, text_collator, text_limit, tokenised
 
 
 def gradients(model, train, collator, accumulate, tmp_path, **options):
@@ -65,7 +63,7 @@ def test_text_classifier_batch_8_equals_8_times_1(request, reviews, tmp_path, fa
         return loaded.model
 
     make()
-    train = tokenised(reviews.train, make.tokenizer, max_length=8)
+    train = tokenised(reviews.train, make.tokenizer, limit=8)
     assert set(train.column_names) >= {"input_ids", "attention_mask", "labels"}
     assert_same_gradients(make, train, text_collator(make.tokenizer), tmp_path)
 
@@ -103,64 +101,12 @@ def test_grey_images_for_a_model_with_one_channel(image_folder):
     assert ImageCollator(processor, channels=1)(list(data.train))["pixel_values"].shape[1:] == (1, 32, 32)
 
 
-def test_long_texts_are_cut_at_the_lower_limit(reviews, bert_dir):
-    tokenizer = load_model(str(bert_dir), "sequence-classification", labels=reviews.labels).processor
+def test_long_texts_are_cut_at_the_lowest_limit_and_counted(reviews, bert_dir):
+    loaded = load_model(str(bert_dir), "sequence-classification", labels=reviews.labels)
+    tokenizer, model = loaded.processor, loaded.model
+    assert text_limit(512, tokenizer, model) == 32 and text_limit(2, tokenizer, model) == 2
+    tokenizer.model_max_length = 10**30  # as where the tokenizer's files do not say
+    assert text_limit(512, tokenizer, model) == 32
     assert max(map(len, tokenised(reviews.train, tokenizer, 2)["input_ids"])) == 2
-    tokenizer.model_max_length = 1
-    assert max(map(len, tokenised(reviews.train, tokenizer, 2)["input_ids"])) == 1
-
-
-@pytest.fixture
-def llama(llama_dir):
-    return load_model(str(llama_dir), "causal-lm")
-
-
-RECORDS = {
-    "prompt-completion": [{"prompt": f"one {w}", "completion": " two three"} for w in "abcde"],
-    "messages": [
-        {"messages": [{"role": "user", "content": w}, {"role": "assistant", "content": "good"}]} for w in "abcde"
-    ],
-    "text": [{"text": f"one two {w}"} for w in "abcde"],
-}
-TEMPLATE = "{% for m in messages %}{{ m['role'] + ' : ' + m['content'] + ' </s> ' }}{% endfor %}"
-
-
-@pytest.mark.parametrize("kind", RECORDS)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_sft_trainer_takes_every_kind_of_record(llama, tmp_path, kind):
-    (tmp_path / "d.json").write_text(json.dumps(RECORDS[kind]))
-    data = load_data(str(tmp_path / "d.json"), kind="causal-lm")
-    llama.processor.chat_template = TEMPLATE
-    check_causal_data(data.train, data.record_kind, llama.processor, max_length=16)
-    arguments = SFTConfig(
-        output_dir=str(tmp_path / "out"),
-        max_steps=1,
-        per_device_train_batch_size=2,
-        max_length=16,
-        bf16=False,
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = SFTTrainer(llama.model, arguments, train_dataset=data.train, processing_class=llama.processor)
-    row = trainer.train_dataset[0]
-    targets = [label for label in row["labels"] if label != -100]
-    expected = {"prompt-completion": [13, 14, 2], "messages": row["input_ids"], "text": row["input_ids"]}[kind]
-    assert targets == expected  # only the completion and its end token count where there is a prompt
-    assert torch.isfinite(torch.tensor(trainer.train().training_loss))
-
-
-def test_what_sft_trainer_would_fail_on(llama, tmp_path):
-    def data(kind):
-        (tmp_path / "d.json").write_text(json.dumps(RECORDS[kind]))
-        return load_data(str(tmp_path / "d.json"), kind="causal-lm").train
-
-    with pytest.raises(LorateError, match="no chat template"):
-        check_causal_data(data("messages"), "messages", llama.processor, max_length=16)
-    with pytest.raises(LorateError, match="maximum of 2 tokens"):
-        check_causal_data(data("prompt-completion"), "prompt-completion", llama.processor, max_length=2)
-    check_causal_data(data("prompt-completion"), "prompt-completion", llama.processor, max_length=3)
-    llama.processor.eos_token = None
-    with pytest.raises(LorateError, match="no end token"):
-        check_causal_data(data("text"), "text", llama.processor, max_length=16)
+    longer = sum(len(text.split()) > 2 for text in reviews.train["text"])
+    assert cut_texts(reviews.train, tokenizer, 2) == longer > 0 and cut_texts(reviews.train, tokenizer, 32) == 0

@@ -220,7 +220,7 @@ def test_an_error_is_not_hidden_by_a_run_json_that_is_gone(options: dict[str, An
         train(TrainConfig(**options), tmp_path / "run", listener=Removes())
 
 
-@pytest.mark.parametrize("train_on", ["completion", "all"])
+@pytest.mark.parametrize("train_on", ["answers", "last", "all"])
 def test_chats_need_a_template_whatever_is_trained_on(train_on: str, options: dict[str, Any], tmp_path: Path) -> None:
     chats = tmp_path / "chats.jsonl"
     turns = [{"role": "user", "content": "good"}, {"role": "assistant", "content": "bad"}]

@@ -19,7 +19,7 @@ from lorate.runs import write_atomically
 from lorate.runs.facts import now, versions
 from lorate.runs.strict_json import encode
 from lorate.scaling.power_law import ScalingFit, fit_scaling
-from lorate.sweep import PACKAGES, Backend, Progress, Run, SweepFolder, run_missing
+from lorate.sweep import PACKAGES, Progress, Run, SweepFolder, run_missing
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,7 @@ class Calibration:
 
 
 def calibrate(
-    sweep: Sweep,
-    output: Path,
-    *,
-    jobs: int | None = None,
-    backend: Backend = Backend.JOBLIB,
-    command: str = "",
-    progress: Progress | None = None,
+    sweep: Sweep, output: Path, *, jobs: int | None = None, command: str = "", progress: Progress | None = None
 ) -> Calibration:
     r"""Find the best ``lora_alpha`` of several ranks on a model and data, and the law through them.
 
@@ -60,14 +54,13 @@ def calibrate(
         sweep: what to try.
         output: directory; made, or gone on with if it holds a calibration of the same task.
         jobs: processes; by default one a core, and a single one where there is an accelerator.
-        backend: where they run, see `lorate.sweep.backends`.
         command: how to repeat it, for ``run.json``.
         progress: called with the runs done, their number, and the name of the last one.
 
     Raises:
         LorateError: ``output`` holds something else, every run diverged, or too few ranks have their best alpha inside
             the grid.
-        MissingExtraError: joblib, Ray, matplotlib, jinja2, PEFT or transformers is not installed.
+        MissingExtraError: joblib, matplotlib, jinja2, PEFT or transformers is not installed.
     """
     require_extra("report")
     require("peft", extra="hf")
@@ -81,7 +74,7 @@ def calibrate(
     with folder.in_use():
         folder.write_run(info)
         try:
-            lr, fit, content = _find(sweep, folder, jobs, backend, progress)
+            lr, fit, content = _find(sweep, folder, jobs, progress)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             folder.write_run(info | {"status": status})
@@ -92,10 +85,10 @@ def calibrate(
 
 
 def _find(
-    sweep: Sweep, folder: SweepFolder, jobs: int | None, backend: Backend, progress: Progress | None
+    sweep: Sweep, folder: SweepFolder, jobs: int | None, progress: Progress | None
 ) -> tuple[float, ScalingFit, dict[str, Any]]:
     def execute(runs: Sequence[Run]) -> dict[str, Any]:
-        records, _ = run_missing(runs, folder, jobs, progress, backend)
+        records, _ = run_missing(runs, folder, jobs, progress)
         return {name: record["result"] for name, record in records.items()}
 
     trained = Halving(sweep, execute).run()
@@ -150,5 +143,5 @@ def _of_fit(fit: ScalingFit, ranks: Sequence[int]) -> dict[str, Any]:
 
 
 def _processes(sweep: Sweep) -> int | None:
-    """One model at a time on an accelerator; elsewhere the backend decides."""
+    """One model at a time on an accelerator; elsewhere one per core."""
     return 1 if sweep.own.get("device") != "cpu" and torch.accelerator.is_available() else None

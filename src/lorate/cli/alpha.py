@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.markup import escape
@@ -10,10 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
-from lorate.cli.train import Task, options_from_file, silence_libraries
+from lorate.cli.train import options_from_file, silence_libraries
 from lorate.errors import LorateError
 from lorate.scaling import lora_alpha
-from lorate.sweep import Backend
+from lorate.tasks.kinds import TaskKind
+from lorate.training.config import TrainConfig
 
 alpha = typer.Typer(
     help="lora_alpha by the square-root law, and the law's constants on your own model and data.",
@@ -40,7 +41,7 @@ def calibrate(
     context: typer.Context,
     model: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
     data: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
-    task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
+    task: Annotated[str, typer.Option(metavar="|".join(get_args(TaskKind)), help="Kind of model.")] = TrainConfig.task,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML file with further options of lorate train: targets, max_length, device, ..."),
@@ -56,7 +57,6 @@ def calibrate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core; one on an accelerator.")
     ] = None,
-    backend: Annotated[Backend, typer.Option(help="What runs the processes; ray: a Ray cluster.")] = Backend.JOBLIB,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/alpha.")
     ] = None,
@@ -79,7 +79,7 @@ def calibrate(
     }
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     if "task" in typed:
-        own["task"] = task.value
+        own["task"] = task
     if quick and own:
         raise LorateError("--quick is for the small language model of lorate's own: leave out --model, --data.")
     grid: dict[str, Any] = {
@@ -105,7 +105,6 @@ def calibrate(
             sweep,
             place,
             jobs=jobs,
-            backend=backend,
             command=command,
             progress=lambda done, total, last: bar.update(shown, completed=done, total=total, last=last),
         )

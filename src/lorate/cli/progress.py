@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from lorate.cli.console import stderr
+from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first
 from lorate.monitor import Alarm
 from lorate.training import Listener
@@ -56,6 +57,15 @@ class TerminalListener(Listener):
             f"Training {plan.trainable:,} of {plan.parameters:,} parameters in {plan.adapted_layers} layers on "
             f"{plan.train_examples} records; {plan.eval_examples} held out."
         )
+
+    def example(self, parts: Sequence[tuple[str, bool]]) -> None:
+        """Show a record: what is learned is green and underlined, and stands in marks where there are no colours."""
+        shown = Text("One record, the learned part marked:\n", style="bold")
+        for text, is_learned in parts:
+            if is_learned:
+                text = text if stdout.is_terminal else f"⟦{text}⟧"
+            shown.append(text, style="not bold green underline" if is_learned else "not bold dim")
+        stdout.print(shown, soft_wrap=True)
 
     def notice(self, text: str) -> None:
         """Show a notice above the bar."""

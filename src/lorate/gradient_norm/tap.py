@@ -69,13 +69,14 @@ class Tap:
         if isinstance(self.total, SketchSum):
             with torch.no_grad(), torch.autocast(kept.device.type, enabled=False):
                 kept = self.view.project(kept, self.total.signs(self.seed, like=output), output.dtype)
-        node = _Keep.apply(self.anchor, kept).grad_fn  # type: ignore[no-untyped-call]
-        output.register_hook(partial(self._on_gradient, [node], self.seed))  # type: ignore[no-untyped-call]
+        # the tensor, not its node alone: torch before 2.13 frees what a node saved when its tensor goes
+        anchored = _Keep.apply(self.anchor, kept)  # type: ignore[no-untyped-call]
+        output.register_hook(partial(self._on_gradient, [anchored], self.seed))  # type: ignore[no-untyped-call]
 
     def _on_gradient(self, box: list[Any], seed: int, grad: Tensor) -> None:
         if not self.attached:
             return
-        (kept,) = box[0].saved_tensors
+        (kept,) = box[0].grad_fn.saved_tensors
         if not _graph_is_retained():
             box.clear()  # the loss may live on, and with it this hook: the inputs need not
         if seed != self.seed:

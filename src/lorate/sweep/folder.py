@@ -1,34 +1,31 @@
-"""The run directory of an experiment: made or gone on with, never overwritten; one file a finished run."""
+"""The run directory of a sweep: made or gone on with, never overwritten; one file per finished run."""
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lorate
 from lorate.errors import LorateError
-from lorate.runs import RunDirectory, RunFile, write_atomically
+from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.strict_json import encode
-from lorate.sweep.backends import Backend, Run, execute
+from lorate.sweep.run import Run
 
-Progress = Callable[[int, int, str], None]
-"""Called with the runs done, their number, and the name of the last one."""
 NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
 """What a run may be called: its name is the name of a file."""
 
 
 class SweepFolder(RunDirectory):
-    """The files of one experiment, by name."""
-
-    claims = RunFile("claims.json")
-    """The claims with their verdicts."""
-    results = RunFile("results.jsonl")
-    """All results, one run a line."""
+    """The files of one sweep, by name."""
 
     @classmethod
     def make_or_resume(cls, path: Path, config: Mapping[str, Any]) -> "SweepFolder":
-        """An empty directory, or the one of the same experiment, options (as in ``run.json``) and version of lorate.
+        """An empty directory, or the one of the same sweep, options and version of lorate.
+
+        Args:
+            path: where.
+            config: what was asked for, as it is written to ``run.json``.
 
         Raises:
             LorateError: the directory holds something else.
@@ -42,8 +39,10 @@ class SweepFolder(RunDirectory):
         except LorateError:
             raise LorateError(f"{path} is not empty and holds no experiment; choose another --output.") from None
         if info.get("config") != dict(config):
-            other = _words(info.get("config"))
-            raise LorateError(f"{path} holds another run ({other}) and is not overwritten; choose another --output.")
+            raise LorateError(
+                f"{path} holds another run ({_words(info.get('config'))}) and is not overwritten; "
+                "choose another --output."
+            )
         if info["lorate"] != lorate.__version__:
             raise LorateError(
                 f"{path} was begun with lorate {info['lorate']} and this is {lorate.__version__}; "
@@ -74,37 +73,6 @@ class SweepFolder(RunDirectory):
         if not NAME.fullmatch(run.name):
             raise LorateError(f"{run.name!r} cannot name a run: use letters, digits and -_=.,+ only.")
         return self.inside(f"finished/{run.name}.json")
-
-
-def run_missing(
-    runs: Sequence[Run],
-    folder: SweepFolder,
-    jobs: int | None,
-    progress: Progress | None,
-    backend: Backend = Backend.JOBLIB,
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """Do the runs that are not finished yet, several at a time, and keep each as it finishes.
-
-    Args:
-        runs: what is wanted.
-        folder: where finished ones lie.
-        jobs: processes; None: one per core.
-        progress: called after each run.
-        backend: where they run, see `execute`.
-
-    Returns:
-        The record of every run by name, in the order of ``runs``, and how many had to be done.
-    """
-    records = {run.name: record for run in runs if (record := folder.finished(run)) is not None}
-    missing = [run for run in runs if run.name not in records]
-    if progress is not None:
-        progress(len(records), len(runs), "")
-    for place, result, seconds in execute(missing, jobs, backend):
-        run = missing[place]
-        records[run.name] = folder.save(run, result, seconds)
-        if progress is not None:
-            progress(len(records), len(runs), run.name)
-    return {run.name: records[run.name] for run in runs}, len(missing)
 
 
 def _words(config: Any) -> str:

@@ -10,18 +10,31 @@ from lorate.extras import require
 from lorate.tasks.quiet import quiet
 
 
-def tokenised(dataset: Any, tokenizer: Any, max_length: int) -> Any:
+def text_limit(max_length: int, tokenizer: Any, model: Any) -> int:
+    """Tokens that a text is cut to: ``max_length``, or the limit of tokenizer or model where that is lower."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
+    return int(min(max_length, tokenizer.model_max_length, positions))
+
+
+def cut_texts(dataset: Any, tokenizer: Any, limit: int) -> int:
+    """How many labelled texts have more tokens than ``limit``."""
+    texts = dataset["text"]
+    batches = (texts[begin : begin + 1000] for begin in range(0, len(texts), 1000))
+    with quiet():
+        return sum(len(ids) > limit for batch in batches for ids in tokenizer(list(batch))["input_ids"])
+
+
+def tokenised(dataset: Any, tokenizer: Any, limit: int) -> Any:
     """Turn the columns ``text, label`` into ``input_ids, attention_mask, labels``.
 
     Args:
         dataset: a ``datasets.Dataset`` of labelled texts.
         tokenizer: of the model.
-        max_length: longer texts are cut here, or at the tokenizer's own limit where that is lower.
+        limit: longer texts are cut here, see `text_limit`.
 
     Returns:
         A new data set, not yet padded: see `text_collator`.
     """
-    limit = min(max_length, tokenizer.model_max_length)
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
         return {**tokenizer(batch["text"], truncation=True, max_length=limit), "labels": batch["label"]}

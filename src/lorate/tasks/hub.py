@@ -1,62 +1,164 @@
-"""Read records from a data set on the Hugging Face hub."""
+"""Records from data sets that the package ``datasets`` reads: of the hub, of ``save_to_disk``, of Parquet files."""
 
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks.files import read_bytes
+from lorate.tasks.files import read_bytes, suffix
+from lorate.tasks.formats import Columns, columns_of
 from lorate.tasks.images import image_record
 from lorate.tasks.kinds import TaskKind
 from lorate.tasks.quiet import quiet
-from lorate.tasks.records import Record, RecordSet, check_record, record_kind
+from lorate.tasks.records import Located, Record, RecordSet, collect
 
 
-def read_hub(name: str, task: TaskKind) -> RecordSet:
-    """Fetch a data set through ``datasets.load_dataset`` and check its records like those of a file.
-
-    The split ``train`` is read, or the only one where it has another name.
+def read_parquet(file: Path) -> Any:
+    """A Parquet file as a ``datasets.Dataset``, in memory.
 
     Raises:
-        LorateError: no connection, no such data set, no such columns, or a malformed row.
+        LorateError: it cannot be read.
     """
     datasets = require("datasets", extra="hf")
-    splits = fetch_hub(name)
-    if "train" not in splits and len(splits) != 1:
-        raise LorateError(f"{name} has no split named train; it has {', '.join(map(str, splits))}.")
-    rows = splits["train"] if "train" in splits else next(iter(splits.values()))
-    kind = record_kind(rows.column_names, task, name)
-    label = rows.features.get("label")
-    names = label.names if isinstance(label, datasets.ClassLabel) else None
-    if kind == "labelled-image":
-        if not isinstance(rows.features["image"], datasets.Image):
-            raise LorateError(f"{name}: the column image does not hold images.")
-        rows = rows.cast_column("image", datasets.Image(decode=False))  # the bytes tell duplicates apart
-    records = []
-    for number, row in enumerate(rows, start=1):
-        where = f"{name}, row {number}"
-        if names is not None:
-            row = {**row, "label": _class_name(row["label"], names, where)}
-        records.append(_image(row, where) if kind == "labelled-image" else check_record(row, kind, where))
-    return RecordSet(name, kind, records)
+    parquet = require("pyarrow.parquet", extra="hf")
+    try:
+        return datasets.Dataset(datasets.table.InMemoryTable(parquet.read_table(file)))
+    except Exception as error:  # pyarrow and datasets raise types of their own
+        raise LorateError(f"{file} cannot be read as Parquet: {_reason(error)}.") from error
 
 
-def fetch_hub(name: str) -> Any:
-    """All splits of a data set on the hub, a ``datasets.DatasetDict``.
+def is_saved(folder: Path) -> bool:
+    """Whether the folder was written by ``save_to_disk``."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def read_saved(folder: Path, split: str | None) -> Any:
+    """One split of what ``save_to_disk`` wrote.
 
     Raises:
-        LorateError: no connection, or no such data set.
+        LorateError: it cannot be read, or has no such split.
     """
     datasets = require("datasets", extra="hf")
     try:
+        found = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise LorateError(f"{folder} cannot be read as a saved data set: {_reason(error)}.") from error
+    return one_split(found, split, str(folder)) if isinstance(found, dict) else found
+
+
+def fetch_hub(name: str, configuration: str | None = None, *, streaming: bool = False) -> Any:
+    """All splits of a data set on the hub, a ``datasets.DatasetDict``.
+
+    Raises:
+        LorateError: no connection, no such data set, or a configuration must be chosen.
+    """
+    datasets = require("datasets", extra="hf")
+    options = ({"name": configuration} if configuration else {}) | ({"streaming": True} if streaming else {})
+    try:
         with quiet():
-            return datasets.load_dataset(name)
+            return datasets.load_dataset(name, **options)
     except Exception as error:  # datasets raises its own, the hub client's and pyarrow's types here
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        found = re.search(r"available configs: (\[.*?\])", str(error), re.DOTALL)
+        if found:
+            names = ", ".join(re.findall(r"'([^']+)'", found[1])[:20])
+            raise LorateError(
+                f"{name} has several configurations ({names}): say which, as in {name}:{_first(names)}."
+            ) from error
         raise LorateError(
-            f"The data set {name} could not be fetched from the Hugging Face hub ({reason}): "
+            f"The data set {name} could not be fetched from the Hugging Face hub ({_reason(error)}): "
             "give a local file or folder."
         ) from error
+
+
+def stream(file: Path) -> Any:
+    """The records of a JSONL or Parquet file one after another, of which only those that are read are in memory.
+
+    Raises:
+        LorateError: it cannot be read.
+    """
+    datasets = require("datasets", extra="hf")
+    builder = "parquet" if suffix(file) == ".parquet" else "json"
+    try:
+        with quiet():
+            return datasets.load_dataset(builder, data_files=str(file.resolve()), split="train", streaming=True)
+    except Exception as error:
+        raise LorateError(f"{file} cannot be read record by record: {_reason(error)}.") from error
+
+
+def drawn(rows: Any, count: int, seed: int, name: str) -> list[dict[str, Any]]:
+    """Some rows of a stream, drawn from a window of 10,000 that moves over it; nothing behind the last one is read.
+
+    Raises:
+        LorateError: the stream breaks off.
+    """
+    try:
+        with quiet():
+            return list(rows.shuffle(seed=seed, buffer_size=min(10_000, 10 * count)).take(count))
+    except Exception as error:  # whatever the network, the hub or a damaged file raise
+        raise LorateError(f"{name} cannot be read record by record: {_reason(error)}.") from error
+
+
+def one_split(splits: Any, wanted: str | None, name: str) -> Any:
+    """The split that was asked for, or ``train``, or the only one.
+
+    Raises:
+        LorateError: there is none of that name.
+    """
+    choice = wanted or ("train" if "train" in splits or len(splits) != 1 else next(iter(splits)))
+    if choice not in splits:
+        raise LorateError(
+            f"{name} has no split named {choice}; it has {', '.join(map(str, splits))}"
+            + ("." if wanted else f": say which, as in {name}::{next(iter(splits))}.")
+        )
+    return splits[choice]
+
+
+def rows_of(rows: Iterable[Any], name: str, columns: Columns, features: Any) -> Iterator[Located]:
+    """The rows of a data set by column, with the names of classes for their numbers."""
+    datasets = require("datasets", extra="hf")
+    labels = {
+        theirs: features[theirs].names
+        for theirs in {columns.get("label", "label")} & set(features or {})
+        if isinstance(features[theirs], datasets.ClassLabel)
+    }
+    for number, row in enumerate(rows, start=1):
+        where = f"{name}, row {number}"
+        for theirs, names in labels.items():
+            row = {**row, theirs: _class_name(row[theirs], names, where)}
+        yield row, where
+
+
+def read_rows(rows: Any, name: str, task: TaskKind, columns: Columns) -> RecordSet:
+    """Check the rows of a data set like the records of a file.
+
+    Raises:
+        LorateError: no such columns, or a malformed row.
+    """
+    if task != "image-classification":
+        return collect(name, rows_of(rows, name, columns, rows.features), task, columns)
+    datasets = require("datasets", extra="hf")
+    chosen = columns_of(rows.column_names, task, name, columns)
+    image = chosen["image"]
+    if not isinstance(rows.features[image], datasets.Image):
+        raise LorateError(f"{name}: the column {image} does not hold images.")
+    rows = rows.cast_column(image, datasets.Image(decode=False))  # the bytes tell duplicates apart
+    return RecordSet(
+        name, "labelled-image", list(_images(rows_of(rows, name, columns, rows.features), image, chosen["label"]))
+    )
+
+
+def _images(rows: Iterable[Located], image: str, label: str) -> Iterator[Record]:
+    for row, where in rows:
+        assert isinstance(row, dict)
+        picture, name = row[image], row[label]
+        if not isinstance(picture, dict) or not (picture.get("bytes") or picture.get("path")):
+            raise LorateError(f"{where}: has no image.")
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise LorateError(f"{where}: label must be a string or a whole number.")
+        content = picture.get("bytes") or read_bytes(Path(picture["path"]))
+        yield image_record(content, picture, str(name), where)
 
 
 def _class_name(index: object, names: list[str], where: str) -> str:
@@ -65,11 +167,9 @@ def _class_name(index: object, names: list[str], where: str) -> str:
     return names[index]
 
 
-def _image(row: dict[str, Any], where: str) -> Record:
-    image, label = row["image"], row["label"]
-    if not isinstance(image, dict) or not (image.get("bytes") or image.get("path")):
-        raise LorateError(f"{where}: has no image.")
-    if isinstance(label, bool) or not isinstance(label, str | int):
-        raise LorateError(f"{where}: label must be a string or a whole number.")
-    content = image.get("bytes") or read_bytes(Path(image["path"]))
-    return image_record(content, image, str(label), where)
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _first(names: str) -> str:
+    return names.split(",")[0]

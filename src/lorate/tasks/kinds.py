@@ -5,3 +5,5 @@ from typing import Literal
 TaskKind = Literal["causal-lm", "sequence-classification", "image-classification"]
 
 RecordKind = Literal["prompt-completion", "messages", "text", "labelled-text", "labelled-image"]
+
+TrainOn = Literal["answers", "last", "all"]

@@ -1,150 +1,65 @@
-"""Read records from local text files, strictly, with line numbers in every error."""
+"""Read records from local files and folders, strictly, with line numbers in every error."""
 
-import csv
-import io
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from lorate.errors import LorateError
-from lorate.tasks.files import check_inside, read_bytes
+from lorate.tasks.files import check_inside, decode, suffix
+from lorate.tasks.formats import Columns, expected_keys
+from lorate.tasks.hub import is_saved, read_parquet, read_rows, read_saved, rows_of
+from lorate.tasks.json_text import json_lines, json_values
 from lorate.tasks.kinds import TaskKind
-from lorate.tasks.records import RecordSet, check_record, expected_keys, record_kind
+from lorate.tasks.records import Located, RecordSet, collect
+from lorate.tasks.tables import table_rows
 
 TEXT_SUFFIXES = (".txt", ".text")
-Located = tuple[object, str]  # a parsed value, and the file and line where it starts
-_SPACE = re.compile(r"[ \t\r\n]*")
+_READERS: dict[str, Callable[[str, str], Iterator[Located]]] = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_values,
+    ".csv": table_rows,
+    ".tsv": partial(table_rows, delimiters="\t"),
+}
+SUFFIXES = (*_READERS, ".parquet", *TEXT_SUFFIXES)
+"""The kinds of file that hold records; each may also end in .gz or .zst."""
+_HELD_OUT = {"test", "valid", "validation", "val", "dev", "eval"}
 
 
-def read_records(path: Path, task: TaskKind) -> RecordSet:
-    """Read a ``.jsonl``, ``.json``, ``.csv``, ``.txt`` or ``.text`` file, or a folder of text files.
+def read_records(path: Path, task: TaskKind, columns: Columns, split: str | None = None) -> RecordSet:
+    """Read a file of one of `SUFFIXES`, a folder of them, or one that ``save_to_disk`` wrote.
 
-    JSONL holds an object a line, JSON a list of objects, CSV a header and comma-separated rows. A text
-    file holds a record a line, as the ``text`` loader of datasets reads it; in a folder of text files every
-    file is one record. Blank lines are skipped. Files are UTF-8.
+    A text file holds a record a line, as the ``text`` loader of datasets reads it; in a folder of text files every
+    file is one record. Of a folder with files for training and for testing, by their names, those for training are
+    read. Blank lines are skipped.
 
     Raises:
         LorateError: anything else than that, with file and line.
     """
+    if path.is_dir() and is_saved(path):
+        return read_rows(read_saved(path, split), str(path), task, columns)
+    if split is not None:
+        raise LorateError(f"{path} has no split {split!r}: only a data set of the hub or of save_to_disk has splits.")
     if path.is_dir():
-        return _checked(str(path), _folder(path, task), task)
-    suffix = path.suffix.lower()
-    if suffix in TEXT_SUFFIXES:
-        _refuse_plain_text(task, str(path))
-    readers: dict[str, Callable[[str, str], Iterator[Located]]] = {
-        ".jsonl": _json_lines,
-        ".json": _json_list,
-        ".csv": partial(_csv, task=task),
-    }
-    read = _lines if suffix in TEXT_SUFFIXES else readers.get(suffix)
-    if read is None:
-        raise LorateError(f"{path}: unknown kind of data file; expected .jsonl, .json, .csv, .txt or .text.")
-    return _checked(str(path), read(decode(path), str(path)), task)
+        return _folder(path, task, columns)
+    if suffix(path) == ".parquet":
+        return read_rows(read_parquet(path), str(path), task, columns)
+    return collect(str(path), _values(path, task, columns), task, columns)
 
 
-def decode(path: Path) -> str:
-    """The text of a UTF-8 file; a byte order mark is dropped.
-
-    Raises:
-        LorateError: it cannot be read, or is not UTF-8 (with the line).
-    """
-    data = read_bytes(path)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise LorateError(f"{path}, line {line}: not UTF-8 text; save the file in UTF-8.") from error
-
-
-def _checked(name: str, values: Iterable[Located], task: TaskKind) -> RecordSet:
-    """Check every record against the kind of the first one."""
-    kind, records = None, []
-    for value, where in values:
-        if isinstance(value, dict):
-            this = record_kind(list(value), task, where)
-            kind = kind or this
-            if this != kind:
-                raise LorateError(f"{where}: a {this} record among {kind} records; keep to one kind in a file.")
-        records.append(check_record(value, kind or "text", where))
-    return RecordSet(name, kind or "text", records)
-
-
-def _json_lines(text: str, file: str) -> Iterator[Located]:
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
-        if line.strip():
-            value, end = _parse(line, _space(line, 0), file, number)
-            if _space(line, end) != len(line):
-                raise LorateError(f"{file}, line {number}: more than one JSON value on a line.")
-            yield value, f"{file}, line {number}"
-
-
-def _json_list(text: str, file: str) -> Iterator[Located]:
-    position = _space(text, 0)
-    line = 1 + text.count("\n", 0, position)
-    if position == len(text):
-        return
-    if text[position] != "[":
-        raise LorateError(f"{file}, line {line}: expected a list [...] of objects; one a line belongs in .jsonl.")
-    opened = position
-    position = _space(text, opened + 1)
-    line += text.count("\n", opened, position)
-    while not text.startswith("]", position):
-        value, end = _parse(text, position, file, line)
-        yield value, f"{file}, line {line}"
-        after = _space(text, end)
-        if text.startswith(",", after):
-            after = _space(text, after + 1)
-        elif not text.startswith("]", after):
-            line += text.count("\n", position, after)
-            raise LorateError(f"{file}, line {line}: expected a comma or the end of the list.")
-        line += text.count("\n", position, after)
-        position = after
-    if _space(text, position + 1) != len(text):
-        raise LorateError(f"{file}, line {line}: more text after the end of the list.")
-
-
-def _parse(text: str, start: int, file: str, line: int) -> tuple[object, int]:
-    """One JSON value that starts at ``start``, on ``line`` of the file, and where it ends."""
-    try:
-        value, end = json.JSONDecoder().raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        line += text.count("\n", start, error.pos)
-        raise LorateError(f"{file}, line {line}: not valid JSON ({error.msg}).") from error
-    except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
-        raise LorateError(f"{file}, line {line}: not usable JSON (nested too deeply or a huge number).") from error
-    return value, end
-
-
-def _space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _csv(text: str, file: str, task: TaskKind) -> Iterator[Located]:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise LorateError(f"{file}, line {line}: not valid CSV ({error}).") from error
-        if not row:
-            continue
-        where = f"{file}, line {line}"
-        if header is None:
-            header = row
-            if len(set(header)) < len(header):
-                raise LorateError(f"{where}: two columns of one name in the header.")
-            record_kind(header, task, where)
-            continue
-        if len(row) != len(header):
-            raise LorateError(f"{where}: {len(row)} values, but the header has {len(header)} columns.")
-        yield dict(zip(header, row, strict=True)), where
+def _values(file: Path, task: TaskKind, columns: Columns) -> Iterator[Located]:
+    kind = suffix(file)
+    if kind in TEXT_SUFFIXES:
+        _refuse_plain_text(task, str(file))
+        return _lines(decode(file), str(file))
+    if kind == ".parquet":
+        rows = read_parquet(file)
+        return rows_of(rows, str(file), columns, rows.features)
+    if kind not in _READERS:
+        raise LorateError(
+            f"{file}: unknown kind of data file; expected {', '.join(SUFFIXES)}, or one of them .gz or .zst."
+        )
+    return _READERS[kind](decode(file), str(file))
 
 
 def _lines(text: str, file: str) -> Iterator[Located]:
@@ -153,19 +68,42 @@ def _lines(text: str, file: str) -> Iterator[Located]:
             yield {"text": line.rstrip("\r")}, f"{file}, line {number}"
 
 
-def _folder(path: Path, task: TaskKind) -> Iterator[Located]:
-    _refuse_plain_text(task, str(path))
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in TEXT_SUFFIXES and file.is_file())
+def _folder(path: Path, task: TaskKind, columns: Columns) -> RecordSet:
+    visible = (
+        file for file in sorted(path.rglob("*")) if not any(p.startswith(".") for p in file.relative_to(path).parts)
+    )
+    files = [file for file in visible if suffix(file) in SUFFIXES and file.is_file()]
+    texts = [file for file in files if suffix(file) in TEXT_SUFFIXES]
+    tables = [file for file in files if suffix(file) not in TEXT_SUFFIXES]
+    if task != "causal-lm" and not tables:
+        _refuse_plain_text(task, str(path))
     if not files:
-        raise LorateError(f"{path} holds no text files: expected .txt or .text files in it.")
+        raise LorateError(f"{path} holds no data files: expected {', '.join(SUFFIXES)} in it.")
     for file in files:
         check_inside(file, path)
-        yield {"text": decode(file)}, f"{file}, line 1"
+    if not tables:
+        return collect(str(path), (({"text": decode(file)}, f"{file}, line 1") for file in texts), task, columns)
+    kept = [file for file in tables if not _says(file, path, _HELD_OUT)]
+    kept = kept if any(_says(file, path, {"train", "training"}) for file in tables) and kept else tables
+    found = collect(str(path), (value for file in kept for value in _values(file, task, columns)), task, columns)
+    left = [str(file.relative_to(path)) for file in files if file not in kept]
+    if left:
+        shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        found.notes.append(f"{path}: not read: {shown} (of {len(files)} files; --eval-data takes held-out ones).")
+    return found
+
+
+def _says(file: Path, folder: Path, words: set[str]) -> bool:
+    """Whether a file's name, or that of a folder above it, has one of these words in it."""
+    name = str(file.relative_to(folder)).lower()
+    for mark in "/\\.-_":
+        name = name.replace(mark, " ")
+    return bool(words & set(name.split()))
 
 
 def _refuse_plain_text(task: TaskKind, name: str) -> None:
     if task != "causal-lm":
         raise LorateError(
             f"{name}: plain text has no labels; {task} reads the columns {expected_keys(task)} from "
-            f".jsonl, .json or .csv."
+            f".jsonl, .json, .csv, .tsv or .parquet."
         )

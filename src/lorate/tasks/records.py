@@ -1,24 +1,17 @@
-"""What a training record looks like, and a strict check of one."""
+"""Checked records, and the collection of them from parsed values of one source."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lorate.errors import LorateError
+from lorate.tasks.formats import LABELLED, Columns, columns_of, converted, expected_keys, text
 from lorate.tasks.kinds import RecordKind, TaskKind
+from lorate.tasks.messages import kind_of
 
-KEYS: dict[RecordKind, tuple[str, ...]] = {
-    "prompt-completion": ("prompt", "completion"),
-    "messages": ("messages",),
-    "text": ("text",),
-    "labelled-text": ("text", "label"),
-    "labelled-image": ("image", "label"),
-}
-KINDS_OF_TASK: dict[TaskKind, tuple[RecordKind, ...]] = {
-    "causal-lm": ("prompt-completion", "messages", "text"),
-    "sequence-classification": ("labelled-text",),
-    "image-classification": ("labelled-image",),
-}
+Located = tuple[object, str]
+"""A parsed value, and where it begins: file and line."""
 
 
 @dataclass(frozen=True)
@@ -30,134 +23,167 @@ class Record:
         where: file and line, for errors.
         identity: two records of one identity are duplicates; for a labelled record its input alone, so
             that the same input under two labels never stands in both parts of a split.
+        weight: how often it is trained on in an epoch.
     """
 
     fields: dict[str, Any]
     where: str
     identity: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class RecordSet:
-    """All records of one source, of one kind."""
+    """All records of one source, of one kind.
+
+    Attributes:
+        name: of the source.
+        kind: of the records.
+        records: those with something in them.
+        format: the columns that were read, in words.
+        empty: where the empty records are, which are left out.
+        notes: sentences about what was found.
+    """
 
     name: str
     kind: RecordKind
     records: list[Record]
+    format: str = ""
+    empty: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse a source without records."""
         if not self.records:
-            raise LorateError(f"{self.name} is empty: expected at least one record.")
+            where = f": all {len(self.empty)} records are, from {self.empty[0]} on" if self.empty else ""
+            raise LorateError(f"{self.name} is empty{where}: expected at least one record.")
 
     def labels(self) -> list[str]:
         """Names of the classes, sorted; empty without labels."""
         return sorted({record.fields["label"] for record in self.records if "label" in record.fields})
 
 
-def expected_keys(task: TaskKind) -> str:
-    """The keys that a task's records may have, in words.
+class Collector:
+    """Records of one source, one after another.
 
-    >>> expected_keys("causal-lm")
-    'prompt, completion; or messages; or text'
+    Args:
+        name: of the source.
+        task: the kind of task.
+        columns: what the user said about his columns.
     """
-    return "; or ".join(", ".join(KEYS[kind]) for kind in KINDS_OF_TASK[task])
+
+    def __init__(self, name: str, task: TaskKind, columns: Columns) -> None:
+        self._name, self._task, self._columns = name, task, columns
+        self._chosen: dict[str, str] | None = None
+        self._keys: set[frozenset[str]] = set()
+        self._unread: set[str] = set()
+        self._kind: RecordKind | None = None
+        self._spelled: dict[str, set[str]] = {}
+        self._records: list[Record] = []
+        self._empty: list[str] = []
+
+    def add(self, value: object, where: str) -> Record | None:
+        """Check a value and keep it; returns the record, or None for an empty one, which is only counted.
+
+        Raises:
+            LorateError: no object, a column is missing or of another format than the first, or a value is wrong.
+        """
+        if not isinstance(value, dict):
+            raise LorateError(f"{where}: expected an object with keys and values, found {kind_of(value)}.")
+        chosen = self._columns_of(value, where)
+        fields = {ours: value[theirs] for ours, theirs in chosen.items() if theirs in value}
+        kind: RecordKind
+        if self._task in LABELLED:
+            kind, fields = "labelled-text", self._labelled(fields, where)
+        else:
+            kind, fields = converted(fields, where)
+        self._kind = self._kind or kind
+        if kind != self._kind:
+            raise LorateError(f"{where}: a {kind} record among {self._kind} records; keep to one format in a file.")
+        if _is_empty(fields, kind):
+            self._empty.append(where)
+            return None
+        record = Record(fields, where, identity(fields))
+        self._records.append(record)
+        return record
+
+    def result(self) -> RecordSet:
+        """All records so far.
+
+        Raises:
+            LorateError: there is none.
+        """
+        pairs = (self._chosen or {}).items()
+        names = ", ".join(theirs if ours == theirs else f"{theirs} (as {ours})" for ours, theirs in pairs)
+        left = f"; not read: {', '.join(sorted(self._unread)[:10])}" if self._unread else ""
+        notes = [
+            f"{self._name}: {' and '.join(map(repr, sorted(forms)))} differ in blanks only and are one class."
+            for forms in self._spelled.values()
+            if len(forms) > 1
+        ]
+        return RecordSet(self._name, self._kind or "text", self._records, names + left, self._empty, notes)
+
+    def _columns_of(self, value: dict[str, Any], where: str) -> dict[str, str]:
+        """The chosen columns of the first record; the others must have them, as far as they cannot be left out."""
+        keys = frozenset(value)
+        if self._chosen is None:
+            self._chosen = columns_of(list(value), self._task, where, self._columns)
+        elif keys not in self._keys:
+            this = columns_of(list(value), self._task, where, self._columns)
+            if not this.keys() <= self._chosen.keys():  # a column more, or another format
+                if next(iter(this)) != next(iter(self._chosen)):
+                    raise LorateError(
+                        f"{where}: a record with the columns {', '.join(this)} among records with the columns "
+                        f"{', '.join(self._chosen)}; keep to one format in a file."
+                    )
+                self._chosen |= this
+        if keys not in self._keys:
+            self._keys.add(keys)
+            self._unread |= keys - set(self._chosen.values())
+        return self._chosen
+
+    def _labelled(self, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Text and label; a label may be a whole number, and blanks around it mean nothing."""
+        label = fields["label"]
+        if isinstance(label, bool) or not isinstance(label, str | int):
+            raise LorateError(f"{where}: label must be a string or a whole number, found {kind_of(label)}.")
+        name = text(str(label), "label", where)
+        if not name.strip():
+            raise LorateError(f"{where}: label is empty.")
+        self._spelled.setdefault(name.strip(), set()).add(name)
+        return {"text": text(fields["text"], "text", where), "label": name.strip()}
 
 
-def record_kind(keys: Sequence[str], task: TaskKind, where: str) -> RecordKind:
-    """The one kind of record that these keys make.
-
-    Other keys are allowed beside them and are left out.
+def collect(name: str, values: Iterable[Located], task: TaskKind, columns: Columns) -> RecordSet:
+    """Check every value against the format of the first one.
 
     Raises:
-        LorateError: no kind fits, or more than one does.
-
-    >>> record_kind(["id", "prompt", "completion"], "causal-lm", "a.jsonl, line 1")
-    'prompt-completion'
+        LorateError: a value does not fit, or there is none.
     """
-    fitting = [kind for kind in KINDS_OF_TASK[task] if set(KEYS[kind]) <= set(keys)]
-    if len(fitting) == 1:
-        return fitting[0]
-    found = ", ".join(_shown(key) for key in keys) or "none"
-    if not fitting:
-        raise LorateError(f"{where}: expected the keys {expected_keys(task)}; found {found}.")
-    raise LorateError(f"{where}: the keys {found} fit {' and '.join(fitting)} records: keep those of one kind.")
+    collector = Collector(name, task, columns)
+    for value, where in values:
+        collector.add(value, where)
+    return collector.result()
 
 
-def check_record(value: object, kind: RecordKind, where: str) -> Record:
-    """Check the values of a record of a known kind, and keep the keys of that kind.
-
-    Raises:
-        LorateError: a key is missing, or a value is empty or of the wrong type.
-    """
-    if not isinstance(value, dict):
-        raise LorateError(f"{where}: expected an object with keys and values, found {_type(value)}.")
-    missing = [key for key in KEYS[kind] if key not in value]
-    if missing:
-        found = ", ".join(_shown(key) for key in value) or "none"
-        raise LorateError(f"{where}: {', '.join(missing)} missing in this {kind} record; its keys are: {found}.")
-    fields = {key: _CHECKS[key](value[key], key, where) for key in KEYS[kind]}
-    identity = {key: field for key, field in fields.items() if key != "label"}
-    return Record(fields, where, repr(sorted(identity.items())))
+def identity(fields: Mapping[str, Any]) -> str:
+    """What makes a record the same as another: its fields without the label."""
+    plain = {key: value for key, value in fields.items() if key != "label"}
+    if "messages" in plain:
+        return json.dumps(plain, sort_keys=True, default=str)
+    return repr(sorted(plain.items()))
 
 
-def _text(value: object, key: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise LorateError(f"{where}: {key} must be a string, found {_type(value)}.")
-    if not value.strip():
-        raise LorateError(f"{where}: {key} is empty.")
-    return _encodable(value, key, where)
+def _is_empty(fields: Mapping[str, Any], kind: RecordKind) -> bool:
+    """Whether there is nothing to learn, whatever the template: no text, no completion, no answer."""
+    if kind == "messages":
+        turns = fields["messages"]
+        return not any(turn["role"] == "assistant" and _says(turn) for turn in turns)
+    return not fields["completion" if kind == "prompt-completion" else "text"].strip()
 
 
-def _label(value: object, key: str, where: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise LorateError(f"{where}: {key} must be a string or a whole number, found {_type(value)}.")
-    return _text(value, key, where)
+def _says(turn: Mapping[str, Any]) -> bool:
+    return bool(turn["content"].strip() or turn.get("tool_calls"))
 
 
-def _messages(value: object, key: str, where: str) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not value:
-        raise LorateError(f"{where}: {key} must be a list of at least one message, found {_type(value)}.")
-    messages = []
-    for number, message in enumerate(value, start=1):
-        place = f"{where}, message {number}"
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            found = ", ".join(_shown(k) for k in message) if isinstance(message, dict) else _type(message)
-            raise LorateError(f"{place}: expected an object with the keys role and content, found {found}.")
-        messages.append({part: _text(message[part], part, place) for part in ("role", "content")})
-    if all(message["role"] != "assistant" for message in messages):
-        raise LorateError(f"{where}: {key} holds no message of the role assistant, so nothing to learn from.")
-    return messages
-
-
-def _encodable(value: str, key: str, where: str) -> str:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise LorateError(f"{where}: {key} holds half of a surrogate pair, which is no character.") from error
-    return value
-
-
-def _shown(key: str) -> str:
-    """A key as an error shows it: on one line, printable, not too long."""
-    plain = key if key.isprintable() and key.strip() else ascii(key)
-    return plain if len(plain) <= 40 else plain[:37] + "..."
-
-
-def _type(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
-    if isinstance(value, list | dict) and not value:
-        return "an empty list" if isinstance(value, list) else "an empty object"
-    # a row of the hub may hold anything: bytes, a date, an image
-    return names.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
-
-
-_CHECKS: dict[str, Any] = {
-    "prompt": _text,
-    "completion": _text,
-    "text": _text,
-    "label": _label,
-    "messages": _messages,
-}
+__all__ = ["Collector", "Located", "Record", "RecordSet", "collect", "expected_keys", "identity"]

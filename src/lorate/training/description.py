@@ -40,6 +40,9 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
             "train": plan.train_examples,
             "eval": plan.eval_examples,
             "fingerprint": prepared.data.fingerprint,
+            "format": prepared.data.format,
+            "notes": prepared.notes,
+            **_counts(prepared),
         },
         "rule": {"name": rule.name, "lr": config.resolved_lr, "formula": rule.formula},
         "plan": asdict(plan),
@@ -47,6 +50,13 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
         "adapters": "averaged over the run" if rule.average_exponent is not None else "of the last step",
         "result": None,
     }
+
+
+def _counts(prepared: Prepared) -> dict[str, Any]:
+    """What became of the records of both parts, where they are tokens."""
+    if prepared.encoded is None:
+        return {}
+    return {"counts": {"train": asdict(prepared.encoded.train.counts), "eval": asdict(prepared.encoded.eval.counts)}}
 
 
 def check_same_data(run: RunDirectory, prepared: Prepared) -> None:

@@ -77,6 +77,17 @@ def in_order(shares: Sequence[Tensor], size: int) -> Tensor:
     return torch.stack([share.view(-1, size) for share in shares], dim=1).flatten()
 
 
+def by_record(losses: Tensor, records: Sequence[int]) -> Tensor:
+    """Mean loss of each record; one may have several sequences, which depend on each other.
+
+    >>> by_record(torch.tensor([1.0, 3.0, 5.0]), [0, 0, 2])
+    tensor([2., 5.])
+    """
+    _, index = torch.unique(torch.tensor(list(records)), return_inverse=True)
+    sums = torch.zeros(int(index.max()) + 1, dtype=losses.dtype).index_add_(0, index, losses)
+    return sums / torch.bincount(index)
+
+
 class Evaluator(TrainerCallback):
     """Evaluate the trainer's held-out data when asked, and every few steps of training.
 
@@ -103,7 +114,9 @@ class Evaluator(TrainerCallback):
         with torch.random.fork_rng(), together():
             own = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
         size = self._trainer.args.per_device_eval_batch_size
-        return in_order(ranks.everyones(own), size)[: len(self._trainer.eval_dataset)]
+        losses = in_order(ranks.everyones(own), size)[: len(self._trainer.eval_dataset)]
+        rows = self._trainer.eval_dataset
+        return by_record(losses, rows["record"]) if "record" in rows.column_names else losses
 
     def evaluate(self, step: int) -> Tensor:
         """Losses of the held-out examples now; their mean is recorded under ``step``."""

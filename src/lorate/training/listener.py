@@ -1,6 +1,6 @@
 """Whoever wants to know what a run does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorate.integrations.transformers import LorateCallback
@@ -16,6 +16,9 @@ class Listener:
 
     def plan(self, plan: Plan) -> None:
         """Data and model are loaded."""
+
+    def example(self, parts: Sequence[tuple[str, bool]]) -> None:
+        """One record as the model gets it, in stretches that are learned (True) or given."""
 
     def notice(self, text: str) -> None:
         """Something about the run that a person should know, such as damage that was found."""

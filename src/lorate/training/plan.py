@@ -17,12 +17,15 @@ class Plan:
         parameters: of the whole model.
         trainable: of adapters and heads.
         adapted_layers: matrices with a LoRA pair.
-        train_examples: records to train on.
+        train_examples: records to train on; sequences, where the data are tokens, see `lorate.tasks.encoding.Counts`.
         eval_examples: held-out records that are evaluated.
         samples_per_step: batch size times accumulation, times processes.
         tokens_per_step: tokens of a step at most; 0 without text.
         memory_bytes: rough estimate of a process' peak: weights, adapters with gradients, activations of one
             micro-batch.
+        train_tokens: tokens of an epoch; 0 where the data are not tokens.
+        learned_tokens: of these, those that count.
+        format: the columns that were read, in words.
     """
 
     parameters: int
@@ -33,6 +36,9 @@ class Plan:
     samples_per_step: int
     tokens_per_step: int
     memory_bytes: int
+    train_tokens: int = 0
+    learned_tokens: int = 0
+    format: str = ""
 
 
 def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = None) -> Plan:
@@ -51,13 +57,16 @@ def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = N
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in trainable),
         adapted_layers=len(find_pairs(prepared.model)),
-        train_examples=len(prepared.data.train),
+        train_examples=prepared.examples,
         eval_examples=min(len(prepared.data.eval), config.eval_examples),
         samples_per_step=samples,
         tokens_per_step=samples * config.max_length if text else 0,
         memory_bytes=sum(p.numel() * p.element_size() for p in parameters)
         + sum(p.numel() * p.element_size() for p in trainable)
         + (_activation_bytes(config, prepared.base.model) if text else 0),
+        train_tokens=prepared.encoded.train.counts.tokens if prepared.encoded else 0,
+        format=prepared.data.format,
+        learned_tokens=prepared.encoded.train.counts.learned if prepared.encoded else 0,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model
+from lorate.tasks import EncodedData, Encoder, LoadedData, LoadedModel, cut_texts, load_data, load_model, text_limit
 from lorate.training.config import TrainConfig
 from lorate.training.processes import own_device
 
@@ -26,12 +26,27 @@ class Prepared:
         base: the base model with its processor.
         model: the PEFT model.
         device: where it stands.
+        encoded: the data as tokens, of which some count; None for classifiers.
+        cut: texts of a classifier that are cut.
     """
 
     data: LoadedData
     base: LoadedModel
     model: Any
     device: str
+    encoded: EncodedData | None = None
+    cut: int = 0
+
+    @property
+    def examples(self) -> int:
+        """What the trainer draws from: sequences of tokens, or records."""
+        return len(self.encoded.train.rows if self.encoded else self.data.train)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what was left out of the data, cut or taken together."""
+        cut = f"{self.cut:,} of {len(self.data.train):,} texts are cut at the maximum length (--max-length)."
+        return [*self.data.notes, *(self.encoded.notes if self.encoded else [cut] if self.cut else [])]
 
 
 def prepare(config: TrainConfig) -> Prepared:
@@ -49,6 +64,8 @@ def prepare(config: TrainConfig) -> Prepared:
         kind=config.task,
         eval_fraction=config.eval_fraction,
         seed=config.seed,
+        columns=config.columns,
+        max_records=config.max_records,
     )
     transformers.set_seed(config.seed)
     base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
@@ -56,11 +73,10 @@ def prepare(config: TrainConfig) -> Prepared:
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
-    if config.task == "causal-lm":
-        # with --train-on all the prompt counts too, so that one which fills a record leaves something to learn
-        longest = config.max_length if config.train_on == "completion" else None
-        for part in (data.train, data.eval):
-            check_causal_data(part, data.record_kind, base.processor, max_length=longest)
+    encoded = encode(config, data, base) if config.task == "causal-lm" else None
+    cut = 0
+    if config.task == "sequence-classification":
+        cut = cut_texts(data.train, base.processor, text_limit(config.max_length, base.processor, base.model))
     targets = config.targets or base.suggested_targets
     check_targets(base.model, targets)
     lora = peft.LoraConfig(
@@ -78,7 +94,26 @@ def prepare(config: TrainConfig) -> Prepared:
             model = peft.get_peft_model(base.model, lora)
         except ValueError as error:
             raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
-    return Prepared(data, base, model, device)
+    return Prepared(data, base, model, device, encoded, cut)
+
+
+def encode(config: TrainConfig, data: LoadedData, base: LoadedModel) -> EncodedData:
+    """The records to train on, and the held-out ones that are evaluated, as tokens.
+
+    Raises:
+        LorateError: nothing is left to learn, or a sequence is longer than the model's positions.
+    """
+    encoder = Encoder(base.processor, data.record_kind, config.train_on, config.max_length)
+    held_out = data.eval.select(range(min(len(data.eval), config.eval_examples)))
+    encoded = EncodedData(encoder, encoder.encode(data.train, data.places[0]), encoder.encode(held_out, data.places[1]))
+    positions = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or config.max_length
+    longest = min(config.max_length, max(encoded.train.counts.longest, encoded.eval.counts.longest))
+    if longest > positions:
+        raise LorateError(
+            f"{base.name} has positions for {positions} tokens, and the data hold {longest} in one sequence: "
+            f"--max-length {positions} is the most it can take."
+        )
+    return encoded
 
 
 def check_weights(model: Any) -> None:

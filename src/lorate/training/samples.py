@@ -1,15 +1,11 @@
 """What the model says to a few held-out prompts, to look at before and after."""
 
-from typing import Any
-
 import torch
 
 from lorate.tasks import LoadedData, quiet
 from lorate.training.preparation import Prepared
 
 NEW_TOKENS = 48
-PROMPT_TOKENS = 32
-"""How much of a plain text is given as the prompt."""
 
 
 def sample_prompts(prepared: Prepared, count: int, max_length: int) -> list[str]:
@@ -19,11 +15,11 @@ def sample_prompts(prepared: Prepared, count: int, max_length: int) -> list[str]
     """
     if prepared.data.record_kind in ("labelled-text", "labelled-image"):
         return [_labelled_prompt(prepared.data, i) for i in range(min(count, len(prepared.data.eval)))]
-    tokenizer = prepared.base.processor
-    prompts = []
+    assert prepared.encoded is not None
+    encoder, prompts = prepared.encoded.encoder, []
     for record in prepared.data.eval:
-        prompt = _language_prompt(record, tokenizer)
-        if prompt and len(tokenizer(prompt)["input_ids"]) < max_length:
+        prompt = encoder.prompt(record)
+        if prompt and len(encoder.prompt_ids(prompt)) < max_length:
             prompts.append(prompt)
         if len(prompts) >= count:
             break
@@ -45,27 +41,18 @@ def answers(prepared: Prepared, prompts: list[str]) -> list[str]:
         prepared.model.train(training)
 
 
-def _language_prompt(record: dict[str, Any], tokenizer: Any) -> str:
-    if "prompt" in record:
-        return str(record["prompt"])
-    if "messages" in record:
-        answers = [i for i, message in enumerate(record["messages"]) if message["role"] == "assistant"]
-        asked = record["messages"][: answers[-1]] if answers else record["messages"]
-        return str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)) if asked else ""
-    return str(tokenizer.decode(tokenizer(record["text"])["input_ids"][:PROMPT_TOKENS], skip_special_tokens=True))
-
-
 def _completion(prepared: Prepared, prompt: str) -> str:
     tokenizer = prepared.base.processor
-    inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(prepared.model.device)
+    assert prepared.encoded is not None
+    ids = torch.tensor([prepared.encoded.encoder.prompt_ids(prompt)], device=prepared.model.device)
     output = prepared.model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
 
 
 def _labelled_prompt(data: LoadedData, index: int) -> str:

@@ -18,6 +18,7 @@ from lorate.report import write_report
 from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
+from lorate.tasks import marked
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
 from lorate.training.description import check_same_data, describe
@@ -81,6 +82,9 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
     prepared = prepare(config)
     plan = make_plan(config, prepared, processes)
     _announce(listener, plan, prepared)
+    if prepared.encoded is not None:
+        row = prepared.encoded.train.rows[0]
+        listener.example(marked(row["input_ids"], row["labels"], prepared.base.processor))
     return plan
 
 
@@ -191,7 +195,7 @@ class _Session:
         config = self.config
         try:
             with ExitStack() as stack:
-                full = is_full_batch(config, len(prepared.data.train))
+                full = is_full_batch(config, prepared.examples)
                 monitor = stack.enter_context(
                     Monitor(run.path, full_batch=full, on_alarm=config.on_alarm, resume_at=step)
                 )
@@ -312,6 +316,8 @@ def _announce(listener: Listener, plan: Plan, prepared: Prepared) -> None:
             f"Records of {prepared.data.name} that also stand in the evaluation data are left out of training: "
             f"{prepared.data.left_out}."
         )
+    for note in prepared.notes:
+        listener.notice(note)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from lorate.extras import require
 from lorate.integrations.transformers import LorateCallback, OptimizerFactory
 from lorate.runs import RunDirectory
-from lorate.tasks import ImageCollator, quiet, text_collator, tokenised
+from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.config import TrainConfig
 from lorate.training.preparation import Prepared
 
@@ -64,16 +64,17 @@ def _language_trainer(
     config: TrainConfig, prepared: Prepared, arguments: dict[str, Any], shared: dict[str, Any]
 ) -> Any:
     trl = require("trl", extra="hf")
-    data = prepared.data
+    assert prepared.encoded is not None
     settings = trl.SFTConfig(
         **arguments,
         max_length=config.max_length,
-        completion_only_loss=config.train_on == "completion" and data.record_kind == "prompt-completion",
+        completion_only_loss=False,  # the labels say what counts
+        dataset_kwargs={"skip_prepare_dataset": True},
         gradient_checkpointing=False,
     )
-    held_out = data.eval.select(range(min(len(data.eval), config.eval_examples)))
     _keep_to_one_device(settings)
-    return trl.SFTTrainer(args=settings, train_dataset=data.train, eval_dataset=held_out, **shared)
+    train, held_out = prepared.encoded.train.rows, prepared.encoded.eval.rows
+    return trl.SFTTrainer(args=settings, train_dataset=train, eval_dataset=held_out, **shared)
 
 
 def _classifier_trainer(
@@ -87,7 +88,8 @@ def _classifier_trainer(
         train, held = data.train, held_out
     else:
         collator = text_collator(processor)
-        train, held = (tokenised(part, processor, config.max_length) for part in (data.train, held_out))
+        limit = text_limit(config.max_length, processor, prepared.base.model)
+        train, held = (tokenised(part, processor, limit) for part in (data.train, held_out))
     settings = transformers.TrainingArguments(**arguments, remove_unused_columns=config.task != "image-classification")
     _keep_to_one_device(settings)
     return transformers.Trainer(args=settings, train_dataset=train, eval_dataset=held, data_collator=collator, **shared)

@@ -8,12 +8,7 @@ Q=2.2230 test error 0.4964
 
 from lorate_papers.attention.best_decay import optimal_decay
 from lorate_papers.attention.convergence import NotConverged
-from lorate_papers.attention.effective_noise import (
-    active_sequences,
-    fresh_sequences,
-    optimal_beta,
-    reused_sequences,
-)
+from lorate_papers.attention.effective_noise import active_sequences, fresh_sequences, optimal_beta, reused_sequences
 from lorate_papers.attention.finetuning import Finetuning, solve_finetuning
 from lorate_papers.attention.prediction import Prediction, ReplicaInstabilityWarning, linear_error, predict
 from lorate_papers.attention.pretraining import Pretraining, PretrainingOrder, solve_pretraining

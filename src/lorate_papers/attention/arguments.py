@@ -7,12 +7,7 @@ from lorate.errors import LorateError
 
 
 def check(
-    name: str,
-    value: float,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
+    name: str, value: float, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
 ) -> None:
     """Raise `LorateError` unless ``value`` is finite and within the bounds.
 

@@ -15,19 +15,12 @@ SEARCHED = 1e-5  # smallest weight decay searched, over the one at which learnin
 
 @dataclass(frozen=True)
 class BestDecay:
-    """Weight decay of pre-training that minimises the effective noise, and the noise it leaves.
+    """Weight decay of pre-training that minimises the effective noise, and the noise it leaves."""
 
-    Attributes:
-        lam: the weight decay.
-        effective_noise: what fine-tuning on fresh sequences then sees.
-        beta: the recalibration that goes with it; 1 where none was asked for.
-        order: order parameters of pre-training at ``lam``.
-    """
-
-    lam: float
-    effective_noise: float
-    beta: float
-    order: PretrainingOrder
+    lam: float  # the weight decay
+    effective_noise: float  # what fine-tuning on fresh sequences then sees
+    beta: float  # the recalibration that goes with it; 1 where none was asked for
+    order: PretrainingOrder  # order parameters of pre-training at ``lam``
 
 
 def optimal_decay(problem: Pretraining, recalibrated: bool = False) -> BestDecay:

@@ -13,12 +13,7 @@ from scipy.special import gammaincinv
 from lorate_papers.attention.arguments import check, check_whole
 from lorate_papers.attention.proximal import prox
 from lorate_papers.attention.samples import normals, sobol, symmetric_gaussian
-from lorate_papers.attention.state_evolution import (
-    FieldMoments,
-    FinetuningOrder,
-    StateEvolution,
-    solve_from_all_starts,
-)
+from lorate_papers.attention.state_evolution import FieldMoments, FinetuningOrder, StateEvolution, solve_from_all_starts
 
 TOLERANCE = 1e-8
 

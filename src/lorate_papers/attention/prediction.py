@@ -6,12 +6,7 @@ from typing import Literal
 
 from lorate.errors import LorateError
 from lorate_papers.attention.arguments import check
-from lorate_papers.attention.effective_noise import (
-    active_sequences,
-    fresh_sequences,
-    optimal_beta,
-    reused_sequences,
-)
+from lorate_papers.attention.effective_noise import active_sequences, fresh_sequences, optimal_beta, reused_sequences
 from lorate_papers.attention.finetuning import Finetuning, solve_finetuning
 from lorate_papers.attention.pretraining import Pretraining, PretrainingOrder, solve_pretraining
 from lorate_papers.attention.softmax_finetuning import finetuned_error, solve_softmax_finetuning
@@ -174,13 +169,7 @@ def predict(
 
 
 def _softmax(
-    problem: Pretraining,
-    alpha: float | None,
-    lam: float | None,
-    reused: bool,
-    centred: bool,
-    points: int,
-    seed: int,
+    problem: Pretraining, alpha: float | None, lam: float | None, reused: bool, centred: bool, points: int, seed: int
 ) -> Prediction:
     order = solve_softmax_pretraining(problem, points, seed)
     if alpha is None or lam is None:

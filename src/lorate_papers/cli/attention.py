@@ -158,11 +158,7 @@ def predict(
 
 @attention.command()
 @with_options(Stages, Instances)
-def simulate(
-    stages: Stages,
-    instances: Instances,
-    as_json: AsJson = False,
-) -> None:
+def simulate(stages: Stages, instances: Instances, as_json: AsJson = False) -> None:
     """Train both stages on random data of a finite dimension, and measure.
 
     Example:

@@ -152,9 +152,7 @@ def comparison_figure(comparison: Comparison) -> "Figure":
     for name in shown:
         rows = [row for row in comparison.rows if row["name"] == name]
         points = Points(
-            [row["at"] for row in rows],
-            [row["mean"] for row in rows],
-            [row["standard_error"] or 0.0 for row in rows],
+            [row["at"] for row in rows], [row["mean"] for row in rows], [row["standard_error"] or 0.0 for row in rows]
         )
         places = [row["at"] for row in comparison.line]
         curve = Curve("theory and simulation", places, [row[name] for row in comparison.line], points)

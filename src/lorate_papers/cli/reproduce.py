@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
-from lorate.sweep.backends import Backend
 from lorate_papers.experiments import EXPERIMENTS, Claim, Options
 
 STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
@@ -28,7 +27,6 @@ def reproduce(
         str | None, typer.Option(help="Another model than the embedded one, where the experiment takes any.")
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
-    backend: Annotated[Backend, typer.Option(help="What runs the processes; ray: a Ray cluster.")] = Backend.JOBLIB,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/NAME and options."),
@@ -62,7 +60,7 @@ def reproduce(
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
                 stderr.print(f"{escape(name)}: {done} of {total} runs done")
 
-        outcome = start(name, place, options, jobs=jobs, backend=backend, progress=progress)
+        outcome = start(name, place, options, jobs=jobs, progress=progress)
     stdout.print(_table(outcome.claims))
     stdout.print(
         f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {escape(str(outcome.folder.report))}",

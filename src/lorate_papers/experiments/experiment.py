@@ -15,17 +15,11 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that the runs decide.
+    """A sentence that the runs decide."""
 
-    Attributes:
-        claim: the sentence.
-        value: the number behind the verdict, with the bound it was held against.
-        verdict: what came out.
-    """
-
-    claim: str
-    value: str
-    verdict: Literal["holds", "does not hold", "not testable here"]
+    claim: str  # the sentence
+    value: str  # the number behind the verdict, with the bound it was held against
+    verdict: Literal["holds", "does not hold", "not testable here"]  # what came out
 
     @classmethod
     def decide(cls, claim: str, value: str, holds: bool | None) -> "Claim":
@@ -53,19 +47,12 @@ def all_hold(parts: Iterable[bool | None]) -> bool | None:
 
 @dataclass(frozen=True)
 class Options:
-    """How an experiment is to be run.
+    """How an experiment is to be run."""
 
-    Attributes:
-        quick: the short form, under a minute on two cores.
-        seed: of everything random.
-        data: other data than the embedded one, for experiments that take any.
-        model: another model than the embedded one, likewise.
-    """
-
-    quick: bool = False
-    seed: int = 0
-    data: str | None = None
-    model: str | None = None
+    quick: bool = False  # the short form, under a minute on two cores
+    seed: int = 0  # of everything random
+    data: str | None = None  # other data than the embedded one, for experiments that take any
+    model: str | None = None  # another model than the embedded one, likewise
 
     def seeds(self, count: int) -> list[int]:
         """Seeds of so many starts; with another ``seed`` all are different, up to a thousand of them.
@@ -78,39 +65,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of the report.
+    """A figure of the report."""
 
-    Attributes:
-        name: of the files, without suffix.
-        title: a few words.
-        caption: what is drawn.
-        description: what is to be seen, in numbers, for those who do not see it.
-        figure: in the style of the report.
-    """
-
-    name: str
-    title: str
-    caption: str
-    description: str
-    figure: "Figure"
+    name: str  # of the files, without suffix
+    title: str  # a few words
+    caption: str  # what is drawn
+    description: str  # what is to be seen, in numbers, for those who do not see it
+    figure: "Figure"  # in the style of the report
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a package of this folder offers as ``EXPERIMENT``.
+    """What a package of this folder offers as ``EXPERIMENT``."""
 
-    Attributes:
-        title: a heading.
-        summary: what is run and on what data, in two or three sentences.
-        runs: what has to be run, the slow ones first; the same list for the same options.
-        claims: decided by the results.
-        drawings: the figures.
-        takes: which of ``data`` and ``model`` can be replaced by the user's own.
-    """
-
-    title: str
-    summary: str
+    title: str  # a heading
+    summary: str  # what is run and on what data, in two or three sentences
+    # what has to be run, the slow ones first; the same list for the same options
     runs: Callable[[Options], Sequence[Run]]
-    claims: Callable[[Results, Options], Sequence[Claim]]
-    drawings: Callable[[Results, Options], Sequence[Drawing]]
-    takes: Collection[str] = ()
+    claims: Callable[[Results, Options], Sequence[Claim]]  # decided by the results
+    drawings: Callable[[Results, Options], Sequence[Drawing]]  # the figures
+    takes: Collection[str] = ()  # which of ``data`` and ``model`` can be replaced by the user's own

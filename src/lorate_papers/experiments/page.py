@@ -16,21 +16,13 @@ SIGNS = {"holds": "✓", "does not hold": "✕", "not testable here": "…"}
 
 
 def write_page(
-    path: Path,
-    experiment: Experiment,
-    drawings: Sequence[Drawing],
-    claims: Sequence[Claim],
-    info: Mapping[str, Any],
+    path: Path,  # the file
+    experiment: Experiment,  # gives title and summary
+    drawings: Sequence[Drawing],  # the figures, in order
+    claims: Sequence[Claim],  # with their verdicts
+    info: Mapping[str, Any],  # the content of ``run.json``
 ) -> None:
-    """Write the page; it refers to nothing outside itself.
-
-    Args:
-        path: the file.
-        experiment: gives title and summary.
-        drawings: the figures, in order.
-        claims: with their verdicts.
-        info: the content of ``run.json``.
-    """
+    """Write the page; it refers to nothing outside itself."""
     jinja2 = require("jinja2", extra="report")
     environment = jinja2.Environment(
         loader=jinja2.PrefixLoader(

@@ -18,42 +18,26 @@ Dashes = str | tuple[int, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Points:
-    """Measured values with one standard error each way.
+    """Measured values with one standard error each way."""
 
-    Attributes:
-        x: places.
-        y: values.
-        error: standard errors, 0 for a single measurement.
-    """
-
-    x: Sequence[float] = ()
-    y: Sequence[float] = ()
-    error: Sequence[float] = ()
+    x: Sequence[float] = ()  # places
+    y: Sequence[float] = ()  # values
+    error: Sequence[float] = ()  # standard errors, 0 for a single measurement
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line, the points measured on it, or both.
+    """A line, the points measured on it, or both."""
 
-    Attributes:
-        label: for the legend.
-        x: of the line.
-        y: of the line; nan leaves a gap.
-        points: measured.
-        colour: of both; the next of `COLOURS` if None.
-        dashes: style of the line.
-        band: lower and upper end of what surrounds the line, at the same places.
-        broken: the line ends because the run did; marked by a cross.
-    """
-
-    label: str
-    x: Sequence[float] = ()
-    y: Sequence[float] = ()
-    points: Points = field(default_factory=Points)
-    colour: str | None = None
-    dashes: Dashes = "solid"
+    label: str  # for the legend
+    x: Sequence[float] = ()  # of the line
+    y: Sequence[float] = ()  # of the line; nan leaves a gap
+    points: Points = field(default_factory=Points)  # measured
+    colour: str | None = None  # of both; the next of `COLOURS` if None
+    dashes: Dashes = "solid"  # style of the line
+    # lower and upper end of what surrounds the line, at the same places
     band: tuple[Sequence[float], Sequence[float]] | None = None
-    broken: bool = False
+    broken: bool = False  # the line ends because the run did; marked by a cross
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from lorate_papers.experiments.experiment import Claim
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import final_losses
 
-Found = Mapping[str, Mapping[str, Any]]
+ByRule = Mapping[str, Mapping[str, Any]]
 """By rule, what `lorate_papers.training.tuned_runs.tuned_runs` returned."""
-Settings = Mapping[str, Found]
+Settings = Mapping[str, ByRule]
 """By a word for the setting, such as ``rank 4``."""
 
 WORSE = 2.0
@@ -26,8 +26,8 @@ def loss_in_words(value: float) -> str:
 def other_scales(settings: Settings) -> Claim:
     """From the runs ``large`` and ``small`` of the constant rate, at ten times and a tenth of its best."""
     words, holds = [], True
-    for word, found in settings.items():
-        constant = found["constant"]
+    for word, by_rule in settings.items():
+        constant = by_rule["constant"]
         lost = sum(run["diverged"] for run in constant["large"])
         best, small = median(final_losses(constant["runs"])), median(final_losses(constant["small"]))
         holds &= lost == len(constant["large"]) and math.isfinite(small) and small >= WORSE * best
@@ -43,34 +43,26 @@ def other_scales(settings: Settings) -> Claim:
     )
 
 
-def same_scale(settings: Settings, name: str, scale: str) -> Claim:
-    """From the runs of constant rates that have a rule's own scale.
-
-    Args:
-        settings: the paper's rules with their runs ``name``.
-        name: ``first step`` or ``mean step``.
-        scale: the same in words.
-    """
+def same_scale(
+    settings: Settings, name: str, claim: str, rules: Sequence[str] = PAPER, starts: str = "the starts"
+) -> Claim:
+    """From the runs of constant rates that have a rule's own scale: its ``first step`` or its ``mean step``."""
     words, holds = [], True
-    for word, found in settings.items():
+    for word, by_rule in settings.items():
         parts = []
-        for rule in PAPER:
-            own, other = median(final_losses(found[rule]["runs"])), median(final_losses(found[rule][name]))
+        for rule in rules:
+            own, other = median(final_losses(by_rule[rule]["runs"])), median(final_losses(by_rule[rule][name]))
             holds &= own < other
             parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
         words.append(f"{word}: {', '.join(parts)}")
-    return Claim.decide(
-        f"Each of the paper's three rules, tuned, ends lower than a constant rate of {scale}.",
-        f"final loss, median of the starts; {'; '.join(words)}",
-        holds,
-    )
+    return Claim.decide(claim, f"final loss, median of {starts}; {'; '.join(words)}", holds)
 
 
 def beat_the_best_constant(settings: Settings) -> Claim:
     """From the tuned runs of the paper's rules and of the constant rate."""
     words, holds = [], True
-    for word, found in settings.items():
-        ends = ends_of(found)
+    for word, by_rule in settings.items():
+        ends = ends_of(by_rule)
         holds &= all(ends[rule] < ends["constant"] for rule in PAPER)
         words.append(f"{word}: " + ", ".join(f"{rule} {loss_in_words(loss)}" for rule, loss in ends.items()))
     return Claim.decide(
@@ -88,8 +80,8 @@ def usable_constants(settings: Settings, grid: str) -> Claim:
         grid: what was tried, such as ``7 constants over three decades``.
     """
     words, holds = [], True
-    for word, found in settings.items():
-        counts = {rule: _usable(one["grid"]) for rule, one in found.items()}
+    for word, by_rule in settings.items():
+        counts = {rule: _usable(one["grid"]) for rule, one in by_rule.items()}
         holds &= all(counts[rule] > counts["constant"] for rule in PAPER)
         words.append(f"{word}: " + ", ".join(f"{rule} {count}" for rule, count in counts.items()))
     return Claim.decide(
@@ -100,9 +92,9 @@ def usable_constants(settings: Settings, grid: str) -> Claim:
     )
 
 
-def ends_of(found: Found) -> dict[str, float]:
+def ends_of(by_rule: ByRule) -> dict[str, float]:
     """Final training loss of every rule, median over the starts; infinite if half of them diverged."""
-    return {rule: median(final_losses(one["runs"])) for rule, one in found.items()}
+    return {rule: median(final_losses(one["runs"])) for rule, one in by_rule.items()}
 
 
 def _usable(grid: Sequence[Mapping[str, Any]]) -> int:

@@ -9,11 +9,12 @@ import numpy as np
 
 from lorate.report import rule_colour
 from lorate.report.palette import line_styles
+from lorate_papers.experiments.experiment import Drawing
 from lorate_papers.experiments.plots import Curve, Panel, curve_figure
 from lorate_papers.training.measures import Numbers, column
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 BEYOND = 3.0
 """A curve of a run that diverged is cut where its loss exceeds this many times the first one."""
@@ -21,64 +22,29 @@ BEYOND = 3.0
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that one curve stands for: a rule with one constant, one run a seed.
+    """Runs that one curve stands for: a rule with one constant, one run a seed."""
 
-    Attributes:
-        label: for the legend.
-        rule: gives the colour.
-        runs: results of `lorate_papers.training.training_run.train_model`.
-    """
-
-    label: str
-    rule: str
-    runs: Sequence[Mapping[str, Any]]
+    label: str  # for the legend
+    rule: str  # gives the colour
+    runs: Sequence[Mapping[str, Any]]  # results of `lorate_papers.training.training_run.train_model`
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a panel shows of each run.
+    """What a panel shows of each run."""
 
-    Attributes:
-        title: with the unit.
-        name: column of the trace; or ``"validation"``, the held-out loss.
-        log: a logarithmic vertical axis.
-        change: of the values, for instance a square root.
-    """
-
-    title: str
-    name: str
-    log: bool = False
-    change: Callable[[Numbers], Numbers] = np.asarray
-
-
-def rule_figure(
-    groups: Sequence[Group],
-    columns: Sequence[Column],
-    *,
-    x: str = "step",
-    xlabel: str = "step",
-    log_x: bool = False,
-    legend_columns: int = 2,
-) -> "Figure":
-    """One panel a column, one curve a group: the median over the seeds, and a band from the lowest to the highest.
-
-    Groups of one rule share its colour and differ in the style of the line. The curve of a group of which a seed
-    diverged ends there, with a cross.
-
-    Args:
-        groups: what to draw.
-        columns: the panels, from top to bottom.
-        x: column of the trace on the horizontal axis: ``"step"``, ``"seconds"``, ``"sum_eta"``.
-        xlabel: with the unit.
-        log_x: a logarithmic horizontal axis.
-        legend_columns: of the legend.
-    """
-    panels = rule_panels(groups, columns, x)
-    return curve_figure(panels, xlabel, log_x, legend_columns)
+    title: str  # with the unit
+    name: str  # column of the trace; or ``"validation"``, the held-out loss
+    log: bool = False  # a logarithmic vertical axis
+    change: Callable[[Numbers], Numbers] = np.asarray  # of the values, for instance a square root
 
 
 def rule_panels(groups: Sequence[Group], columns: Sequence[Column], x: str = "step") -> list[Panel]:
-    """The panels of `rule_figure`; their numbers also serve a description in words."""
+    """One panel per column, one curve per group: the median over the seeds, and a band from the lowest to the highest.
+
+    Groups of one rule share its colour and differ in the style of the line. The curve of a group of which a seed
+    diverged ends there, with a cross. ``x`` is a column of the trace: ``"step"``, ``"seconds"``, ``"sum_eta"``.
+    """
     dashes = line_styles([group.rule for group in groups])
     return [
         Panel(
@@ -101,6 +67,13 @@ def spoken(panels: Sequence[Panel]) -> str:
                 end = ", where it diverged" if curve.broken else ""
                 sentences.append(f"{panel.title}, {curve.label}: {y0:.4g} at {x0:.4g}, {y1:.4g} at {x1:.4g}{end}.")
     return " ".join(sentences)
+
+
+def drawing(
+    name: str, title: str, caption: str, panels: Sequence[Panel], xlabel: str, log_x: bool = False, columns: int = 2
+) -> Drawing:
+    """Panels with their first and last values in words."""
+    return Drawing(name, title, caption, spoken(panels), curve_figure(panels, xlabel, log_x, columns))
 
 
 def _curve(group: Group, shown: Column, x: str, dashes: Any) -> Curve:

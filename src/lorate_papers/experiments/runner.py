@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,52 +14,36 @@ from lorate.report import save_figure
 from lorate.runs import write_atomically
 from lorate.runs.facts import now, versions
 from lorate.runs.strict_json import encode
-from lorate.sweep import PACKAGES, Backend, SweepFolder, run_missing
+from lorate.sweep import PACKAGES, Progress, SweepFolder, run_missing
 from lorate_papers.experiments import load_experiment
 from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Options, Results
 from lorate_papers.experiments.page import write_page
 
 
 @dataclass(frozen=True)
-class Reproduced:
-    """A finished experiment.
+class Reproduction:
+    """A finished experiment."""
 
-    Attributes:
-        claims: with their verdicts.
-        folder: where everything lies.
-        repeated: runs done this time; the others were finished already.
-        seconds: time of this call.
-    """
-
-    claims: Sequence[Claim]
-    folder: SweepFolder
-    repeated: int
-    seconds: float
+    claims: Sequence[Claim]  # with their verdicts
+    folder: SweepFolder  # where everything lies
+    repeated: int  # runs done this time; the others were finished already
+    seconds: float  # time of this call
 
 
 def reproduce(
-    name: str,
-    output: Path,
-    options: Options | None = None,
+    name: str,  # of the experiment, see `lorate_papers.experiments.EXPERIMENTS`
+    output: Path,  # directory; made, or gone on with if it holds the same experiment with the same options
+    options: Options | None = None,  # the full experiment with seed 0 if not given
     *,
-    jobs: int | None = None,
-    backend: Backend = Backend.JOBLIB,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Reproduced:
+    jobs: int | None = None,  # processes; one a core if not given. More than one needs joblib
+    progress: Progress | None = None,  # called with the runs done, their number, and the name of the last one
+) -> Reproduction:
     """Run an experiment, or what is missing of it, and write figures, claims and the report.
-
-    Args:
-        name: of the experiment, see `lorate_papers.experiments.EXPERIMENTS`.
-        output: directory; made, or gone on with if it holds the same experiment with the same options.
-        options: the full experiment with seed 0 if not given.
-        jobs: processes; one a core if not given. More than one needs joblib.
-        backend: where they run, see `lorate.sweep.backends`.
-        progress: called with the runs done, their number, and the name of the last one.
 
     Raises:
         LorateError: no such experiment, ``output`` holds something else, or the experiment has no other data or model
             than its own and was given some.
-        MissingExtraError: joblib, Ray, matplotlib or jinja2 is not installed.
+        MissingExtraError: joblib, matplotlib or jinja2 is not installed.
     """
     options = options or Options()
     experiment = load_experiment(name)
@@ -73,7 +57,7 @@ def reproduce(
     config = {"experiment": name, "quick": options.quick, "seed": options.seed, **given}
     folder = SweepFolder.make_or_resume(output, config)
     with folder.in_use():
-        return _reproduce(experiment, folder, options, jobs, backend, config, progress)
+        return _reproduce(experiment, folder, options, jobs, config, progress)
 
 
 def _reproduce(
@@ -81,10 +65,9 @@ def _reproduce(
     folder: SweepFolder,
     options: Options,
     jobs: int | None,
-    backend: Backend,
     config: Mapping[str, Any],
-    progress: Callable[[int, int, str], None] | None,
-) -> Reproduced:
+    progress: Progress | None,
+) -> Reproduction:
     began = time.monotonic()
     info: dict[str, Any] = {
         "lorate": lorate.__version__,
@@ -100,10 +83,10 @@ def _reproduce(
     }
     folder.write_run(info)
     try:
-        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress, backend)
+        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress)
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
-        write_atomically(folder.results, "".join(encode(record) + "\n" for record in records.values()))
+        write_atomically(folder.inside("results.jsonl"), "".join(encode(record) + "\n" for record in records.values()))
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         folder.write_run(info | {"status": status, "seconds": time.monotonic() - began})
@@ -116,14 +99,14 @@ def _reproduce(
     }
     folder.write_run(info)
     write_page(folder.report, experiment, drawings, claims, info)
-    return Reproduced(claims, folder, repeated, time.monotonic() - began)
+    return Reproduction(claims, folder, repeated, time.monotonic() - began)
 
 
 def _conclude(
     experiment: Experiment, folder: SweepFolder, results: Results, options: Options
 ) -> tuple[Sequence[Drawing], Sequence[Claim]]:
     claims = experiment.claims(results, options)
-    write_atomically(folder.claims, encode([asdict(claim) for claim in claims], indent=2) + "\n")
+    write_atomically(folder.inside("claims.json"), encode([asdict(claim) for claim in claims], indent=2) + "\n")
     drawings = experiment.drawings(results, options)
     for drawing in drawings:
         save_figure(drawing.figure, folder.inside(f"figures/{drawing.name}"))

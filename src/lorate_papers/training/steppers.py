@@ -17,7 +17,7 @@ from lorate.geometry import squared_norms
 from lorate.optim import create_optimizer
 from lorate.rules import RULES
 from lorate_papers.training.recipe import Recipe
-from lorate_papers.training.trace import Seen
+from lorate_papers.training.trace import Step
 from lorate_papers.workloads import Batch, Workload
 
 BASELINES: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -41,7 +41,7 @@ class Stepper(ABC):
         self._highest = [float(group["lr"]) for group in self._groups]
         self._steps = 0
 
-    def step(self, batch: Batch) -> Seen:
+    def step(self, batch: Batch) -> Step:
         """Evaluate loss and gradients on a batch, take the step, and tell what was seen."""
         multiplier = scheduled(self._recipe, self._steps)
         for group, lr in zip(self._groups, self._highest, strict=True):
@@ -54,7 +54,7 @@ class Stepper(ABC):
         return nullcontext()
 
     @abstractmethod
-    def _step(self, batch: Batch) -> Seen: ...
+    def _step(self, batch: Batch) -> Step: ...
 
     def _evaluate(self, batch: Batch) -> Tensor:
         self.optimizer.zero_grad()
@@ -97,7 +97,7 @@ class _RuleStepper(Stepper):
         self._batch: Batch | None = None
         self._closure: Callable[[], Tensor] = lambda: torch.zeros(())
 
-    def _step(self, batch: Batch) -> Seen:
+    def _step(self, batch: Batch) -> Step:
         if "closure" in self._rule.rule.needs:
             if batch is not self._batch:  # the same closure tells the rule that the function is the same
                 self._batch, self._closure = batch, partial(self._evaluate, batch)
@@ -110,11 +110,11 @@ class _RuleStepper(Stepper):
             except LorateError:
                 if self._in_range():
                     raise
-                return Seen(float(loss), math.inf, math.inf, 0.0, "the adapters left the range of their numbers")
+                return Step(float(loss), math.inf, math.inf, 0.0, "the adapters left the range of their numbers")
         last = self._rule.last
         assert loss is not None and last is not None
         m = last.measurement
-        return Seen(float(loss), m.gradient_norm**2, m.stacked_norm**2, last.eta, last.skipped)
+        return Step(float(loss), m.gradient_norm**2, m.stacked_norm**2, last.eta, last.skipped)
 
     def averaged(self) -> AbstractContextManager[None]:
         """The average that rule ``auto`` keeps is its result."""
@@ -134,13 +134,13 @@ class _BaselineStepper(Stepper):
         adapted = any(hasattr(module, "lora_A") for module in model.modules())
         self._factors = [factor for pair in find_pairs(model) for factor in (pair.A, pair.B)] if adapted else None
 
-    def _step(self, batch: Batch) -> Seen:
+    def _step(self, batch: Batch) -> Step:
         loss = float(self._evaluate(batch))
         began = time.perf_counter()
         grad_sq = float(squared_norms([p.grad for p in self._parameters if p.grad is not None]).sum())
         stacked_sq = None if self._factors is None else float(squared_norms([f.detach() for f in self._factors]).sum())
         aside = time.perf_counter() - began  # the optimizer does without these
         if not (math.isfinite(loss) and math.isfinite(grad_sq)):
-            return Seen(loss, grad_sq, stacked_sq, 0.0, "the loss or its gradient is not finite", aside)
+            return Step(loss, grad_sq, stacked_sq, 0.0, "the loss or its gradient is not finite", aside)
         self.optimizer.step()
-        return Seen(loss, grad_sq, stacked_sq, float(self._groups[0]["lr"]), None, aside)
+        return Step(loss, grad_sq, stacked_sq, float(self._groups[0]["lr"]), None, aside)

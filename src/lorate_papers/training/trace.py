@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Seen:
+class Step:
     r"""One step.
 
     Attributes:
@@ -52,20 +52,20 @@ class Trace:
         self._min_grad_sq, self._sum_eta = float("inf"), 0.0
         self._last: tuple[float | None, ...] = ()
 
-    def add(self, seen: Seen, seconds: float) -> None:
+    def add(self, step: Step, seconds: float) -> None:
         """Note a step; ``seconds`` is the training time so far."""
         self.steps += 1
-        self.skipped += seen.skipped is not None
+        self.skipped += step.skipped is not None
         if self.steps == 1:
-            self.first_loss = seen.loss
-        self.rises += bool(self._losses) and seen.loss > self._losses[-1]
-        self._losses.append(seen.loss)
+            self.first_loss = step.loss
+        self.rises += bool(self._losses) and step.loss > self._losses[-1]
+        self._losses.append(step.loss)
         self._times.append(seconds)
-        self._min_grad_sq = min(self._min_grad_sq, seen.grad_sq)
-        self._sum_eta += seen.eta
+        self._min_grad_sq = min(self._min_grad_sq, step.grad_sq)
+        self._sum_eta += step.eta
         mean = statistics.fmean(self._losses[self._reported :])
         self._last = (
-            self.steps, seen.loss, mean, seen.grad_sq, self._min_grad_sq, seen.stacked_sq, seen.eta, self._sum_eta,
+            self.steps, step.loss, mean, step.grad_sq, self._min_grad_sq, step.stacked_sq, step.eta, self._sum_eta,
             seconds,
         )  # fmt: skip
         if self.steps in self._kept:

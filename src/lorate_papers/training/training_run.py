@@ -7,14 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from lorate.sweep import Divergence
 from lorate_papers.training.peak_memory import PeakMemory
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.steppers import make_stepper
-from lorate_papers.training.trace import Seen, Trace
+from lorate_papers.training.trace import Step, Trace
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
 
-DIVERGED_FACTOR, DIVERGED_STEPS = 3.0, 10
-"""A loss above this many times the first one, this many steps in a row, is a diverged run."""
 SKIPPED_STEPS = 10
 """So many skipped steps in a row end a run: nothing will change any more."""
 
@@ -22,36 +21,23 @@ Values = dict[str, Any]
 
 
 def train_under_rule(
-    workload: str,
-    adapter: Mapping[str, Any] | None,
-    rule: str,
-    lr: float | None,
-    steps: int,
-    batch: int | None,
-    seed: int,
+    workload: str,  # name, see `lorate_papers.workloads.WORKLOADS`
+    adapter: Mapping[str, Any] | None,  # fields of `AdapterSpec`; None trains all weights, with a baseline only
+    rule: str,  # as in `Recipe`, like the next three
+    lr: float | None,  # the constant
+    steps: int,  # at most
+    batch: int | None,  # examples a step
+    seed: int,  # of the adapters' start and of the data order
     *,
-    quick: bool = False,
-    data: str | None = None,
-    model: str | None = None,
-    **more: Any,
+    quick: bool = False,  # the small form of the workload
+    data: str | None = None,  # other data for the workload
+    model: str | None = None,  # another model for the workload
+    **more: Any,  # further fields of `Recipe`
 ) -> Values:
     """Train a workload once, from plain values to plain values: the function of an experiment's `Run`.
 
     Runs with the same workload, adapter and seed start from the same weights and see the same batches in the same
     order, whatever the rule.
-
-    Args:
-        workload: name, see `lorate_papers.workloads.WORKLOADS`.
-        adapter: fields of `AdapterSpec`; None trains all weights, with a baseline only.
-        rule: as in `Recipe`, like the next three.
-        lr: the constant.
-        steps: at most.
-        batch: examples a step.
-        seed: of the adapters' start and of the data order.
-        quick: the small form of the workload.
-        data: other data for the workload.
-        model: another model for the workload.
-        more: further fields of `Recipe`.
 
     Returns:
         What `train_model` returns.
@@ -65,21 +51,16 @@ def train_under_rule(
 
 
 def train_model(
-    task: Workload,
-    model: nn.Module,
-    recipe: Recipe,
+    task: Workload,  # gives batches and losses
+    model: nn.Module,  # from ``task.model``
+    recipe: Recipe,  # the rule and how long
     *,
+    # called with the optimizer before the first step, for instance `lorate.Monitor.watch`
     on_start: Callable[[Any], object] | None = None,
+    # called after every step that was taken, for instance to project the adapters
     after_step: Callable[[], None] | None = None,
 ) -> Values:
     r"""Train a model in place and tell what was seen.
-
-    Args:
-        task: gives batches and losses.
-        model: from ``task.model``.
-        recipe: the rule and how long.
-        on_start: called with the optimizer before the first step, for instance `lorate.Monitor.watch`.
-        after_step: called after every step that was taken, for instance to project the adapters.
 
     Returns:
         Plain values:
@@ -116,12 +97,12 @@ def train_model(
         for step in range(1, recipe.steps + 1):
             batch = next(batches)
             began = time.perf_counter()
-            seen = stepper.step(batch)
-            seconds += time.perf_counter() - began - seen.aside
-            trace.add(seen, seconds)
-            if watch.must_stop(seen):
+            outcome = stepper.step(batch)
+            seconds += time.perf_counter() - began - outcome.aside
+            trace.add(outcome, seconds)
+            if watch.must_stop(outcome):
                 break
-            if after_step is not None and seen.skipped is None:
+            if after_step is not None and outcome.skipped is None:
                 after_step()
             if every is not None and step % every == 0:
                 validate(step)
@@ -163,23 +144,23 @@ class Watch:
         self.diverged = False
         self.reason: str | None = None
         self._first: float | None = None
-        self._high = self._skipped = 0
+        self._divergence, self._skipped = Divergence(), 0
 
     def lose(self, reason: str) -> None:
         """Count the run as diverged."""
         self.diverged, self.reason = True, reason
 
-    def must_stop(self, seen: Seen) -> bool:
+    def must_stop(self, step: Step) -> bool:
         """Whether the run ends after this step; `reason` and `diverged` then say why."""
         if self._first is None:
-            self._first = seen.loss
-        self._high = self._high + 1 if seen.loss > DIVERGED_FACTOR * self._first else 0
-        self._skipped = 0 if seen.skipped is None else self._skipped + 1
-        if not math.isfinite(seen.loss) or not math.isfinite(seen.grad_sq):
+            self._first = step.loss
+        fault = self._divergence.fault(step.loss)
+        self._skipped = 0 if step.skipped is None else self._skipped + 1
+        if not math.isfinite(step.loss) or not math.isfinite(step.grad_sq):
             self.lose("the loss or its gradient is not finite")
-        elif self._high == DIVERGED_STEPS:
-            self.lose(f"the loss stayed above {DIVERGED_FACTOR:g} times the first one for {DIVERGED_STEPS} steps")
+        elif fault is not None:
+            self.lose(fault)
         elif self._skipped == SKIPPED_STEPS:
-            self.diverged = seen.loss > self._first
-            self.reason = f"{SKIPPED_STEPS} steps in a row were skipped: {seen.skipped}"
+            self.diverged = step.loss > self._first
+            self.reason = f"{SKIPPED_STEPS} steps in a row were skipped: {step.skipped}"
         return self.reason is not None

@@ -13,25 +13,19 @@ Scale = Literal["first step", "mean step"]
 
 
 def tuned_runs(
-    descend: Descend,
-    rule: str,
-    grid: Sequence[float],
-    seeds: Sequence[int],
+    descend: Descend,  # does one run, see `lorate_papers.training.training_run.train_under_rule`
+    rule: str,  # the rule
+    grid: Sequence[float],  # constants to try
+    seeds: Sequence[int],  # starts
     *,
+    # names of further runs on all seeds, at these multiples of the best constant
     multiples: Mapping[str, float] | None = None,
+    # constant rates to run on all seeds too: at the rule's first step size, or at their mean
     against: Sequence[Scale] = (),
 ) -> Values:
     """Tune a constant, and run it on all seeds.
 
     Taken is the best constant on the first seed with which no other seed diverges, see `choose`.
-
-    Args:
-        descend: does one run, see `lorate_papers.training.training_run.train_under_rule`.
-        rule: the rule.
-        grid: constants to try.
-        seeds: starts.
-        multiples: names of further runs on all seeds, at these multiples of the best constant.
-        against: constant rates to run on all seeds too: at the rule's first step size, or at their mean.
 
     Returns:
         - ``grid``: what came of each constant on the first seed;
@@ -45,7 +39,7 @@ def tuned_runs(
         return descend(rule, lr, seed)
 
     best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run)
-    found: Values = {
+    tuning: Values = {
         "grid": [outcome(one) for one in best.trials],
         "best": best.lr,
         "at_edge": best.at_edge,
@@ -53,11 +47,11 @@ def tuned_runs(
         "runs": best.runs,
     }
     for name, multiple in (multiples or {}).items():
-        found[name] = [run(multiple * best.lr, seed) for seed in seeds]
+        tuning[name] = [run(multiple * best.lr, seed) for seed in seeds]
     for scale in against:
         pairs = zip(best.runs, seeds, strict=True)
-        found[scale] = [outcome(descend("constant", _step_size(one, scale), seed)) for one, seed in pairs]
-    return found
+        tuning[scale] = [outcome(descend("constant", _step_size(one, scale), seed)) for one, seed in pairs]
+    return tuning
 
 
 def outcome(run: Mapping[str, Any]) -> Values:

@@ -31,38 +31,23 @@ def best_constant(results: Iterable[Result], by: Criterion = "final_loss") -> fl
 
 @dataclass(frozen=True)
 class Tuning:
-    """A constant with which no seed diverges; if there is none, the last one left.
+    """A constant with which no seed diverges; if there is none, the last one left."""
 
-    Attributes:
-        lr: the constant.
-        at_edge: whether it is the smallest or the largest one tried, so that a better one may lie outside.
-        trials: a result for every constant of the grid.
-        runs: with the constant, one per seed.
-        refused: better constants on trial with which a seed diverged.
-    """
-
-    lr: float
-    at_edge: bool
-    trials: list[Result]
-    runs: list[Result]
-    refused: list[float]
+    lr: float  # the constant
+    at_edge: bool  # whether it is the smallest or the largest one tried, so that a better one may lie outside
+    trials: list[Result]  # a result for every constant of the grid
+    runs: list[Result]  # with the constant, one per seed
+    refused: list[float]  # better constants on trial with which a seed diverged
 
 
 def choose(
-    grid: Sequence[float],
-    seeds: Sequence[int],
-    trial: Callable[[float], Result],
-    run: Callable[[float, int], Result],
-    by: Criterion = "final_loss",
+    grid: Sequence[float],  # the constants, at least one; the last one left is taken whether it diverges or not
+    seeds: Sequence[int],  # of the runs
+    trial: Callable[[float], Result],  # result of a constant
+    run: Callable[[float, int], Result],  # result of a constant and a seed
+    by: Criterion = "final_loss",  # what is to be small on trial
 ) -> Tuning:
     """Take the constant that is best on trial, or the best one after it with which no seed diverges.
-
-    Args:
-        grid: the constants, at least one; the last one left is taken whether it diverges or not.
-        seeds: of the runs.
-        trial: result of a constant.
-        run: result of a constant and a seed.
-        by: what is to be small on trial.
 
     >>> def result(lr, seed=0):
     ...     return {"lr": lr, "final_loss": 1 / lr, "diverged": lr * (seed + 1) > 3}

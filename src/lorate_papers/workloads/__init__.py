@@ -15,7 +15,6 @@ WORKLOADS = {
     "matrix": "lorate_papers.workloads.matrix",
     "small-lm": "lorate_papers.workloads.small_lm",
     "resnet": "lorate_papers.workloads.resnet",
-    "minilm": "lorate_papers.workloads.minilm",
     "smollm2": "lorate_papers.workloads.smollm2",
 }
 """The module of each workload; imported when it is asked for."""

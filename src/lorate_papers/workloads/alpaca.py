@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
-from lorate.tasks.readers import decode
+from lorate.tasks.files import decode
 
 ALPACA = "alpaca"
 ALPACA_ON_HUB = "tatsu-lab/alpaca"

@@ -15,17 +15,11 @@ from lorate_papers.workloads.workload import Batch
 
 @dataclass(frozen=True)
 class PixelLoss:
-    """Cross-entropy of a transformers image classifier on a batch of ``pixels`` [N, channels, height, width], uint8.
+    """Cross-entropy of a transformers image classifier on a batch of ``pixels`` [N, channels, height, width], uint8."""
 
-    Attributes:
-        mean: of each channel, on the scale from 0 to 1; subtracted.
-        std: of each channel; divided by.
-        size: height and width that images are enlarged to for the model; None leaves them.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: int | None = None
+    mean: tuple[float, ...]  # of each channel, on the scale from 0 to 1; subtracted
+    std: tuple[float, ...]  # of each channel; divided by
+    size: int | None = None  # height and width that images are enlarged to for the model; None leaves them
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean over the batch."""

@@ -33,23 +33,14 @@ QUICK_FILE = Path(__file__).parent / "quick_weights" / "resnet.safetensors"
 
 @dataclass(frozen=True)
 class Net:
-    """A network, its images and its pre-training.
+    """A network, its images and its pre-training."""
 
-    Attributes:
-        widths: channels of the stages; the first is the width of the first convolution too.
-        depths: blocks of the stages.
-        classes: of the last layer.
-        size: height and width of the images.
-        loss: scales the images.
-        schedule: of the pre-training.
-    """
-
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    classes: int
-    size: int
-    loss: PixelLoss
-    schedule: Schedule
+    widths: tuple[int, ...]  # channels of the stages; the first is the width of the first convolution too
+    depths: tuple[int, ...]  # blocks of the stages
+    classes: int  # of the last layer
+    size: int  # height and width of the images
+    loss: PixelLoss  # scales the images
+    schedule: Schedule  # of the pre-training
 
 
 DIGITS_LOSS = PixelLoss((0.305,), (0.322,))

@@ -24,25 +24,15 @@ QUICK_FILE = SMALL_MODEL / "model.safetensors"
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of the model, its sequences and its pre-training.
+    """Size of the model, its sequences and its pre-training."""
 
-    Attributes:
-        width: of the hidden states.
-        inner: of the perceptrons.
-        layers: their number.
-        heads: of the attention.
-        length: tokens of a sequence.
-        held_out: sequences of the held-out set, at least.
-        schedule: of the pre-training.
-    """
-
-    width: int
-    inner: int
-    layers: int
-    heads: int
-    length: int
-    held_out: int
-    schedule: Schedule
+    width: int  # of the hidden states
+    inner: int  # of the perceptrons
+    layers: int  # their number
+    heads: int  # of the attention
+    length: int  # tokens of a sequence
+    held_out: int  # sequences of the held-out set, at least
+    schedule: Schedule  # of the pre-training
 
 
 FULL = Shape(128, 256, 4, 4, 128, 96, Schedule(steps=1000, batch=16, lr=4e-3))

@@ -25,27 +25,17 @@ def own_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class TensorWorkload:
-    """See `lorate_papers.workloads.Workload`.
+    """See `lorate_papers.workloads.Workload`."""
 
-    Attributes:
-        name: of the workload.
-        template: the base model; never trained, only copied.
-        targets: names of the layers that LoRA adapts, as PEFT's ``target_modules`` takes them.
-        train: the training set.
-        held_out: the held-out set.
-        batch_loss: mean loss of a model on a batch.
-        smoothness: L of the full-batch training loss in the adapted weights, where it is known in closed form.
-        chunk: examples that are evaluated at once on the held-out set.
-    """
-
-    name: str
-    template: nn.Module
-    targets: tuple[str, ...]
-    train: Batch
-    held_out: Batch
-    batch_loss: Callable[[nn.Module, Batch], Tensor] = own_loss
+    name: str  # of the workload
+    template: nn.Module  # the base model; never trained, only copied
+    targets: tuple[str, ...]  # names of the layers that LoRA adapts, as PEFT's ``target_modules`` takes them
+    train: Batch  # the training set
+    held_out: Batch  # the held-out set
+    batch_loss: Callable[[nn.Module, Batch], Tensor] = own_loss  # mean loss of a model on a batch
+    # L of the full-batch training loss in the adapted weights, where it is known in closed form
     smoothness: float | None = None
-    chunk: int = 32
+    chunk: int = 32  # examples that are evaluated at once on the held-out set
 
     def model(self, adapter: AdapterSpec | None, seed: int) -> nn.Module:
         """A copy of the template, with adapters that start from ``seed``, or with every weight trainable."""

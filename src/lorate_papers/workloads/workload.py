@@ -16,13 +16,6 @@ Batch = Mapping[str, Tensor]
 class AdapterSpec:
     """LoRA as PEFT builds it.
 
-    Attributes:
-        rank: r of every layer.
-        alpha: the scaling is ``alpha / rank``, or ``alpha / sqrt(rank)`` with rsLoRA.
-        init_std: standard deviation of A's normal start; None leaves PEFT's default, Kaiming's uniform start.
-        dropout: probability of dropping an input of A.
-        use_rslora: scale with the square root of the rank.
-
     Raises:
         LorateError: a rank below 1, or an alpha or a standard deviation that is not positive.
 
@@ -30,11 +23,12 @@ class AdapterSpec:
     AdapterSpec(rank=8, alpha=16, init_std=None, dropout=0.0, use_rslora=False)
     """
 
-    rank: int
-    alpha: float
+    rank: int  # r of every layer
+    alpha: float  # the scaling is ``alpha / rank``, or ``alpha / sqrt(rank)`` with rsLoRA
+    # standard deviation of A's normal start; None leaves PEFT's default, Kaiming's uniform start
     init_std: float | None = None
-    dropout: float = 0.0
-    use_rslora: bool = False
+    dropout: float = 0.0  # probability of dropping an input of A
+    use_rslora: bool = False  # scale with the square root of the rank
 
     def __post_init__(self) -> None:
         if self.rank < 1:

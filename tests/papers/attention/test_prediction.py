@@ -177,20 +177,6 @@ def test_sweep_keeps_the_order_and_carries_failures() -> None:
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-@pytest.mark.slow
-def test_sweep_in_parallel_equals_the_serial_one() -> None:
-    pytest.importorskip("joblib")
-    points = [{"alpha": 0.1, "lam": lam} for lam in (0.01, 0.1, 0.2)]
-    assert sweep(points, jobs=2) == sweep(points)
-
-
-def test_sweep_needs_a_job() -> None:
-    with pytest.raises(LorateError, match="jobs must be a whole number of at least 1"):
-        sweep([], jobs=0)
-    with pytest.raises(LorateError, match=r"jobs must be a whole number of at least 1; it is 1\.5"):
-        sweep([], jobs=1.5)  # type: ignore[arg-type]
-
-
 def test_exception_survives_a_process_border() -> None:
     error = NotConverged("no fixed point", {"q": 0.5}, 0.1)
     copy = pickle.loads(pickle.dumps(error))

@@ -15,8 +15,8 @@ from lorate_papers.experiments.alpha import network, plan
 from lorate_papers.experiments.alpha.claims import decide
 from lorate_papers.experiments.alpha.drift_watch import DriftWatch
 from lorate_papers.experiments.alpha.figures import draw
-from lorate_papers.experiments.alpha.measured import slope
 from lorate_papers.experiments.alpha.plan import train_and_watch
+from lorate_papers.experiments.alpha.readings import slope
 from lorate_papers.experiments.runner import reproduce
 from lorate_papers.workloads import AdapterSpec
 

@@ -11,7 +11,7 @@ from lorate_papers.attention import Pretraining, solve_pretraining
 from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.attention import claims, plan
 from lorate_papers.experiments.attention.bridge_claims import bridge_claims
-from lorate_papers.experiments.attention.measured import Point, success
+from lorate_papers.experiments.attention.readings import Point, success
 from lorate_papers.experiments.runner import reproduce
 
 TINY = plan.QUICK._replace(dimension=16, seeds=3, active_seeds=3, line=3, points=2**8, softmax_points=2**7, descents=2,

@@ -12,7 +12,6 @@ from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.llm import plan
 from lorate_papers.experiments.llm.claims import decide
 from lorate_papers.experiments.llm.figures import draw
-from lorate_papers.experiments.llm.measured import ahead, begun
 from lorate_papers.experiments.llm.plan import (
     LARGE_START,
     RULES,
@@ -23,6 +22,7 @@ from lorate_papers.experiments.llm.plan import (
     large_model,
     run_name,
 )
+from lorate_papers.experiments.llm.readings import ahead, begun
 from lorate_papers.experiments.paper_rules import PAPER
 
 SHORT = {"steps": 6, "batch": 4, "validate_every": 3}

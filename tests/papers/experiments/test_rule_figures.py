@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lorate.report import rule_colour
-from lorate_papers.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
+from lorate_papers.experiments.plots import curve_figure
+from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
 
 
 def result(losses: list[float | None], diverged: bool = False) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def test_a_diverged_curve_ends_where_it_was_lost() -> None:
 
 
 def test_one_rule_has_one_colour_and_several_styles() -> None:
-    figure = rule_figure([THREE, LOST], [Column("loss", "loss", log=True)], log_x=True)
+    figure = curve_figure(rule_panels([THREE, LOST], [Column("loss", "loss", log=True)]), "step", log_x=True)
     (axes,) = figure.axes
     named = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
     assert {line.get_color() for line in named.values()} == {rule_colour("adaptive")}

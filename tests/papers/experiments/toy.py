@@ -1,7 +1,5 @@
 """A small experiment to test the machinery with; each call of a run leaves a line in a file."""
 
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,22 +18,6 @@ def square(number: int, log: str) -> dict[str, Any]:
     if number == 14:
         raise LorateError("14 is not squared.")
     return {"square": number**2}
-
-
-def slow_square(number: int, log: str) -> dict[str, Any]:
-    time.sleep(number)
-    return square(number, log)
-
-
-def die() -> dict[str, Any]:
-    os._exit(1)
-
-
-def node() -> dict[str, Any]:
-    """Where on Ray this is done."""
-    import ray
-
-    return {"ip": ray.util.get_node_ip_address()}
 
 
 class Toy:

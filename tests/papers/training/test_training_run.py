@@ -15,7 +15,7 @@ from lorate.runs.strict_json import encode
 from lorate_papers.training.peak_memory import PeakMemory
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.steppers import scheduled
-from lorate_papers.training.trace import Seen, Trace
+from lorate_papers.training.trace import Step, Trace
 from lorate_papers.training.training_run import Watch, train_model, train_under_rule
 from lorate_papers.workloads import AdapterSpec, load_workload
 
@@ -94,8 +94,8 @@ def test_a_diverging_run_ends_early_and_is_marked(rule: str, lr: float) -> None:
 
 def test_a_run_that_stands_still_below_its_start_is_not_called_diverged() -> None:
     watch = Watch()
-    assert not watch.must_stop(Seen(1.0, 1.0, None, 0.1))
-    still = Seen(0.5, 1e-9, None, 0.0, "the direction does not descend")
+    assert not watch.must_stop(Step(1.0, 1.0, None, 0.1))
+    still = Step(0.5, 1e-9, None, 0.0, "the direction does not descend")
     assert [watch.must_stop(still) for _ in range(10)] == [False] * 9 + [True]
     assert not watch.diverged and watch.reason == "10 steps in a row were skipped: the direction does not descend"
 
@@ -116,14 +116,14 @@ def test_a_last_step_that_breaks_the_model_is_a_divergence() -> None:
 def test_a_loss_has_to_stay_high_to_be_a_divergence() -> None:
     watch = Watch()
     losses = [1.0, *[9.0] * 9, 2.0, *[9.0] * 10]
-    assert [watch.must_stop(Seen(loss, 1.0, None, 0.1)) for loss in losses] == [False] * 20 + [True]
+    assert [watch.must_stop(Step(loss, 1.0, None, 0.1)) for loss in losses] == [False] * 20 + [True]
     assert watch.diverged
 
 
 def test_the_last_step_is_kept_wherever_the_run_ends() -> None:
     trace = Trace(1000, 20)
     for step in range(1, 602):
-        trace.add(Seen(float(step), 1 / step, None, 0.5), seconds=2.0 * step)
+        trace.add(Step(float(step), 1 / step, None, 0.5), seconds=2.0 * step)
     columns = trace.columns()
     assert columns["step"][:3] == [1, 2, 3] and columns["step"][-1] == 601 and len(columns["step"]) <= 20
     gaps = np.diff(np.log(columns["step"][8:-1]))

@@ -107,8 +107,8 @@ def test_a_rule_is_held_against_constants() -> None:
         {"a": found_with(losses(0.5, 1.0))},
         {"a": found_with(losses(0.5, 1.0)), "b": found_with(losses(3.0, 1.0))},
     )
-    assert same_scale(good, "mean step", "its own").verdict == "holds"
-    assert same_scale(bad, "mean step", "its own").verdict == "does not hold"
+    assert same_scale(good, "mean step", "It is lower.").verdict == "holds"
+    assert same_scale(bad, "mean step", "It is lower.").verdict == "does not hold"
     assert beat_the_best_constant(good).verdict == "holds"
     failed = beat_the_best_constant(bad)
     assert failed.verdict == "does not hold" and "b: constant 1, adaptive 3" in failed.value

@@ -1,11 +1,13 @@
 import importlib.util
 import json
 
+import _regret.settings  # noqa: F401  makes the workload known
 import pytest
 import torch
+from _regret import minilm
 
 from lorate.errors import LorateError
-from lorate_papers.workloads import AdapterSpec, load_workload, minilm
+from lorate_papers.workloads import AdapterSpec, load_workload
 from papers.workloads.packages import needs
 
 

@@ -28,27 +28,16 @@ def activate(A: Tensor, attention: AttentionName) -> Tensor:
 
 @dataclass(frozen=True)
 class Instance:
-    """Teachers and pre-training sequences.
+    """Teachers and pre-training sequences."""
 
-    Attributes:
-        problem: pre-training.
-        attention: the attention function.
-        S0: the frozen map's teacher, shape ``[seeds, D, D]``.
-        w0: the adapter's teacher, of squared norm D, shape ``[seeds, D]``.
-        x: sequences, shape ``[seeds, N, T, D]``.
-        z: label noise of variance one, shape ``[seeds, N, T, T]``.
-        y: labels of pre-training, shape ``[seeds, N, T, T]``.
-        seeds: one instance a seed.
-    """
-
-    problem: Pretraining
-    attention: AttentionName
-    S0: Tensor
-    w0: Tensor
-    x: Tensor
-    z: Tensor
-    y: Tensor
-    seeds: tuple[int, ...]
+    problem: Pretraining  # pre-training
+    attention: AttentionName  # the attention function
+    S0: Tensor  # the frozen map's teacher, shape ``[seeds, D, D]``
+    w0: Tensor  # the adapter's teacher, of squared norm D, shape ``[seeds, D]``
+    x: Tensor  # sequences, shape ``[seeds, N, T, D]``
+    z: Tensor  # label noise of variance one, shape ``[seeds, N, T, T]``
+    y: Tensor  # labels of pre-training, shape ``[seeds, N, T, T]``
+    seeds: tuple[int, ...]  # one instance a seed
 
     @property
     def dimension(self) -> int:
@@ -57,22 +46,15 @@ class Instance:
 
 
 def draw_instance(
-    problem: Pretraining,
-    dimension: int,
-    seeds: Sequence[int],
-    attention: AttentionName = "linear",
+    problem: Pretraining,  # pre-training; N = alpha D^2 and P0 = kappa0 D are rounded
+    dimension: int,  # D, at least 2
+    seeds: Sequence[int],  # one instance a seed
+    attention: AttentionName = "linear",  # the attention function
+    # where the tensors live; they are drawn on the CPU, so that the numbers do not depend on it
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype = torch.float64,  # of the tensors
 ) -> Instance:
     """Draw teachers and pre-training sequences; every seed gives the same instance in any batch.
-
-    Args:
-        problem: pre-training; N = alpha D^2 and P0 = kappa0 D are rounded.
-        dimension: D, at least 2.
-        seeds: one instance a seed.
-        attention: the attention function.
-        device: where the tensors live; they are drawn on the CPU, so that the numbers do not depend on it.
-        dtype: of the tensors.
 
     Raises:
         LorateError: the dimension is no whole number of at least 2, or no seed is given.

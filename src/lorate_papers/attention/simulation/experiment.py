@@ -55,28 +55,9 @@ def simulate(
 ) -> Simulation:
     """Train both stages on random data, all seeds in parallel.
 
-    The arguments are those of `lorate_papers.attention.predict`; ``beta="optimal"`` takes the value of the theory. The
-    map is trained by `pretrain_map`, which keeps the full rank: kappa sets the strength of the weight decay only.
-
-    Args:
-        alpha: pre-training sequences over the squared dimension.
-        lam: weight decay of pre-training.
-        dimension: D.
-        seeds: one run a seed.
-        tokens: T.
-        kappa0: width of the teacher over the dimension.
-        kappa: width of the student over the dimension.
-        noise: variance of the label noise.
-        attention: the attention function.
-        finetune_alpha: fine-tuning sequences over the dimension; None for pre-training alone.
-        finetune_lam: weight decay of fine-tuning.
-        reused: fine-tune on sequences of pre-training.
-        fresh_noise: with ``reused``, new noise in the second stage.
-        beta: recalibration of the frozen map.
-        fraction: choose the sequences actively, this share of a pool.
-        centred: the adapter's own mean is subtracted.
-        device: "cpu", "cuda" or another torch device.
-        dtype: float64, or float32 where the device has no fast double precision.
+    All other arguments as in `predict`; ``beta="optimal"`` takes the value of the theory. The map is trained by
+    `pretrain_map`, which keeps the full rank: kappa sets the strength of the weight decay only. ``dimension`` is D, and
+    there is a run for each of ``seeds``. ``dtype``: float64, or float32 where ``device`` has no fast double precision.
 
     Raises:
         LorateError: an argument is out of range, or more sequences are to be reused than pre-training has.
@@ -98,13 +79,7 @@ def simulate(
             beta = optimal_beta(solve_pretraining(problem), reused, fresh_noise)
         S = beta * learned.S
         data = finetuning_data(
-            instance,
-            S,
-            finetune_alpha,
-            reused=reused,
-            fresh_noise=fresh_noise,
-            fraction=fraction,
-            centred=centred,
+            instance, S, finetune_alpha, reused=reused, fresh_noise=fresh_noise, fraction=fraction, centred=centred
         )
         tuned = finetune_adapter(data, finetune_lam, centred)
         values |= {"q": tuned.q, "m": tuned.m, "overlap": tuned.overlap}

@@ -30,42 +30,25 @@ STARTS = ("spectral", "informed", "random", "another random")
 
 @dataclass(frozen=True)
 class FinetuningData:
-    """What the adapter is trained on.
+    """What the adapter is trained on."""
 
-    Attributes:
-        x: sequences, shape ``[seeds, N', T, D]``.
-        offset: attention of the frozen map, shape ``[seeds, N', T, T]``.
-        y: labels, shape ``[seeds, N', T, T]``.
-        w0: teacher of the adapter, shape ``[seeds, D]``.
-        attention: the attention function.
-        seeds: of the random starts.
-    """
-
-    x: Tensor
-    offset: Tensor
-    y: Tensor
-    w0: Tensor
-    attention: AttentionName
-    seeds: tuple[int, ...]
+    x: Tensor  # sequences, shape ``[seeds, N', T, D]``
+    offset: Tensor  # attention of the frozen map, shape ``[seeds, N', T, T]``
+    y: Tensor  # labels, shape ``[seeds, N', T, T]``
+    w0: Tensor  # teacher of the adapter, shape ``[seeds, D]``
+    attention: AttentionName  # the attention function
+    seeds: tuple[int, ...]  # of the random starts
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """Trained adapters.
+    """Trained adapters."""
 
-    Attributes:
-        w: the best of all starts, shape ``[seeds, D]``.
-        losses: regularised training loss from every start, shape ``[seeds, starts]``.
-        overlaps: |cosine| with the teacher from every start, shape ``[seeds, starts]``.
-        q: |w|^2 / D, shape ``[seeds]``.
-        m: |w . w0| / D, shape ``[seeds]``.
-    """
-
-    w: Tensor
-    losses: Tensor
-    overlaps: Tensor
-    q: Tensor
-    m: Tensor
+    w: Tensor  # the best of all starts, shape ``[seeds, D]``
+    losses: Tensor  # regularised training loss from every start, shape ``[seeds, starts]``
+    overlaps: Tensor  # |cosine| with the teacher from every start, shape ``[seeds, starts]``
+    q: Tensor  # |w|^2 / D, shape ``[seeds]``
+    m: Tensor  # |w . w0| / D, shape ``[seeds]``
 
     @property
     def overlap(self) -> Tensor:
@@ -75,25 +58,17 @@ class Finetuned:
 
 
 def finetuning_data(
-    instance: Instance,
-    S: Tensor,
-    alpha: float,
+    instance: Instance,  # the first stage
+    S: Tensor,  # the frozen map, recalibrated if it is to be, shape ``[seeds, D, D]``
+    alpha: float,  # sequences over the dimension; N' = alpha D is rounded
     *,
-    reused: bool = False,
-    fresh_noise: bool = False,
+    reused: bool = False,  # take the first N' sequences of pre-training, with their noise
+    fresh_noise: bool = False,  # with ``reused``, draw new noise for their labels
+    # keep from a pool of N' / fraction fresh sequences those of smallest predicted attention
     fraction: float | None = None,
-    centred: bool = True,
+    centred: bool = True,  # the teacher's mean is subtracted from the attention
 ) -> FinetuningData:
     """Sequences and labels for the second stage.
-
-    Args:
-        instance: the first stage.
-        S: the frozen map, recalibrated if it is to be, shape ``[seeds, D, D]``.
-        alpha: sequences over the dimension; N' = alpha D is rounded.
-        reused: take the first N' sequences of pre-training, with their noise.
-        fresh_noise: with ``reused``, draw new noise for their labels.
-        fraction: keep from a pool of N' / fraction fresh sequences those of smallest predicted attention.
-        centred: the teacher's mean is subtracted from the attention.
 
     Raises:
         LorateError: more sequences are to be reused than there are; alpha or the fraction is out of its range.
@@ -119,10 +94,7 @@ def finetuning_data(
 
 
 def gaussian_data(
-    problem: Finetuning,
-    dimension: int,
-    seeds: tuple[int, ...],
-    device: str | torch.device = "cpu",
+    problem: Finetuning, dimension: int, seeds: tuple[int, ...], device: str | torch.device = "cpu"
 ) -> FinetuningData:
     """Fine-tuning alone, linear attention: the frozen map's mistakes are drawn as Gaussian matrices.
 

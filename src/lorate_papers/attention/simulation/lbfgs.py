@@ -81,13 +81,7 @@ def _apply_inverse(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]])
 
 
 def _search(
-    objective: Objective,
-    x: Tensor,
-    value: Tensor,
-    gradient: Tensor,
-    direction: Tensor,
-    slope: Tensor,
-    length: Tensor,
+    objective: Objective, x: Tensor, value: Tensor, gradient: Tensor, direction: Tensor, slope: Tensor, length: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Halve each problem's step until its objective falls enough; a problem that never does stays where it is."""
     new_x, new_value, new_gradient = x, value, gradient

@@ -10,30 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorate_papers.attention.simulation.data import (
-    Instance,
-    activate,
-    bilinear,
-    bilinear_adjoint,
-    loss_gradient,
-)
+from lorate_papers.attention.simulation.data import Instance, activate, bilinear, bilinear_adjoint, loss_gradient
 
 SOFTMAX_CURVATURE = 0.35  # of the loss of a sequence in its attention, enough in practice
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Learned maps.
+    """Learned maps."""
 
-    Attributes:
-        S: shape ``[seeds, D, D]``.
-        objective: regularised training loss, shape ``[seeds]``.
-        iterations: steps taken.
-    """
-
-    S: Tensor
-    objective: Tensor
-    iterations: int
+    S: Tensor  # shape ``[seeds, D, D]``
+    objective: Tensor  # regularised training loss, shape ``[seeds]``
+    iterations: int  # steps taken
 
     def order(self, instance: Instance) -> tuple[Tensor, Tensor, Tensor]:
         """Q, M and the realised Q0 of each seed, each of shape ``[seeds]``."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from lorate.report.words import count, listing
 from lorate.scaling.power_law import ScalingFit
-from lorate_papers.experiments.alpha.measured import Measured, best_by_lr, fitted, slope
 from lorate_papers.experiments.alpha.plan import (
     AUTO,
     LR,
@@ -21,6 +20,7 @@ from lorate_papers.experiments.alpha.plan import (
     size,
     spread_points,
 )
+from lorate_papers.experiments.alpha.readings import PointResults, best_by_lr, fitted, slope
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 
 FLAT = 0.1
@@ -35,7 +35,7 @@ NOISE = 0.01
 
 def decide(results: Results, options: Options) -> list[Claim]:
     """All claims."""
-    measured, how = Measured(results), size(options)
+    measured, how = PointResults(results), size(options)
     fit = fitted(measured, how)
     return [
         _exponent(fit),
@@ -76,7 +76,7 @@ def _far_above_usual(fit: ScalingFit | None) -> Claim:
     return Claim.decide(sentence, f"{value}; far means at least {FAR} times", all_hold(parts))
 
 
-def _belongs_to_a_learning_rate(measured: Measured, how: Size) -> Claim:
+def _belongs_to_a_learning_rate(measured: PointResults, how: Size) -> Claim:
     sentence = (
         "The coefficient c belongs to a learning rate: the best lora_alpha falls about as 1/lr, their product stays."
     )
@@ -88,7 +88,7 @@ def _belongs_to_a_learning_rate(measured: Measured, how: Size) -> Claim:
     return Claim.decide(sentence, f"{value}: exponent {power:.2f}, allowed −1.25 to −0.75", -1.25 <= power <= -0.75)
 
 
-def _small_lr_is_enough(measured: Measured, how: Size) -> list[Claim]:
+def _small_lr_is_enough(measured: PointResults, how: Size) -> list[Claim]:
     """On both tasks: the lowest loss along the axis of alpha against that along the axis of the learning rate."""
     start = how.network_lrs[0]
     tasks = {
@@ -109,12 +109,12 @@ def _small_lr_is_enough(measured: Measured, how: Size) -> list[Claim]:
     return claims
 
 
-def _lowest(measured: Measured, points: Sequence[Point]) -> tuple[float, Point]:
+def _lowest(measured: PointResults, points: Sequence[Point]) -> tuple[float, Point]:
     known = [(measured.loss(point), point) for point in points if not math.isnan(measured.loss(point))]
     return min(known, key=lambda one: one[0])
 
 
-def _drift(measured: Measured, how: Size) -> list[Claim]:
+def _drift(measured: PointResults, how: Size) -> list[Claim]:
     """One claim for each knob, on the language model and on the network together."""
     return [
         _drift_claim(
@@ -128,7 +128,7 @@ def _drift(measured: Measured, how: Size) -> list[Claim]:
     ]
 
 
-def _drift_claim(measured: Measured, how: Size, over: str, sentence: str, bound: str) -> Claim:
+def _drift_claim(measured: PointResults, how: Size, over: str, sentence: str, bound: str) -> Claim:
     powers = {"language model": _power(how.factors, measured, axis(how, over))}
     for start in how.network_lrs:
         points = network_axis(how, "adamw", start, over)
@@ -140,11 +140,11 @@ def _drift_claim(measured: Measured, how: Size, over: str, sentence: str, bound:
     return Claim.decide(sentence, f"{value}; {bound}", holds if known else None)
 
 
-def _power(factors: Sequence[float], measured: Measured, points: Sequence[Point]) -> float:
+def _power(factors: Sequence[float], measured: PointResults, points: Sequence[Point]) -> float:
     return slope(factors, [measured.drift_ratio(point) for point in points])
 
 
-def _stability(measured: Measured, how: Size) -> list[Claim]:
+def _stability(measured: PointResults, how: Size) -> list[Claim]:
     """How far alpha and the learning rate can be raised on the network, from several learning rates."""
     words, confirmed, reversed_ = [], False, False
     further: list[bool | None] = []
@@ -183,7 +183,7 @@ def _reach(stable: Mapping[float, bool]) -> float:
     return max(itertools.takewhile(lambda factor: stable[factor], sorted(stable)), default=0)
 
 
-def _first_step(measured: Measured, how: Size) -> Claim:
+def _first_step(measured: PointResults, how: Size) -> Claim:
     sentence = "Under AdamW the first step of the weights is proportional to lora_alpha, under plain SGD to its square."
     axes = {
         "AdamW": (how.network_factors, network_axis(how, "adamw", how.network_lrs[0], "alpha"), 1),
@@ -198,7 +198,7 @@ def _first_step(measured: Measured, how: Size) -> Claim:
     return Claim.decide(sentence, value, all(abs(power - expected) < EXACT for power, expected in powers.values()))
 
 
-def _sgd_drift(measured: Measured, how: Size) -> Claim:
+def _sgd_drift(measured: PointResults, how: Size) -> Claim:
     sentence = "Plain SGD is outside the claim about drift: there raising lora_alpha raises the drift ratio too."
     powers = {
         over: _power(how.sgd_factors, measured, network_axis(how, "sgd", SGD_LR, over)) for over in ("alpha", "lr")
@@ -211,7 +211,7 @@ def _sgd_drift(measured: Measured, how: Size) -> Claim:
     return Claim.decide(sentence, value, None if math.isnan(power) else power > FLAT)
 
 
-def _auto(measured: Measured, how: Size) -> Claim:
+def _auto(measured: PointResults, how: Size) -> Claim:
     sentence = "Under the rule auto the choice of lora_alpha matters less than under AdamW at one learning rate."
     worst = {rule: max(regret(measured, how, rule)) for rule in ("adamw", AUTO)}
     value = (
@@ -221,7 +221,7 @@ def _auto(measured: Measured, how: Size) -> Claim:
     return Claim.decide(sentence, value, worst[AUTO] < worst["adamw"])
 
 
-def regret(measured: Measured, how: Size, rule: str) -> list[float]:
+def regret(measured: PointResults, how: Size, rule: str) -> list[float]:
     """How far each alpha lies above the best loss of both rules; infinite where it diverged."""
     both = [measured.loss(point) for one in ("adamw", AUTO) for point in spread_points(how, one)]
     best = min(loss for loss in both if not math.isnan(loss))

@@ -151,7 +151,7 @@ def network_axis(how: Size, rule: str, start: float, over: str) -> list[Point]:
     ]
 
 
-def all_runs(options: Options) -> list[Run]:
+def runs(options: Options) -> list[Run]:
     """Every run once, the slow ones first."""
     how = size(options)
     runs: dict[str, Run] = {}
@@ -180,30 +180,18 @@ def network_axes(how: Size) -> Iterator[list[Point]]:
 
 
 def train_and_watch(
-    task: str,
-    rank: int,
-    alpha: float,
-    rule: str,
-    lr: float | None,
-    steps: int,
-    batch: int,
-    seed: int,
-    quick: bool = False,
-    data: str | None = None,
+    task: str,  # ``"network"`` (whose weights are drawn from the seed too) or the name of a workload
+    rank: int,  # r
+    alpha: float,  # ``lora_alpha``
+    rule: str,  # a rule or a baseline
+    lr: float | None,  # its constant
+    steps: int,  # at most
+    batch: int,  # examples a step
+    seed: int,  # of the adapters' start and the order of the data
+    quick: bool = False,  # the small form of the workload
+    data: str | None = None,  # other data for it
 ) -> dict[str, Any]:
     """Train adapters of one rank and alpha.
-
-    Args:
-        task: ``"network"`` (whose weights are drawn from the seed too) or the name of a workload.
-        rank: r.
-        alpha: ``lora_alpha``.
-        rule: a rule or a baseline.
-        lr: its constant.
-        steps: at most.
-        batch: examples a step.
-        seed: of the adapters' start and the order of the data.
-        quick: the small form of the workload.
-        data: other data for it.
 
     Returns:
         The point (``task``, ``rank``, ``alpha``, ``rule``, ``lr``, ``seed``); ``loss``: held out, at the end, None if
@@ -222,8 +210,3 @@ def train_and_watch(
 def _workload(name: str, quick: bool, data: str | None) -> Workload:
     """Loading takes as long as some ten steps, and a process has many runs."""
     return load_workload(name, quick=quick, data=data)
-
-
-def runs(options: Options) -> list[Run]:
-    """The slow ones first, so that the last ones fill the gaps."""
-    return all_runs(options)

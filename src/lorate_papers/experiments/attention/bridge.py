@@ -30,21 +30,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bridge:
-    """One fine-tuning problem with linear attention, as a function of a symmetric matrix.
+    """One fine-tuning problem with linear attention, as a function of a symmetric matrix."""
 
-    Attributes:
-        data: a single seed.
-        lam: weight decay of the adapter.
-        smoothness: L of the loss as a function of M, in the Frobenius norm.
-        best: loss of the global minimum as L-BFGS from four starts finds it.
-        best_adapter: its w, shape ``[D]``.
-    """
-
-    data: FinetuningData
-    lam: float
-    smoothness: float
-    best: float
-    best_adapter: Array
+    data: FinetuningData  # a single seed
+    lam: float  # weight decay of the adapter
+    smoothness: float  # L of the loss as a function of M, in the Frobenius norm
+    best: float  # loss of the global minimum as L-BFGS from four starts finds it
+    best_adapter: Array  # its w, shape ``[D]``
 
     @classmethod
     def of(cls, data: FinetuningData, lam: float) -> "Bridge":
@@ -91,17 +83,11 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Descent:
-    """Gradient descent on one problem.
+    """Gradient descent on one problem."""
 
-    Attributes:
-        w: the last adapter, shape ``[D]``; of a pair that is left free, the mean of A and B.
-        losses: before every step and after the last, shape ``[steps + 1]``.
-        symmetric_part: of the product B A, which is what the attention sees, shape ``[D, D]``.
-    """
-
-    w: Array
-    losses: Array
-    symmetric_part: Array
+    w: Array  # the last adapter, shape ``[D]``; of a pair that is left free, the mean of A and B
+    losses: Array  # before every step and after the last, shape ``[steps + 1]``
+    symmetric_part: Array  # of the product B A, which is what the attention sees, shape ``[D, D]``
 
 
 def descend_factor(bridge: Bridge, start: Array, rule: SymmetricRule, steps: int) -> Descent:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lorate_papers.experiments.attention.measured import REACHED, success
 from lorate_papers.experiments.attention.plan import RULES, size
+from lorate_papers.experiments.attention.readings import REACHED, success
 from lorate_papers.experiments.experiment import Claim, Options, Results
 from lorate_papers.training.measures import mean_and_error
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from lorate_papers.attention import Pretraining, optimal_beta, optimal_decay, solve_pretraining
 from lorate_papers.experiments.attention.bridge_claims import bridge_claims
-from lorate_papers.experiments.attention.measured import (
+from lorate_papers.experiments.attention.plan import LINEAR, lines, simulation_name, size, theory_name
+from lorate_papers.experiments.attention.readings import (
     Point,
     effective_noise,
     effective_noise_beta,
@@ -22,7 +23,6 @@ from lorate_papers.experiments.attention.measured import (
     simulated,
     theory,
 )
-from lorate_papers.experiments.attention.plan import LINEAR, lines, simulation_name, size, theory_name
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.training.measures import mean_and_error, sign
 
@@ -218,25 +218,25 @@ def _mismatch(results: Results, options: Options) -> list[Claim]:
         False: "On fresh sequences error and overlap agree on the weight decay of pre-training.",
     }
     for line in of_figure(options, "mismatch"):
-        best, found = [], []
+        best, simulated_best = [], []
         for name, way in (("E_finetuned", 1), ("overlap", -1)):
             places, values = theory(results, line, name)
             best.append(places[int(np.argmin(way * np.asarray(values)))])
             points = simulated(results, line, name)
-            found.append(min(points, key=lambda p, way=way: way * p.mean).at)  # type: ignore[misc]
+            simulated_best.append(min(points, key=lambda p, way=way: way * p.mean).at)  # type: ignore[misc]
         value = (
             f"best λ for error and overlap: {best[0]:.3g} and {best[1]:.3g} in theory, "
-            f"{found[0]:.3g} and {found[1]:.3g} of the simulated ones"
+            f"{simulated_best[0]:.3g} and {simulated_best[1]:.3g} of the simulated ones"
         )
         reused = bool(line.fixed["reused"])
         if reused:
             value += f"; decided by a factor of {APART:g} in theory and the same order in simulation"
-            holds = best[0] > APART * best[1] and found[0] > found[1]
+            holds = best[0] > APART * best[1] and simulated_best[0] > simulated_best[1]
         else:
             value += (
                 f"; agreeing means within a factor of {APART:g} in theory and at most one place apart in simulation"
             )
-            one, other = (line.simulated.index(at) for at in found)
+            one, other = (line.simulated.index(at) for at in simulated_best)
             holds = 1 / APART < best[0] / best[1] < APART and abs(one - other) <= 1
         claims.append(Claim.decide(words[reused], value, holds))
     return claims

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from lorate.report import rule_colour
-from lorate_papers.experiments.attention.measured import (
+from lorate_papers.experiments.attention.plan import ACTIVE, BRIDGE, LINEAR, NARROW, RULES, SHORT, size
+from lorate_papers.experiments.attention.readings import (
     REACHED,
     Measure,
     effective_noise,
@@ -17,7 +18,6 @@ from lorate_papers.experiments.attention.measured import (
     success,
     theory,
 )
-from lorate_papers.experiments.attention.plan import ACTIVE, BRIDGE, LINEAR, NARROW, RULES, SHORT, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
 from lorate_papers.training.measures import Numbers, mean_and_error

@@ -79,23 +79,14 @@ def size(options: Options) -> Size:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of theory, and the points simulated on it.
+    """One line of theory, and the points simulated on it."""
 
-    Attributes:
-        figure: where it is drawn.
-        label: for the legend.
-        over: the argument of `lorate_papers.attention.predict` that varies.
-        fixed: its other arguments.
-        grid: where the theory is solved.
-        simulated: where the simulation runs.
-    """
-
-    figure: str
-    label: str
-    over: str
-    fixed: Mapping[str, Any]
-    grid: Sequence[float]
-    simulated: Sequence[float]
+    figure: str  # where it is drawn
+    label: str  # for the legend
+    over: str  # the argument of `lorate_papers.attention.predict` that varies
+    fixed: Mapping[str, Any]  # its other arguments
+    grid: Sequence[float]  # where the theory is solved
+    simulated: Sequence[float]  # where the simulation runs
 
     @property
     def slug(self) -> str:
@@ -112,27 +103,27 @@ def lines(options: Options) -> list[Line]:
     samples = _spread(0.5, 6.0, count)
     decays = _spread(0.003, 1.0, count)
     mismatch = _spread(0.001, 0.8, count)
-    found = []
+    drawn = []
     for attention in ("softmax", "linear"):
         fixed = {**SHORT, "attention": attention, "finetune_lam": 0.1, "reused": True}
         grid = (2.0, 4.0) if quick else (2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
         # linear attention has no lower limit here, softmax does not settle below
         places = grid if attention == "softmax" else _spread(2.0, 6.0, count)
-        found.append(Line("softmax", attention, "finetune_alpha", fixed, places, grid))
+        drawn.append(Line("softmax", attention, "finetune_alpha", fixed, places, grid))
     for lam in (0.01, 0.1, 0.5):
         fixed = {**LINEAR, "lam": lam, "finetune_lam": 0.5}
-        found.append(Line("decay", f"λ = {lam:g}", "finetune_alpha", fixed, samples, few))
+        drawn.append(Line("decay", f"λ = {lam:g}", "finetune_alpha", fixed, samples, few))
     for finetune_lam in (0.05, 0.5, 1.0):
         fixed = {**LINEAR, "lam": 0.1, "finetune_lam": finetune_lam}
         points = () if finetune_lam == 0.5 else few  # that one is simulated for the figure above
-        found.append(Line("finetune-decay", f"λ′ = {finetune_lam:g}", "finetune_alpha", fixed, samples, points))
+        drawn.append(Line("finetune-decay", f"λ′ = {finetune_lam:g}", "finetune_alpha", fixed, samples, points))
     few_decays: tuple[float, ...] = (0.003, 0.03, 0.3) if quick else (0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
-    found.append(Line("noise", "effective noise", "lam", LINEAR, decays, few_decays))
+    drawn.append(Line("noise", "effective noise", "lam", LINEAR, decays, few_decays))
     few_decays = (0.001, 0.1, 0.4) if quick else (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.8)
     for reused, label in ((True, "reused sequences"), (False, "fresh sequences")):
         fixed = {**NARROW, "finetune_alpha": 3.0, "finetune_lam": 0.5, "reused": reused}
-        found.append(Line("mismatch", label, "lam", fixed, mismatch, few_decays))
-    return found
+        drawn.append(Line("mismatch", label, "lam", fixed, mismatch, few_decays))
+    return drawn
 
 
 def theory_name(line: Line) -> str:

@@ -103,15 +103,15 @@ POOL = 6000
 
 def _mismatch_by_size(instance: Instance, S: torch.Tensor, best: float) -> list[tuple[Array, Array]]:
     """For each seed the squared mismatch on a pool, smallest prediction first; and on all of it, recalibrated."""
-    found = []
+    pools = []
     for place, seed in enumerate(instance.seeds):
         x = normal((seed,), "pool of the measurement", (POOL, instance.problem.tokens, instance.dimension))
         predicted, wanted = bilinear(S[place : place + 1], x)[0], bilinear(instance.S0[place : place + 1], x)[0]
         order = predicted.square().sum((-1, -2)).argsort()
         plain = (wanted - predicted).square().sum((-1, -2))[order]
         recalibrated = (wanted - best * predicted).square().sum((-1, -2))
-        found.append((plain.numpy(), recalibrated.numpy()))
-    return found
+        pools.append((plain.numpy(), recalibrated.numpy()))
+    return pools
 
 
 def _noise_of_share(problem: Pretraining, plain: Array, recalibrated: Array, fraction: float | None) -> float:

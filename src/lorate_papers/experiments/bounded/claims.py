@@ -42,14 +42,14 @@ def _median_exponent(runs: list[Result], name: str) -> float:
 
 
 def _growth(results: Results, options: Options) -> Claim:
-    found = {
+    exponents = {
         task: {rule: _median_exponent(runs_of(results, task, rule, "free"), "stacked_sq") for rule in RULES}
         for task in TASKS
     }
-    words = "; ".join(f"{TASKS[task]}: {_listed(values)}" for task, values in found.items())
+    words = "; ".join(f"{TASKS[task]}: {_listed(values)}" for task, values in exponents.items())
     parts = [
         None if math.isnan(value) else (value > GROWING) == (task == "logistic")
-        for task, values in found.items()
+        for task, values in exponents.items()
         for value in values.values()
     ]
     return Claim.decide(
@@ -148,10 +148,11 @@ def _rescue(results: Results, options: Options, control: str, measure: str) -> C
     words, holds = [], True
     count, steps = size(options).survival
     for task in TASKS:
-        found = survivors(results, task)
-        holds &= len(found[control]) > len(found["free"])
+        surviving = survivors(results, task)
+        holds &= len(surviving[control]) > len(surviving["free"])
         kept = ", ".join(
-            f"{CONTROLS[name]} {len(found[name])} (up to {max(found[name], default=0):g})" for name in ("free", control)
+            f"{CONTROLS[name]} {len(surviving[name])} (up to {max(surviving[name], default=0):g})"
+            for name in ("free", control)
         )
         words.append(f"{TASKS[task]}: {kept}")
     return Claim.decide(

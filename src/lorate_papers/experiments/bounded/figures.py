@@ -6,8 +6,8 @@ import numpy as np
 
 from lorate_papers.experiments.bounded.plan import CONTROLS, DECAY, RULES, TASKS, seeds, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.plots import COLOURS, Curve, Panel, Points, curve_figure
-from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
+from lorate_papers.experiments.plots import COLOURS, Curve, Panel, Points
+from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
 from lorate_papers.training.measures import Numbers, least_since_peak
 
 STEP = "step of full-batch descent"
@@ -23,22 +23,22 @@ def draw(results: Results, options: Options) -> list[Drawing]:
 
 
 def _rule(results: Results, options: Options, task: str, rule: str) -> Drawing:
-    found = results[f"compared-{task}-{rule}"]
-    groups = [Group(words, rule, found[control]) for control, words in CONTROLS.items()]
+    comparison = results[f"compared-{task}-{rule}"]
+    groups = [Group(words, rule, comparison[control]) for control, words in CONTROLS.items()]
     columns = (
         Column("training loss", "loss", log=True),
         Column("norm of the adapters ‖V‖", "stacked_sq", change=np.sqrt),
         Column("sum of the step sizes Σ η", "sum_eta", log=True),
     )
     panels = rule_panels(groups, columns)
-    constant = "" if found["best"] is None else f" with a = {found['best']:.3g}"
+    constant = "" if comparison["best"] is None else f" with a = {comparison['best']:.3g}"
     caption = (
         f"{TASKS[task].capitalize()}, rule {rule}{constant}. The cap is half-way between the norms at which the free "
         f"run starts and ends; weight decay has λ = {DECAY:g}. Line: median of {len(seeds(options))} starts; band: "
         "lowest to highest."
     )
     name, title = f"{task}-{rule}", f"{TASKS[task].capitalize()}, {rule}."
-    return Drawing(name, title, caption, spoken(panels), curve_figure(panels, STEP, log_x=True, columns=3))
+    return drawing(name, title, caption, panels, STEP, log_x=True, columns=3)
 
 
 def _stationarity(results: Results, task: str) -> Drawing:
@@ -52,7 +52,7 @@ def _stationarity(results: Results, task: str) -> Drawing:
         "where the held problem is stationary; least means since its peak. It ends where steps are lost in rounding."
     )
     title = f"Stationarity, {TASKS[task]}."
-    return Drawing(f"stationarity-{task}", title, caption, spoken(panels), curve_figure(panels, STEP, log_x=True))
+    return drawing(f"stationarity-{task}", title, caption, panels, STEP, log_x=True)
 
 
 def _least(values: Numbers) -> Numbers:
@@ -76,5 +76,4 @@ def _survivors(results: Results, options: Options) -> Drawing:
         f"A constant rate, {size(options).survival[1]} steps, one start. A curve ends with a cross at the last "
         "constant that did not diverge."
     )
-    figure = curve_figure(panels, "constant step size η", log_x=True, columns=3)
-    return Drawing("survivors", "Too large a constant.", caption, spoken(panels), figure)
+    return drawing("survivors", "Too large a constant.", caption, panels, "constant step size η", log_x=True, columns=3)

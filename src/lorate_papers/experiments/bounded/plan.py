@@ -116,14 +116,7 @@ class Bounding:
 
 
 def held_run(
-    workload: str,
-    rule: str,
-    lr: float | None,
-    control: Control,
-    value: float,
-    steps: int,
-    seed: int,
-    quick: bool,
+    workload: str, rule: str, lr: float | None, control: Control, value: float, steps: int, seed: int, quick: bool
 ) -> Values:
     """One run; the trace has the gradient mapping as a further column, ``mapping_sq``."""
     task = load_workload(workload, quick=quick)
@@ -154,19 +147,19 @@ def compared(
     else:
         lr, free = None, [run(None, seed) for seed in seeds]
     caps = [_halfway(one) for one in free]
-    found: dict[str, Any] = {
+    by_control: dict[str, Any] = {
         "free": free,
         "projection": [run(lr, seed, "projection", cap) for seed, cap in zip(seeds, caps, strict=True)],
         "decay": [run(lr, seed, "decay", decay) for seed in seeds],
     }
     if rule == "theory":
         smoothness = getattr(load_workload(workload, quick=quick), "smoothness", math.nan)
-        for one in (one for runs in found.values() for one in runs):
+        for one in (one for runs in by_control.values() for one in runs):
             largest = math.sqrt(max(one["trace"]["stacked_sq"]))
             one["bounded_bound"] = bounded_rate_bound(
                 one["first_loss"], largest, smoothness, column(one, "step")
             ).tolist()
-    return {"best": lr, **found}
+    return {"best": lr, **by_control}
 
 
 def survivors(workload: str, lrs: Sequence[float], decay: float, steps: int, seed: int, quick: bool) -> Values:

@@ -82,7 +82,7 @@ def _target(problem: str, runs: Sequence[Result]) -> float:
 
 
 def _rate(results: Results, options: Options) -> Claim:
-    found = {
+    exponents = {
         rule: median(
             [falling_exponent(run, "grad_sq", floor=1e-8) for run in runs_of(results, options, f"sensing-{rule}")]
         )
@@ -91,8 +91,8 @@ def _rate(results: Results, options: Options) -> Claim:
     return Claim.decide(
         "Where V stays bounded and the minimum is sharp, ‖∇‖² falls faster than the proved 1/T.",
         "sensing, exponent of the least ‖∇‖² since its peak until it has fallen by 8 decades, median: "
-        f"{_listed(found, '.1f')}",
-        all_hold(None if math.isnan(value) else value < -1 for value in found.values()),
+        f"{_listed(exponents, '.1f')}",
+        all_hold(None if math.isnan(value) else value < -1 for value in exponents.values()),
     )
 
 

@@ -6,7 +6,7 @@ from lorate_papers.experiments.burer_monteiro.claims import runs_of
 from lorate_papers.experiments.burer_monteiro.plan import RULES, WORDS, seeds, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, curve_figure
-from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
+from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels, spoken
 from lorate_papers.training.measures import Result
 
 STEP = "step of gradient descent on V"
@@ -62,6 +62,4 @@ def _origin(results: Results, options: Options) -> Drawing:
     curves = [_curve(f"‖V₀‖ = {norm:g}", results[f"start-{norm:g}"]) for norm in size(options).norms]
     panels = [Panel("f, as a share of its first value", curves)]
     caption = "Matrix sensing, rule sharp. V = 0 is stationary for every f."
-    return Drawing(
-        "origin", "The flat region at the origin.", caption, spoken(panels), curve_figure(panels, STEP, log_x=True)
-    )
+    return drawing("origin", "The flat region at the origin.", caption, panels, STEP, log_x=True)

@@ -10,7 +10,7 @@ from lorate.sweep import Run
 from lorate_papers.experiments.burer_monteiro.problems import PROBLEMS
 from lorate_papers.experiments.experiment import Options
 from lorate_papers.symmetric import SymmetricRule, minimise_symmetric
-from lorate_papers.training.trace import Seen, Trace
+from lorate_papers.training.trace import Step, Trace
 
 RULES = ("theory", "sharp", "majorizer")
 WORDS = {"sensing": "matrix sensing", "max-cut": "smooth max-cut"}
@@ -84,7 +84,7 @@ def descend(
     trace = Trace(steps, keep=250)
     squares = run.grad_norms**2
     for value, square, eta in zip(run.values, squares, run.step_sizes, strict=False):
-        trace.add(Seen(float(value), float(square), None, float(eta)), seconds=0.0)
+        trace.add(Step(float(value), float(square), None, float(eta)), seconds=0.0)
     falls, fraction = run.values[:-1] - run.values[1:], FRACTIONS.get(rule, 0.0)
     largest = np.abs(run.values).max()
     # f is a mean of squares whose roots are rounded relative to the data

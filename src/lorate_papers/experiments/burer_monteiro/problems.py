@@ -10,21 +10,13 @@ from lorate.descent.checks import FloatArray
 
 @dataclass(frozen=True)
 class Problem:
-    """A function f of symmetric matrices.
+    """A function f of symmetric matrices."""
 
-    Attributes:
-        value: f of a matrix, shape ``[n, n]``.
-        gradient: its gradient, symmetric.
-        smoothness: L of f in the Frobenius norm.
-        size: n.
-        solution: the matrix that f is smallest at, where it is known.
-    """
-
-    value: Callable[[FloatArray], float]
-    gradient: Callable[[FloatArray], FloatArray]
-    smoothness: float
-    size: int
-    solution: FloatArray | None = None
+    value: Callable[[FloatArray], float]  # f of a matrix, shape ``[n, n]``
+    gradient: Callable[[FloatArray], FloatArray]  # its gradient, symmetric
+    smoothness: float  # L of f in the Frobenius norm
+    size: int  # n
+    solution: FloatArray | None = None  # the matrix that f is smallest at, where it is known
 
 
 def matrix_sensing(size: int, rank: int, measurements: int, seed: int) -> Problem:

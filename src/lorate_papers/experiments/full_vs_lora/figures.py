@@ -4,8 +4,8 @@ import numpy as np
 
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.full_vs_lora.plan import TASKS, Cost, cost_of_a_step, held_out_curves, seeds, variants
-from lorate_papers.experiments.plots import Curve, Panel, curve_figure
-from lorate_papers.experiments.rule_figures import spoken
+from lorate_papers.experiments.plots import Curve, Panel
+from lorate_papers.experiments.rule_figures import drawing
 from lorate_papers.training.measures import Numbers, column, trailing_mean
 
 AXES: dict[Cost, str] = {
@@ -40,9 +40,8 @@ def _curves(results: Results, options: Options, task: str, cost: Cost) -> Drawin
         f"AdamW, each variant at its best learning rate. Line: median of {len(seeds(options))} starts; band: lowest to "
         "highest. Training loss is the mean over a tenth of the steps."
     )
-    figure = curve_figure(panels, AXES[cost])
     title = f"{task}: all weights against LoRA {TITLES[cost]}."
-    return Drawing(f"{task}-{cost.lower()}", title, caption, spoken(panels), figure)
+    return drawing(f"{task}-{cost.lower()}", title, caption, panels, AXES[cost])
 
 
 def _curve(label: str, places: Numbers, losses: Numbers) -> Curve:

@@ -41,11 +41,11 @@ def main(task: str, batch: int, quick: bool) -> None:
     """Measure every variant."""
     load_workload(task, quick=quick)  # the children find it in memory
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    found = {}
+    peaks = {}
     for name, adapter in VARIANTS.items():
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
-            found[name] = pool.submit(peak_mib, task, adapter, batch, quick).result()
-    print(json.dumps(found))
+            peaks[name] = pool.submit(peak_mib, task, adapter, batch, quick).result()
+    print(json.dumps(peaks))
 
 
 if __name__ == "__main__":

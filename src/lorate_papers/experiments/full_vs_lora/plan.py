@@ -85,8 +85,8 @@ def tuned_variant(
             task, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=every, keep=steps
         )
 
-    found = tuned_runs(descend, OPTIMIZER, grid, seeds)
-    return {**found, "flops": flops_of_a_step(task, adapter, batch, quick)}
+    tuning = tuned_runs(descend, OPTIMIZER, grid, seeds)
+    return {**tuning, "flops": flops_of_a_step(task, adapter, batch, quick)}
 
 
 def flops_of_a_step(task: str, adapter: Adapter, batch: int, quick: bool) -> int:
@@ -141,12 +141,12 @@ def cost_of_a_step(found: Any, cost: Cost) -> float:
     return float(median(run["seconds_per_step"] for run in found["runs"]))
 
 
-def held_out_curves(found: Any, cost: Cost) -> tuple[Numbers, Numbers]:
+def held_out_curves(variant: Any, cost: Cost) -> tuple[Numbers, Numbers]:
     """Cost so far, and held-out loss of every seed ``[seeds, measurements]``; runs that ended early are left out."""
-    runs = [run for run in found["runs"] if not run["diverged"]]
+    runs = [run for run in variant["runs"] if not run["diverged"]]
     steps = np.array(runs[0]["validation"]["step"], dtype=float)
     losses = np.array([run["validation"]["loss"] for run in runs])
-    return steps * cost_of_a_step(found, cost), losses
+    return steps * cost_of_a_step(variant, cost), losses
 
 
 def loss_at_equal_cost(results: Results, task: str, cost: Cost) -> dict[str, float]:
@@ -166,12 +166,7 @@ def runs(options: Options) -> list[Run]:
     for task, batch in TASKS.items():
         common = {"task": task, "batch": batch, "quick": options.quick}
         for variant, adapter in VARIANTS.items():
-            given = {
-                "adapter": adapter,
-                "grid": grid(adapter, options),
-                "seeds": seeds(options),
-                "steps": how.steps,
-            }
+            given = {"adapter": adapter, "grid": grid(adapter, options), "seeds": seeds(options), "steps": how.steps}
             runs.append(Run(run_name(task, variant), tuned_variant, {**common, **given}))
         runs.append(Run(f"memory-{task}", memory, common))
     return runs

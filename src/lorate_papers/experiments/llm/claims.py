@@ -6,7 +6,17 @@ from statistics import fmean, median
 import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
-from lorate_papers.experiments.llm.measured import (
+from lorate_papers.experiments.llm.plan import (
+    CLOSE,
+    LARGE_START,
+    REGRET,
+    RULES,
+    SMALL_START,
+    STARTS,
+    large_model,
+    run_name,
+)
+from lorate_papers.experiments.llm.readings import (
     BEGUN,
     ahead,
     begun,
@@ -19,16 +29,6 @@ from lorate_papers.experiments.llm.measured import (
     steps_in_words,
     winners,
     with_error,
-)
-from lorate_papers.experiments.llm.plan import (
-    CLOSE,
-    LARGE_START,
-    REGRET,
-    RULES,
-    SMALL_START,
-    STARTS,
-    large_model,
-    run_name,
 )
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import column
@@ -131,9 +131,9 @@ def large_claims(results: Results, options: Options) -> list[Claim]:
     """What the winners of the small model do on the large one."""
     name = large_model(options)
     runs = {start: {rule: results[run_name(rule, start)]["large"] for rule in RULES} for start in STARTS}
-    if any(run is None for found in runs.values() for run in found.values()):
+    if any(run is None for by_rule in runs.values() for run in by_rule.values()):
         return [Claim.decide(f"The same is seen on {name}.", "the quick form runs no large model", None)]
-    losses = {start: dict(zip(RULES, ends(found.values()).tolist(), strict=True)) for start, found in runs.items()}
+    losses = {start: dict(zip(RULES, ends(by_rule.values()).tolist(), strict=True)) for start, by_rule in runs.items()}
     small, large = losses[SMALL_START], losses[LARGE_START]
     before = runs[SMALL_START]["constant"]["validation"]["loss"][0]
     lowest = min(*small.values(), *large.values())
@@ -154,11 +154,7 @@ def large_claims(results: Results, options: Options) -> list[Claim]:
             f"beyond {clear:.3f}",
             None if math.isnan(behind) or abs(behind) <= clear else behind < 0,
         ),
-        Claim.decide(
-            f"On {name} too they come close to it from {STARTS[LARGE_START]}.",
-            f"{near}; one seed",
-            close,
-        ),
+        Claim.decide(f"On {name} too they come close to it from {STARTS[LARGE_START]}.", f"{near}; one seed", close),
         Claim.decide(
             f"On {name} too auto ends as low as the best of the others, each from its better start.",
             f"held-out loss {words}; as low means at most {REGRET:.0%} above; one seed",

@@ -8,7 +8,6 @@ import numpy as np
 
 from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.llm.measured import ends, winners
 from lorate_papers.experiments.llm.plan import (
     RULES,
     SMALL_START,
@@ -20,9 +19,10 @@ from lorate_papers.experiments.llm.plan import (
     seeds,
     size,
 )
+from lorate_papers.experiments.llm.readings import ends, winners
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.plots import Curve, Dashes, Panel, Points, curve_figure
-from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
+from lorate_papers.experiments.plots import Curve, Dashes, Panel, Points
+from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
 
 DASHES: dict[str, Dashes] = {"adamw": (0, (5.0, 2.0)), "adaptive-loss": (0, (3.0, 2.5))}
 """AdamW's grey is close to that of the constant rate; adaptive-loss often lies on adaptive."""
@@ -60,8 +60,7 @@ def _held_out(results: Results, options: Options) -> Drawing:
         f"{len(seeds(options))} seeds, band from the lowest to the highest. Constants from the two starts, tuned on "
         f"the first seed: {', '.join(chosen)}; auto has none, and its averaged adapters are shown."
     )
-    figure = curve_figure(panels, "step", columns=3)
-    return Drawing("held-out", "Each rule at its best.", caption, spoken(panels), figure)
+    return drawing("held-out", "Each rule at its best.", caption, panels, "step", columns=3)
 
 
 def _constants(results: Results, options: Options) -> Drawing:
@@ -83,8 +82,9 @@ def _constants(results: Results, options: Options) -> Drawing:
         f"All constants tried, one seed, as multiples of {words}. Where a line ends the run "
         "diverged; auto has no constant."
     )
-    figure = curve_figure(panels, "constant, relative", log_x=True, columns=3)
-    return Drawing("constants", "Sensitivity to the constant.", caption, spoken(panels), figure)
+    return drawing(
+        "constants", "Sensitivity to the constant.", caption, panels, "constant, relative", log_x=True, columns=3
+    )
 
 
 def _start(results: Results, options: Options) -> Drawing:
@@ -94,8 +94,7 @@ def _start(results: Results, options: Options) -> Drawing:
         f"From the start with standard deviation {STARTS[SMALL_START]} gradient and adapters are small at first, and "
         f"with them the progress. Each rule at its best constant, {len(seeds(options))} seeds."
     )
-    figure = curve_figure(panels, "step", log_x=True)
-    return Drawing("start", "The flat region at the origin.", caption, spoken(panels), figure)
+    return drawing("start", "The flat region at the origin.", caption, panels, "step", log_x=True)
 
 
 def _large(results: Results, options: Options) -> Drawing:
@@ -112,7 +111,7 @@ def _large(results: Results, options: Options) -> Drawing:
         f"{large_model(options)}, batches of {how.large_batch} sequences, one seed, with the constants found "
         "on the small model. All rules see the same batches; a cross marks a run that diverged."
     )
-    return Drawing("large", "On a real model.", caption, spoken(panels), curve_figure(panels, "step", columns=3))
+    return drawing("large", "On a real model.", caption, panels, "step", columns=3)
 
 
 def _panel(title: str, groups: Sequence[Group], column: str) -> Panel:

@@ -96,33 +96,21 @@ workload = cache(load_workload)
 
 
 def tuned_and_carried_over(
-    rule: str,
-    grid: Sequence[float],
-    start: float,
-    seeds: Sequence[int],
-    small: Mapping[str, Any],
-    large: Mapping[str, Any],
-    finer: float | None = None,
-    data: str | None = None,
-    model: str | None = None,
-    quick: bool = False,
+    rule: str,  # rule or baseline
+    grid: Sequence[float],  # constants to try first; none for ``auto``
+    start: float,  # standard deviation of A's entries at the start
+    seeds: Sequence[int],  # the first one tunes
+    small: Mapping[str, Any],  # ``steps``, ``batch`` and ``validate_every`` on the small model
+    large: Mapping[str, Any],  # the same for the large model; no steps: it is left out
+    finer: float | None = None,  # a factor; None: nothing more is tried
+    data: str | None = None,  # other text for both
+    model: str | None = None,  # another large model
+    quick: bool = False,  # the small form of both
 ) -> Values:
     """Everything about one rule from one start.
 
     The best constant of the grid is also tried times and over ``finer``. Taken is the one of all these with the lowest
     held-out loss on the first seed, unless it diverges on another seed: then the next best.
-
-    Args:
-        rule: rule or baseline.
-        grid: constants to try first; none for ``auto``.
-        start: standard deviation of A's entries at the start.
-        seeds: the first one tunes.
-        small: ``steps``, ``batch`` and ``validate_every`` on the small model.
-        large: the same for the large model; no steps: it is left out.
-        finer: a factor; None: nothing more is tried.
-        data: other text for both.
-        model: another large model.
-        quick: the small form of both.
 
     Returns:
         ``rule``, ``start``; ``grid``: constant and held-out loss of each try, smallest constant first; ``lr``: the
@@ -138,19 +126,19 @@ def tuned_and_carried_over(
     def trial(lr: float) -> Values:
         return train(lr, seeds[0])
 
-    found: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False, "large": None}
+    outcome: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False, "large": None}
     if rule == UNTUNED:
-        found["runs"] = [train(None, seed) for seed in seeds]
-        found["grid"] = found["runs"][:1]
+        outcome["runs"] = [train(None, seed) for seed in seeds]
+        outcome["grid"] = outcome["runs"][:1]
     else:
         tried = [*grid, *_nearby(grid, trial, finer)]
         best = choose(sorted(tried), seeds, trial, train, "final_validation")
-        found |= {"lr": best.lr, "at_edge": best.at_edge, "runs": best.runs, "grid": best.trials}
-    found["grid"] = [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in found["grid"]]
+        outcome |= {"lr": best.lr, "at_edge": best.at_edge, "runs": best.runs, "grid": best.trials}
+    outcome["grid"] = [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in outcome["grid"]]
     if large["steps"]:
         other = workload(LARGE, quick=quick, data=data, model=model)
-        found["large"] = _train(other, start, Recipe(rule, found["lr"], seed=seeds[0], **large))
-    return found
+        outcome["large"] = _train(other, start, Recipe(rule, outcome["lr"], seed=seeds[0], **large))
+    return outcome
 
 
 def _nearby(grid: Sequence[float], trial: Callable[[float], Values], finer: float | None) -> Sequence[float]:

@@ -12,6 +12,7 @@ from lorate_papers.experiments.rule_claims import (
     beat_the_best_constant,
     loss_in_words,
     other_scales,
+    same_scale,
     usable_constants,
 )
 from lorate_papers.training.measures import Result, final_losses, steps_to
@@ -23,7 +24,13 @@ def decide(results: Results, options: Options) -> list[Claim]:
     return [
         other_scales(settings),
         *(
-            _same_scale(results, options, rules, name, scale)
+            same_scale(
+                settings,
+                name,
+                f"Tuned {' and '.join(rules)} end{'s' * (len(rules) == 1)} lower than a constant rate of {scale}.",
+                rules,
+                f"{len(seeds(options))} starts",
+            )
             for name, scale in (("first step", "the same first step size"), ("mean step", "the same mean step size"))
             for rules in (PAPER[:2], PAPER[2:])
         ),
@@ -45,23 +52,6 @@ def tuned(results: Results, rule: str, rank: int) -> Result:
 def proved(results: Results, options: Options, rule: str, rank: int) -> list[Result]:
     """The runs of a rule without a constant."""
     return [results[f"proved-{rule}-rank-{rank}-seed-{seed}"] for seed in seeds(options)]
-
-
-def _same_scale(results: Results, options: Options, rules: tuple[str, ...], name: str, scale: str) -> Claim:
-    words, holds = [], True
-    for rank in size(options).ranks:
-        parts = []
-        for rule in rules:
-            found = tuned(results, rule, rank)
-            own, other = median(final_losses(found["runs"])), median(final_losses(found[name]))
-            holds &= own < other
-            parts.append(f"{rule} {loss_in_words(own)} (constant {loss_in_words(other)})")
-        words.append(f"rank {rank}: {', '.join(parts)}")
-    return Claim.decide(
-        f"Tuned {' and '.join(rules)} end{'s' * (len(rules) == 1)} lower than a constant rate of {scale}.",
-        f"final loss, median of {len(seeds(options))} starts; {'; '.join(words)}",
-        holds,
-    )
 
 
 def _rises(results: Results, options: Options) -> Claim:

@@ -9,8 +9,8 @@ from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.logistic.plan import ESCAPE, LARGE, PROVED, SMALL, TUNED, seeds, size
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.plots import Curve, Panel, curve_figure
-from lorate_papers.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
+from lorate_papers.experiments.plots import Curve, Panel
+from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
 from lorate_papers.training.measures import Result, column, least_since_peak
 
 EPOCH = "epoch (step of full-batch descent)"
@@ -38,8 +38,7 @@ def draw(results: Results, options: Options) -> list[Drawing]:
 
 
 def _rules(name: str, title: str, caption: str, groups: Sequence[Group]) -> Drawing:
-    figure = rule_figure(groups, COLUMNS, xlabel=EPOCH, log_x=True)
-    return Drawing(name, title, caption, spoken(rule_panels(groups, COLUMNS)), figure)
+    return drawing(name, title, caption, rule_panels(groups, COLUMNS), EPOCH, log_x=True)
 
 
 def _paper_rules(results: Results, options: Options, rank: int) -> Drawing:
@@ -48,8 +47,8 @@ def _paper_rules(results: Results, options: Options, rank: int) -> Drawing:
     for name, scale in (("small", SMALL), ("large", LARGE)):
         groups.append(Group(f"constant {scale * constant['best']:.3g}", "constant", constant[name]))
     for rule in PAPER:
-        found = results[f"tuned-{rule}-rank-{rank}"]
-        groups.append(Group(f"{rule}, a = {found['best']:.3g}", rule, found["runs"]))
+        tuning = results[f"tuned-{rule}-rank-{rank}"]
+        groups.append(Group(f"{rule}, a = {tuning['best']:.3g}", rule, tuning["runs"]))
     caption = (
         f"Rank {rank}. Each rule at its best constant of {size(options).points} over three decades, and the constant "
         f"rate at a tenth and at ten times its best. {_starts(options)} A cross: the run diverged."
@@ -78,9 +77,9 @@ def _constants(results: Results, options: Options) -> Drawing:
     for rank in size(options).ranks:
         curves = []
         for rule in TUNED:
-            found = results[f"tuned-{rule}-rank-{rank}"]
-            points = [(run["lr"] / found["best"], run["final_loss"]) for run in found["grid"] if not run["diverged"]]
-            lost = any(run["diverged"] for run in found["grid"])
+            tuning = results[f"tuned-{rule}-rank-{rank}"]
+            points = [(run["lr"] / tuning["best"], run["final_loss"]) for run in tuning["grid"] if not run["diverged"]]
+            lost = any(run["diverged"] for run in tuning["grid"])
             curves.append(
                 Curve(rule, [x for x, _ in points], [y for _, y in points], colour=rule_colour(rule), broken=lost)
             )
@@ -89,8 +88,14 @@ def _constants(results: Results, options: Options) -> Drawing:
         f"One start, {size(options).steps} epochs. A curve ends with a cross at the last constant that did not "
         "diverge. The best constant of a rule is one with which no start diverged."
     )
-    figure = curve_figure(panels, "constant, as a multiple of the rule's best", log_x=True)
-    return Drawing("constants", "Sensitivity to the constant.", caption, spoken(panels), figure)
+    return drawing(
+        "constants",
+        "Sensitivity to the constant.",
+        caption,
+        panels,
+        "constant, as a multiple of the rule's best",
+        log_x=True,
+    )
 
 
 def _rates(results: Results, options: Options) -> Drawing:
@@ -113,8 +118,7 @@ def _rates(results: Results, options: Options) -> Drawing:
         f"Rank {size(options).ranks[0]}, one start, {last} epochs. Before its peak the gradient itself is shown: there "
         "the run leaves the flat region at the origin. Grey: the three orders, drawn from the curve of sharp."
     )
-    figure = curve_figure(panels, EPOCH, log_x=True)
-    return Drawing("rates", "Which order the gradient follows.", caption, spoken(panels), figure)
+    return drawing("rates", "Which order the gradient follows.", caption, panels, EPOCH, log_x=True)
 
 
 def _bounds(results: Results, options: Options) -> Drawing:
@@ -135,8 +139,7 @@ def _bounds(results: Results, options: Options) -> Drawing:
     panels = [Panel("least ‖∇J‖² so far, bounded from above", gradient, log=True)]
     panels.append(Panel("sum of the step sizes Σ η, bounded from below", total, log=True))
     caption = f"Rank {rank}, one start. What was proved before the run, and what happened."
-    figure = curve_figure(panels, EPOCH, log_x=True)
-    return Drawing("bounds", "Bounds and what happened.", caption, spoken(panels), figure)
+    return drawing("bounds", "Bounds and what happened.", caption, panels, EPOCH, log_x=True)
 
 
 def _losses(runs: Mapping[str, Result]) -> list[Curve]:
@@ -150,7 +153,7 @@ def _ranks(results: Results, options: Options) -> Drawing:
         panels.append(Panel(f"training loss, nats; {words}", _losses(runs), log=True))
     constant = results[f"equal-start-rank-{size(options).equal_ranks[0]}"]["lr"]
     caption = f"Rule adaptive-loss with a = {constant:g}, one start of each rank."
-    return Drawing("ranks", "The rank.", caption, spoken(panels), curve_figure(panels, EPOCH, log_x=True))
+    return drawing("ranks", "The rank.", caption, panels, EPOCH, log_x=True)
 
 
 def _origin(results: Results, options: Options) -> Drawing:
@@ -162,6 +165,4 @@ def _origin(results: Results, options: Options) -> Drawing:
         f"Rank {size(options).ranks[0]}, B = 0, and A normal with the standard deviation given. The origin is "
         "stationary for every loss, and the closer a run starts to it, the longer it stands still."
     )
-    return Drawing(
-        "origin", "The flat region at the origin.", caption, spoken(panels), curve_figure(panels, EPOCH, log_x=True)
-    )
+    return drawing("origin", "The flat region at the origin.", caption, panels, EPOCH, log_x=True)

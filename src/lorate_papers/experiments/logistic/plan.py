@@ -123,24 +123,21 @@ def _bounds(rule: str, run: Values, smoothness: float) -> Values:
     """What is proved before the run, at its kept steps; Loss* = 0 is taken for the least loss."""
     steps, gap, norm = column(run, "step"), run["first_loss"], math.sqrt(run["trace"]["stacked_sq"][0])
     guarantee = GUARANTEES[rule](gap, norm, smoothness)
-    found = {
-        "min_grad_sq": rate_bound(guarantee, steps).tolist(),
-        "sum_eta": sum_eta_bound(guarantee, steps).tolist(),
-    }
+    bounds = {"min_grad_sq": rate_bound(guarantee, steps).tolist(), "sum_eta": sum_eta_bound(guarantee, steps).tolist()}
     if rule == "theory":
-        found["paper"] = paper_log_bound(gap, norm, smoothness, steps).tolist()
-    return found
+        bounds["paper"] = paper_log_bound(gap, norm, smoothness, steps).tolist()
+    return bounds
 
 
 def early_correlation(rules: tuple[str, str], lr: float, rank: int, steps: int, seed: int, quick: bool) -> Values:
     """Pearson correlation of two rules with one constant, early and later: of step sizes and of losses."""
     one, other = (descend(rule, lr, rank, steps, seed, quick, keep=steps) for rule in rules)
     first = round(EARLY * steps)
-    found: Values = {"lr": lr}
+    correlations: Values = {"lr": lr}
     for name in ("eta", "loss"):
         a, b = column(one, name), column(other, name)
-        found[name] = {"early": _correlation(a[:first], b[:first]), "later": _correlation(a[first:], b[first:])}
-    return found
+        correlations[name] = {"early": _correlation(a[:first], b[:first]), "later": _correlation(a[first:], b[first:])}
+    return correlations
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

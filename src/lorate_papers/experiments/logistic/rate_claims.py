@@ -40,11 +40,11 @@ def main_runs(results: Results, options: Options) -> Iterator[tuple[str, Result]
 
 
 def _growth(results: Results, options: Options) -> Claim:
-    found: dict[str, list[float]] = {}
+    exponents: dict[str, list[float]] = {}
     for rule, run in main_runs(results, options):
-        found.setdefault(rule, []).append(exponent(run, "stacked_sq", run["steps"] / 2))
+        exponents.setdefault(rule, []).append(exponent(run, "stacked_sq", run["steps"] / 2))
     # a run that is too short for an exponent (nan) is the weakest: min alone would pass it over
-    least = {rule: min(values, key=_nan_first) for rule, values in found.items()}
+    least = {rule: min(values, key=_nan_first) for rule, values in exponents.items()}
     weakest = min(least, key=lambda rule: _nan_first(least[rule]))
     return Claim.decide(
         f"‖V‖ grows without end on logistic regression: after {size(options).steps} epochs it still grows under every "
@@ -80,7 +80,7 @@ def _slower_than_linear(results: Results, options: Options) -> Claim:
 
 def _which_order(results: Results, options: Options) -> Claim:
     how = size(options)
-    found = {
+    exponents = {
         rule: falling_exponent(results[f"long-{rule}"], "grad_sq", share=0.2)
         for rule in ("sharp", "adaptive-loss", "constant")
     }
@@ -88,12 +88,12 @@ def _which_order(results: Results, options: Options) -> Claim:
     logarithm = -1 / math.log(how.long * math.sqrt(0.2))
     nearest = {
         rule: min(ORDERS, key=lambda order: abs(value - (ORDERS[order] or logarithm)))
-        for rule, value in found.items()
+        for rule, value in exponents.items()
         if not math.isnan(value)
     }
     words = ", ".join(
         f"{rule} {value:.2f} (nearest {nearest[rule]})" if rule in nearest else f"{rule} not known: not past its peak"
-        for rule, value in found.items()
+        for rule, value in exponents.items()
     )
     return Claim.decide(
         "‖∇J‖² keeps to our O(1/√T) and not merely to O(1/log T): it falls at least as fast as 1/√T.",
@@ -101,7 +101,7 @@ def _which_order(results: Results, options: Options) -> Claim:
         f"−0.5, 1/log T here {logarithm:.2f}",
         None
         if options.quick
-        else all_hold(value <= -0.5 if rule in nearest else None for rule, value in found.items()),
+        else all_hold(value <= -0.5 if rule in nearest else None for rule, value in exponents.items()),
     )
 
 

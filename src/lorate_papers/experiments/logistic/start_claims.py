@@ -85,13 +85,14 @@ def _early(results: Results, options: Options) -> Claim:
 
 def _order(results: Results, options: Options) -> Claim:
     runs = {rank: results[f"equal-start-rank-{rank}"] for rank in size(options).equal_ranks}
-    found = {rank: falling_exponent(run, "grad_sq") for rank, run in runs.items()}
-    spread = max(found.values()) - min(found.values())
+    exponents = {rank: falling_exponent(run, "grad_sq") for rank, run in runs.items()}
+    spread = max(exponents.values()) - min(exponents.values())
     return Claim.decide(
         "The order of the rate does not depend on the rank r beyond ‖V₀‖.",
         f"exponent of the least ‖∇J‖² since its peak, adaptive-loss from starts of one norm: "
-        f"{', '.join(f'{value:.2f} at r = {rank}' for rank, value in found.items())}; the same means within {NEAR:g}",
-        None if options.quick or any(map(math.isnan, found.values())) else spread <= NEAR,
+        f"{', '.join(f'{value:.2f} at r = {rank}' for rank, value in exponents.items())}; "
+        f"the same means within {NEAR:g}",
+        None if options.quick or any(map(math.isnan, exponents.values())) else spread <= NEAR,
     )
 
 

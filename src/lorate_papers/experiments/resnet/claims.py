@@ -8,7 +8,7 @@ from lorate_papers.experiments.experiment import Claim, Options, Results, all_ho
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.resnet.plan import PROVED, RANK, TUNED, seeds, size
 from lorate_papers.experiments.rule_claims import (
-    Found,
+    ByRule,
     beat_the_best_constant,
     ends_of,
     loss_in_words,
@@ -29,7 +29,12 @@ def decide(results: Results, options: Options) -> list[Claim]:
     settings = {f"rank {RANK}": tuned(results)}
     return [
         other_scales(settings),
-        same_scale(settings, "mean step", "the mean of its own step sizes"),
+        same_scale(
+            settings,
+            "mean step",
+            "Each of the paper's three rules, tuned, ends lower than a constant rate of the mean of its own step "
+            "sizes.",
+        ),
         beat_the_best_constant(settings),
         usable_constants(settings, f"{size(options).points} constants over two decades"),
         _normalized_is_best(results),
@@ -40,7 +45,7 @@ def decide(results: Results, options: Options) -> list[Claim]:
     ]
 
 
-def tuned(results: Results) -> Found:
+def tuned(results: Results) -> ByRule:
     """The paper's rules and the constant rate."""
     return {rule: results[f"tuned-{rule}"] for rule in TUNED if rule != "adamw"}
 
@@ -56,7 +61,9 @@ def windowed_exponent(run: Result, name: str) -> float:
 
 def _normalized_is_best(results: Results) -> Claim:
     ends = ends_of(tuned(results))
-    held_out = {rule: median(final_losses(found["runs"], "final_validation")) for rule, found in tuned(results).items()}
+    held_out = {
+        rule: median(final_losses(tuning["runs"], "final_validation")) for rule, tuning in tuned(results).items()
+    }
     best = min(ends, key=lambda rule: ends[rule])
     words = ", ".join(f"{rule} {loss_in_words(ends[rule])} ({loss_in_words(held_out[rule])})" for rule in ends)
     return Claim.decide(
@@ -69,8 +76,8 @@ def _normalized_is_best(results: Results) -> Claim:
 def _growth_stops(results: Results, options: Options) -> Claim:
     words: list[str] = []
     parts: list[bool | None] = []
-    for rule, found in tuned(results).items():
-        runs = [run for run in found["runs"] if not run["diverged"]]
+    for rule, tuning in tuned(results).items():
+        runs = [run for run in tuning["runs"] if not run["diverged"]]
         if runs:
             late = median([exponent(run, "stacked_sq", run["steps"] / 2) for run in runs])
             norms = [column(run, "stacked_sq") for run in runs]

@@ -7,9 +7,9 @@ import numpy as np
 from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.plots import Curve, Panel, curve_figure
+from lorate_papers.experiments.plots import Curve, Panel
 from lorate_papers.experiments.resnet.plan import PROVED, TUNED, seeds, size
-from lorate_papers.experiments.rule_figures import Column, Group, rule_figure, rule_panels, spoken
+from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
 from lorate_papers.training.measures import Numbers, trailing_mean
 
 SMOOTHED = 12
@@ -36,8 +36,7 @@ def draw(results: Results, options: Options) -> list[Drawing]:
 
 
 def _rules(name: str, title: str, caption: str, groups: Sequence[Group]) -> Drawing:
-    figure = rule_figure(groups, COLUMNS)
-    return Drawing(name, title, caption, spoken(rule_panels(groups, COLUMNS)), figure)
+    return drawing(name, title, caption, rule_panels(groups, COLUMNS), "step")
 
 
 def _starts(options: Options) -> str:
@@ -77,16 +76,22 @@ def _proved_rules(results: Results, options: Options) -> Drawing:
 def _constants(results: Results, options: Options) -> Drawing:
     curves = []
     for rule in TUNED:
-        found = results[f"tuned-{rule}"]
-        points = [(run["lr"] / found["best"], run["final_loss"]) for run in found["grid"] if not run["diverged"]]
-        lost = any(run["diverged"] for run in found["grid"])
+        tuning = results[f"tuned-{rule}"]
+        points = [(run["lr"] / tuning["best"], run["final_loss"]) for run in tuning["grid"] if not run["diverged"]]
+        lost = any(run["diverged"] for run in tuning["grid"])
         x, y = [place for place, _ in points], [loss for _, loss in points]
         label = "AdamW" if rule == "adamw" else rule
         curves.append(Curve(label, x, y, colour=rule_colour(rule), broken=lost))
     panels = [Panel("final training loss, nats", curves, log=True)]
-    figure = curve_figure(panels, "constant, as a multiple of the rule's best", log_x=True)
     caption = (
         f"One start, {size(options).steps} steps. A curve ends with a cross at the last constant that did not diverge. "
         "The best constant of a rule is one with which no start diverged."
     )
-    return Drawing("constants", "Sensitivity to the constant.", caption, spoken(panels), figure)
+    return drawing(
+        "constants",
+        "Sensitivity to the constant.",
+        caption,
+        panels,
+        "constant, as a multiple of the rule's best",
+        log_x=True,
+    )

@@ -76,22 +76,22 @@ def _at_targets(results: Results, options: Options) -> dict[str, dict[str, float
 
 
 def _normalized_against_adaptive(results: Results, options: Options) -> Claim:
-    found = _at_targets(results, options)
+    needed = _at_targets(results, options)
     return Claim.decide(
         "normalized is at least as fast as adaptive on the same task, each at its best constant.",
-        _in_words(results, options, found, ("adaptive", "normalized")),
-        all(steps["normalized"] <= ALIKE * steps["adaptive"] for steps in found.values())
+        _in_words(results, options, needed, ("adaptive", "normalized")),
+        all(steps["normalized"] <= ALIKE * steps["adaptive"] for steps in needed.values())
         if _comparable(results, options)
         else None,
     )
 
 
 def _two_adaptive_rules(results: Results, options: Options) -> Claim:
-    found = _at_targets(results, options)
-    pairs = [(steps["adaptive-loss"], steps["adaptive"]) for steps in found.values()]
+    needed = _at_targets(results, options)
+    pairs = [(steps["adaptive-loss"], steps["adaptive"]) for steps in needed.values()]
     return Claim.decide(
         "adaptive-loss, which costs nothing, is as fast as adaptive, which measures the frozen weights' gradient.",
-        _in_words(results, options, found, ("adaptive", "adaptive-loss")),
+        _in_words(results, options, needed, ("adaptive", "adaptive-loss")),
         all(one <= ALIKE * other and other <= ALIKE * one for one, other in pairs)
         if _comparable(results, options)
         else None,
@@ -99,22 +99,22 @@ def _two_adaptive_rules(results: Results, options: Options) -> Claim:
 
 
 def _against_constant(results: Results, options: Options) -> Claim:
-    found = _at_targets(results, options)
+    needed = _at_targets(results, options)
     return Claim.decide(
         "Each of the paper's rules reaches the target in fewer steps than the best constant rate.",
-        _in_words(results, options, found, TUNED),
-        all(steps[rule] < steps["constant"] for steps in found.values() for rule in PAPER)
+        _in_words(results, options, needed, TUNED),
+        all(steps[rule] < steps["constant"] for steps in needed.values() for rule in PAPER)
         if _comparable(results, options)
         else None,
     )
 
 
 def _in_words(
-    results: Results, options: Options, found: Mapping[str, Mapping[str, float]], rules: tuple[str, ...]
+    results: Results, options: Options, needed: Mapping[str, Mapping[str, float]], rules: tuple[str, ...]
 ) -> str:
     parts = []
     for workload, task in tasks(options).items():
-        steps = ", ".join(f"{rule} {_count(found[workload][rule])}" for rule in rules)
+        steps = ", ".join(f"{rule} {_count(needed[workload][rule])}" for rule in rules)
         target = common_target(results, workload, task)
         parts.append(f"{task.words}, to {task.loss} {target:.3g}: {steps}")
     return f"median steps of {len(seeds(options))} starts; {'; '.join(parts)}; alike means within a factor {ALIKE:g}"
@@ -124,10 +124,10 @@ def _count(steps: float) -> str:
     return f"{steps:.3g}" if math.isfinite(steps) else "never"
 
 
-def usable(found: Result, task: Task) -> int:
+def usable(tuning: Result, task: Task) -> int:
     """Constants that bring most of the best fall of the loss."""
-    first = found["grid"][0]["first_loss"]
-    falls = [first - loss for loss in final_losses(found["grid"], task.by)]
+    first = tuning["grid"][0]["first_loss"]
+    falls = [first - loss for loss in final_losses(tuning["grid"], task.by)]
     return sum(fall > 0 and fall >= ENOUGH * max(falls) for fall in falls)
 
 

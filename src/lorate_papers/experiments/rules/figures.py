@@ -3,8 +3,8 @@
 from lorate.report import rule_colour
 from lorate.report.palette import line_styles
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
-from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
+from lorate_papers.experiments.plots import Curve, Panel, Points
+from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
 from lorate_papers.experiments.rules.plan import ENOUGH, Task, seeds, tasks
 
 
@@ -19,10 +19,10 @@ def draw(results: Results, options: Options) -> list[Drawing]:
 def _sensitivity(results: Results, workload: str, task: Task) -> Drawing:
     curves = []
     for rule, dashes in zip(task.rules, line_styles(task.rules), strict=True):
-        found = results[f"{workload}-{rule}"]
-        kept = [trial for trial in found["grid"] if not trial["diverged"]]
-        x, y = [trial["lr"] / found["best"] for trial in kept], [trial[task.by] for trial in kept]
-        points, lost = Points(x, y, [0.0] * len(x)), len(kept) < len(found["grid"])
+        tuning = results[f"{workload}-{rule}"]
+        kept = [trial for trial in tuning["grid"] if not trial["diverged"]]
+        x, y = [trial["lr"] / tuning["best"] for trial in kept], [trial[task.by] for trial in kept]
+        points, lost = Points(x, y, [0.0] * len(x)), len(kept) < len(tuning["grid"])
         curves.append(Curve(rule, x, y, points, rule_colour(rule), dashes, broken=lost))
     panels = [Panel(f"{task.loss} after {task.steps} steps, nats", curves, log=True)]
     caption = (
@@ -30,8 +30,14 @@ def _sensitivity(results: Results, workload: str, task: Task) -> Drawing:
         "cross: larger constants diverged. A wide valley means that the constant matters little; usable are constants "
         f"that bring {ENOUGH:.0%} of the rule's best fall."
     )
-    figure = curve_figure(panels, "constant, as a multiple of the rule's best", log_x=True)
-    return Drawing(f"sensitivity-{workload}", f"Sensitivity, {task.words}.", caption, spoken(panels), figure)
+    return drawing(
+        f"sensitivity-{workload}",
+        f"Sensitivity, {task.words}.",
+        caption,
+        panels,
+        "constant, as a multiple of the rule's best",
+        log_x=True,
+    )
 
 
 def _curves(results: Results, options: Options, workload: str, task: Task) -> Drawing:
@@ -46,5 +52,6 @@ def _curves(results: Results, options: Options, workload: str, task: Task) -> Dr
         f"{task.words.capitalize()}, every rule at the best constant of its grid. Line: median of "
         f"{len(seeds(options))} starts; band: lowest to highest."
     )
-    figure = curve_figure(panels, "step", log_x=task.batch is None)
-    return Drawing(f"curves-{workload}", f"At the best constants, {task.words}.", caption, spoken(panels), figure)
+    return drawing(
+        f"curves-{workload}", f"At the best constants, {task.words}.", caption, panels, "step", log_x=task.batch is None
+    )

@@ -30,25 +30,15 @@ ENOUGH = 0.8
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and how.
+    """What is trained, and how."""
 
-    Attributes:
-        words: its name in the report.
-        rules: the rules and the baseline.
-        adapter: fields of `AdapterSpec`.
-        batch: examples a step; None: all.
-        steps: of every run.
-        validate_every: steps between two measurements of the held-out loss in the runs at the best constant.
-        by: the loss that decides.
-    """
-
-    words: str
-    rules: tuple[str, ...]
-    adapter: dict[str, Any]
-    batch: int | None
-    steps: int
-    validate_every: int | None
-    by: Criterion
+    words: str  # its name in the report
+    rules: tuple[str, ...]  # the rules and the baseline
+    adapter: dict[str, Any]  # fields of `AdapterSpec`
+    batch: int | None  # examples a step; None: all
+    steps: int  # of every run
+    validate_every: int | None  # steps between two measurements of the held-out loss in the runs at the best constant
+    by: Criterion  # the loss that decides
 
     @property
     def loss(self) -> str:

@@ -20,19 +20,12 @@ REACHED = 1e-3
 
 @dataclass(frozen=True)
 class Point:
-    """A simulated point and the theory at the same place.
+    """A simulated point and the theory at the same place."""
 
-    Attributes:
-        at: the place.
-        mean: over the seeds.
-        error: standard error of the mean.
-        theory: interpolated between the places of the line, nan outside.
-    """
-
-    at: float
-    mean: float
-    error: float
-    theory: float
+    at: float  # the place
+    mean: float  # over the seeds
+    error: float  # standard error of the mean
+    theory: float  # interpolated between the places of the line, nan outside
 
 
 def named(name: str) -> Measure:

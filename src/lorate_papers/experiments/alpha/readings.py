@@ -14,7 +14,7 @@ from lorate_papers.experiments.alpha.plan import LR, Point, Size, sweep_points
 from lorate_papers.experiments.experiment import Results
 
 
-class Measured:
+class PointResults:
     """All results, found by the point that was run.
 
     Args:
@@ -63,7 +63,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return math.nan if len(known) < 2 else float(np.polyfit(known[:, 0], known[:, 1], 1)[0])
 
 
-def fitted(measured: Measured, how: Size) -> ScalingFit | None:
+def fitted(measured: PointResults, how: Size) -> ScalingFit | None:
     """The law of the sweep; None where too few ranks have their best alpha inside the grid."""
     try:
         return fit_scaling(sweep_losses(measured, how))
@@ -71,7 +71,7 @@ def fitted(measured: Measured, how: Size) -> ScalingFit | None:
         return None
 
 
-def sweep_losses(measured: Measured, how: Size) -> dict[int, dict[float, list[float | None]]]:
+def sweep_losses(measured: PointResults, how: Size) -> dict[int, dict[float, list[float | None]]]:
     """Rank, then alpha; of the seeds the first one, which alone was run everywhere."""
     losses: dict[int, dict[float, list[float | None]]] = defaultdict(dict)
     for point in sweep_points(how):
@@ -79,7 +79,7 @@ def sweep_losses(measured: Measured, how: Size) -> dict[int, dict[float, list[fl
     return losses
 
 
-def best_by_lr(measured: Measured, how: Size, points: Sequence[Point]) -> dict[float, float]:
+def best_by_lr(measured: PointResults, how: Size, points: Sequence[Point]) -> dict[float, float]:
     """The best alpha inside the grid at each learning rate, at the rank of the axes."""
     grids: dict[float, dict[float, list[float | None]]] = defaultdict(dict)
     for point in [*points, *(point for point in sweep_points(how) if point.rank == how.axis_rank)]:

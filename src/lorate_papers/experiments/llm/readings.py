@@ -80,9 +80,9 @@ def closeness(before: float, losses: Mapping[str, float]) -> tuple[str, bool | N
 def regret(losses: Mapping[str, float]) -> tuple[float, str]:
     """How far ``auto`` ends above the best tuned rule, relative, and in words."""
     best = min(TUNED, key=lambda rule: losses[rule])
-    found = losses[UNTUNED] / losses[best] - 1
-    more = f", {found:+.1%}" if math.isfinite(found) else ""
-    return found, f"{loss_in_words(losses[UNTUNED])} against {loss_in_words(losses[best])} ({best}){more}"
+    excess = losses[UNTUNED] / losses[best] - 1
+    more = f", {excess:+.1%}" if math.isfinite(excess) else ""
+    return excess, f"{loss_in_words(losses[UNTUNED])} against {loss_in_words(losses[best])} ({best}){more}"
 
 
 def end_in_words(results: Results, rule: str, start: float) -> str:

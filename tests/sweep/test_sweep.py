@@ -1,0 +1,79 @@
+"""A sweep: each run kept as it finishes, resumed, in several processes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lorate
+from lorate.errors import LorateError
+from lorate.sweep import Divergence, Run, SweepFolder, run_missing
+
+
+def halve(number: float, log: str) -> dict[str, Any]:
+    with Path(log).open("a") as file:
+        file.write(f"{number:g}\n")
+    if number == 13:
+        raise KeyboardInterrupt
+    return {"half": number / 2}
+
+
+def runs(*numbers: float, log: Path) -> list[Run]:
+    return [Run(f"halve-{number:g}", halve, {"number": number, "log": str(log)}) for number in numbers]
+
+
+def folder(path: Path, **config: Any) -> SweepFolder:
+    made = SweepFolder.make_or_resume(path, config)
+    made.write_run({"lorate": lorate.__version__, "config": config})
+    return made
+
+
+def test_what_is_finished_is_kept_and_the_rest_done(tmp_path: Path) -> None:
+    log, place = tmp_path / "log", folder(tmp_path / "run", experiment="halves")
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(runs(1, 2, 13, log=log), place, jobs=1)
+    seen: list[tuple[int, int, str]] = []
+    records, done = run_missing(runs(1, 2, 3, log=log), place, 1, lambda *state: seen.append(state))
+    assert done == 1 and log.read_text().split() == ["1", "2", "13", "3"]
+    assert [record["result"]["half"] for record in records.values()] == [0.5, 1.0, 1.5]
+    assert seen == [(2, 3, ""), (3, 3, "halve-3")]
+
+
+def test_several_processes_give_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    results = []
+    for jobs in (1, 2):
+        records, _ = run_missing(runs(4, 3, 2, log=tmp_path / "log"), folder(tmp_path / str(jobs)), jobs)
+        results.append([(name, record["result"]) for name, record in records.items()])
+    assert results[0] == results[1] and [name for name, _ in results[0]] == ["halve-4", "halve-3", "halve-2"]
+
+
+def test_a_result_of_other_arguments_or_a_damaged_one_is_done_again(tmp_path: Path) -> None:
+    log, place = tmp_path / "log", folder(tmp_path / "run")
+    run_missing(runs(1, 2, log=log), place, jobs=1)
+    one, two = (place.inside(f"finished/halve-{number}.json") for number in (1, 2))
+    one.write_text(json.dumps({**json.loads(one.read_text()), "arguments": {"number": 7, "log": str(log)}}))
+    two.write_text("{")
+    assert run_missing(runs(1, 2, log=log), place, jobs=1)[1] == 2
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path / "run", experiment="halves", seed=0)
+    with pytest.raises(LorateError, match=r"holds another run \(experiment halves, seed 0\) and is not overwritten"):
+        folder(tmp_path / "run", experiment="halves", seed=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(LorateError, match="is not empty and holds no"):
+        folder(tmp_path / "mine")
+
+
+def test_divergence() -> None:
+    def first_fault(*losses: float) -> int | None:
+        divergence = Divergence()
+        faults = [divergence.fault(loss) is not None for loss in losses]
+        return faults.index(True) if any(faults) else None
+
+    assert first_fault(1.0, 0.5, float("nan")) == 2
+    assert first_fault(1.0, *[3.1] * 10) == 10 and first_fault(1.0, *[3.1] * 9, 2.9, *[3.1] * 9) is None
+    assert first_fault(1.0, *[3.0] * 30) is None
