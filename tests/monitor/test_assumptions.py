@@ -234,7 +234,7 @@ def test_a_run_that_was_resumed_with_another_L(tmp_path: Path, capsys: pytest.Ca
             loss.backward()
             optimizer.step(loss=loss)
             monitor.update(optimizer)
-    assert "resumed with another rule, L" in reason(tmp_path, capsys)
+    assert "went on with another rule, L" in reason(tmp_path, capsys)
 
 
 def test_a_resumed_run_says_what_was_not_seen(tmp_path: Path) -> None:
@@ -253,6 +253,57 @@ def test_a_resumed_run_says_what_was_not_seen(tmp_path: Path) -> None:
     found = certify(tmp_path)
     assert found.exit_code == 0
     assert "the adapters were left alone before step 6" in found.assumptions
+
+
+@pytest.mark.parametrize("steps", [9, 13])
+def test_an_L_that_changes_on_the_way(steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = model_with()
+    optimizer = lorate.create_optimizer(model, "sharp", smoothness=L)
+    with lorate.Monitor(tmp_path, full_batch=True) as monitor:
+        for step in range(steps):
+            if step == 5:
+                object.__setattr__(optimizer.rule, "smoothness", L / 3)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(X), Y)
+            loss.backward()
+            optimizer.step(loss=loss)
+            monitor.update(optimizer)
+    assert "went on with another rule, L" in reason(tmp_path, capsys)
+
+
+def edit_a_frozen_weight(step: int, model: nn.Module) -> None:
+    if step == 7:
+        weight = next(p for name, p in model.named_parameters() if "base_layer" in name)
+        with torch.no_grad():
+            weight[0] += 0.01
+
+
+def test_a_frozen_weight_that_was_edited_is_found_by_evaluating_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody compares the frozen weights: without the evaluation it is one of the things that are assumed."""
+    found = certify(train(tmp_path / "one", model_with(), between=edit_a_frozen_weight))
+    assert any("same function at every step, as full_batch=True says" in part for part in found.assumptions)
+    said = reason(train(tmp_path / "two", model_with(), between=edit_a_frozen_weight, again=True), capsys)
+    assert "evaluated again after step 6" in said
+
+
+def test_losses_that_were_made_up_are_found_by_evaluating_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_with()
+    optimizer = lorate.create_optimizer(model, "sharp", smoothness=L)
+
+    def loss_of() -> torch.Tensor:
+        return nn.functional.cross_entropy(model(X), Y)
+
+    with lorate.Monitor(tmp_path, full_batch=True, again=loss_of) as monitor:
+        for step in range(8):
+            optimizer.zero_grad()
+            loss_of().backward()
+            optimizer.step(loss=5.0 - 0.3 * step)
+            monitor.update(optimizer)
+    assert "not the same function" in reason(tmp_path, capsys)
 
 
 def test_what_is_violated_is_followed_by_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def _unfit(setting: Setting, steps: Sequence[Record]) -> str | None:
 def _broken_assumption(setting: Setting, records: Sequence[Record]) -> str | None:
     """Which assumption the records refute."""
     if setting.mixed:
-        return "the run was resumed with another rule, L, lower_bound or kind of batches, so it is not one run"
+        return "the run went on with another rule, L, lower_bound or kind of batches than it began with"
     if setting.noise:
         return (
             f"the model draws random numbers in training ({setting.noise}), so the loss is another function at "

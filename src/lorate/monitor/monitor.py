@@ -177,11 +177,10 @@ class Monitor:
         self.samples += samples
         self.tokens += tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
-        if self._directory is not None and ranks.is_main():
-            if self._setting is None or (self._full_batch and _layers_are_due(step)):
-                self._settle(observed.setting(self._lower_bound), self._directory)
-            if self.record is None:
-                self._own_run = describe(optimizer, self._directory)
+        if self._directory is not None and ranks.is_main() and self.record is None:
+            self._own_run = describe(optimizer, self._directory)
+        if self._setting is None or (self._full_batch and _layers_are_due(step)):
+            self._settle(observed)
         self.record = record
         if self._metrics is not None:
             self._metrics.write(record)
@@ -192,10 +191,13 @@ class Monitor:
             self._react(optimizer)
         return alarms
 
-    def _settle(self, setting: Setting, directory: Path) -> None:
+    def _settle(self, observed: Observed) -> None:
         """Write the facts if they are new; what was known of a run that goes on stays known."""
+        if self._directory is None or not ranks.is_main():
+            return
+        setting = observed.setting(self._lower_bound)
         if setting != self._setting:
-            setting.write(directory, goes_on=self.record is not None)
+            setting.write(self._directory, goes_on=self.record is not None)
             self._setting = setting
 
     def _observe(self, optimizer: torch.optim.Optimizer) -> Observed:
@@ -227,9 +229,11 @@ class Monitor:
                 if writer is not None:
                     files.callback(writer.close)
             files.callback(self._let_go)
-            if self._observed is not None:
-                self._observed.remove()
+            if (observed := self._observed) is not None:
+                files.callback(observed.remove)
                 self._observed = None
+                if self._setting is not None:
+                    self._settle(observed)
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:

@@ -33,7 +33,7 @@ class Setting:
         gradient_norm: how the frozen weights' gradient was measured: ``exact``, ``sketch``, or None.
         has_rest: whether parameters beside LoRA are trained.
         precision: relative rounding of the loss, the machine epsilon of the adapters' dtype.
-        mixed: whether the run was resumed with another rule, L, lower bound or kind of batches.
+        mixed: whether the run went on with another rule, L, lower bound or kind of batches.
     """
 
     rule: str
