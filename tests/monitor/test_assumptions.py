@@ -221,36 +221,29 @@ def test_a_bound_that_only_the_adapters_keep_is_named(tmp_path: Path) -> None:
     assert expected in found.assumptions
 
 
-def test_a_run_that_was_resumed_with_another_L(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def resumed(directory: Path, smoothness: float) -> Path:
+    """Five steps, an interruption, and five more."""
     model = model_with()
-    train(tmp_path, model, steps=5)
-    optimizer = lorate.create_optimizer(model, "sharp", smoothness=L / 2)
+    train(directory, model, steps=5)
+    optimizer = lorate.create_optimizer(model, "sharp", smoothness=smoothness)
     for group in optimizer.param_groups:
         group["steps"] = 5
-    with lorate.Monitor(tmp_path, full_batch=True, resume_at=5) as monitor:
+    with lorate.Monitor(directory, full_batch=True, resume_at=5) as monitor:
         for _ in range(5):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(X), Y)
             loss.backward()
             optimizer.step(loss=loss)
             monitor.update(optimizer)
-    assert "went on with another rule, L" in reason(tmp_path, capsys)
+    return directory
+
+
+def test_a_run_that_was_resumed_with_another_L(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "went on with another rule, L" in reason(resumed(tmp_path, L / 2), capsys)
 
 
 def test_a_resumed_run_says_what_was_not_seen(tmp_path: Path) -> None:
-    model = model_with()
-    train(tmp_path, model, steps=5)
-    optimizer = lorate.create_optimizer(model, "sharp", smoothness=L)
-    for group in optimizer.param_groups:
-        group["steps"] = 5
-    with lorate.Monitor(tmp_path, full_batch=True, resume_at=5) as monitor:
-        for _ in range(5):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(X), Y)
-            loss.backward()
-            optimizer.step(loss=loss)
-            monitor.update(optimizer)
-    found = certify(tmp_path)
+    found = certify(resumed(tmp_path, L))
     assert found.exit_code == 0
     assert "the adapters were left alone before step 6" in found.assumptions
 

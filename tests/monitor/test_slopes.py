@@ -220,6 +220,26 @@ def test_the_certificate_of_a_mini_batch_run(tmp_path: Path, capsys: pytest.Capt
         assert part in said
 
 
+def test_a_monitor_that_comes_after_the_first_step_speaks_of_what_it_saw(tmp_path: Path) -> None:
+    """The usual loop: the monitor first sees lorate's optimizer when its first step is done."""
+    problem = Regression(2)
+    optimizer = lorate.create_optimizer(problem.model, "normalized", lr=0.02)
+    starts = []
+    with lorate.Monitor(tmp_path) as monitor:
+        for _ in range(150):
+            starts.append(problem.true_loss())
+            loss = problem.batch(8)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step(loss=loss)
+            monitor.update(optimizer)
+    found = certify(tmp_path)
+    assert found.reason is None
+    assert "from before step 2 to before step 150" in found.lines[0].claim
+    claimed = float(found.lines[0].claim.split("at least ")[1].split()[0])
+    assert 0 < claimed <= starts[1] - starts[-1]
+
+
 def test_a_short_run_and_one_with_closures_are_refused(tmp_path: Path) -> None:
     run(tmp_path / "short", 0, FIRST, "sgd")
     assert f"needs {FIRST} slopes on unseen batches, and there are {FIRST - 1}" in str(

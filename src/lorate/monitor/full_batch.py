@@ -121,7 +121,7 @@ def _descent(falls: np.ndarray, allowance: np.ndarray) -> Line:
     held = falls >= -allowance
     worst = "" if held.all() else f"; largest rise {-falls.min():.3g}, after taken step {int(np.argmin(falls)) + 1}"
     figures = f"{held.sum()} of {len(held)} steps{worst}"
-    return line("The loss fell at every step.", figures, bool(held.all()), "observed")
+    return line("The loss fell at every step, up to its rounding.", figures, bool(held.all()), "observed")
 
 
 def _guaranteed(setting: Setting, falls: np.ndarray, guarantees: np.ndarray, allowance: np.ndarray) -> Line:
@@ -205,11 +205,13 @@ def _checked(setting: Setting, records: Sequence[Record]) -> list[str]:
     if all(record.get("edited") is False for record in records[1:]):
         found.append("the adapters did not change between them, bit for bit")
     if setting.noise is not None:
-        found.append("no module of the model drops or disturbs anything")
+        found.append("no module of the model says that it drops or disturbs anything")
     if all(record.get("data") is not None for record in records):
         found.append("every step saw the same data, by their hash")
     if all(is_number(record.get("again"), sys.float_info.max) for record in records[:-1]):
-        found.append("the loss evaluated again after each step is the one that the next step began with")
+        found.append(
+            "the loss evaluated again after each step is the one that the next step began with, up to its rounding"
+        )
     return found
 
 

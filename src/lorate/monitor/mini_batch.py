@@ -4,7 +4,7 @@ Nothing is assumed about the optimizer. Source: docs/mathematics/minibatch.md, P
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import Any
 
 from lorate.monitor.certificate import Certificate, Line, line
@@ -23,11 +23,12 @@ def certify_mini_batch(setting: Setting, records: Sequence[dict[str, Any]]) -> C
     total = SlopeSum()
     for record in seen:
         total.add(record["slope"], record["moved_sq"] if is_number(record.get("moved_sq")) else 0.0)
-    first, last = records[0]["step"], records[-1]["step"]
+    # a slope belongs to the move of the step before
+    first, last = seen[0]["step"] - 1, seen[-1]["step"]
     return Certificate(
         [_change(total, first, last)],
         "",
-        [f"the slope of each move from step {first} on was measured at its end, on the batch of the next step"],
+        [f"the slope of each move from that of step {first} on was measured at its end, on the batch of the next step"],
         [
             "each batch was drawn anew from the data that the true loss is the mean over: epochs that pass over the "
             "same data again estimate the training loss, and reshuffling makes them a little dependent",
@@ -50,9 +51,9 @@ def _change(total: SlopeSum, first: int, last: int) -> Line:
     upper = total.upper(LEVEL)
     fell = upper < 0
     claim = (
-        f"The true loss fell by at least {-upper:.3g} between step {first} and step {last}."
+        f"The true loss fell by at least {-upper:.3g} from before step {first} to before step {last}."
         if fell
-        else f"The true loss rose by at most {upper:.3g} between step {first} and step {last}."
+        else f"The true loss rose by at most {upper:.3g} from before step {first} to before step {last}."
     )
     error = total.error(LEVEL)
     figures = f"Σ q = {total.total:.4g} over {total.count} moves, error {error:.3g}; {LEVEL:.0%}, at all times at once"
@@ -74,9 +75,8 @@ def _unfit(records: Sequence[dict[str, Any]], slopes: int) -> str | None:
                 f"the records jump from step {before.get('step')} to step {record.get('step')}: call "
                 "monitor.update(optimizer) after every step"
             )
-    missing = [
-        record["step"] for record in records[1:] if not is_number(record.get("slope")) and record.get("skipped") is None
-    ]
-    if missing:
-        return f"no slope was measured at step {missing[0]}: the sum over the moves has a hole there"
+    seen = dropwhile(lambda record: not is_number(record.get("slope")), records)
+    missing = (r["step"] for r in seen if not is_number(r.get("slope")) and r.get("skipped") is None)
+    if (step := next(missing, None)) is not None:
+        return f"no slope was measured at step {step}: the sum over the moves has a hole there"
     return None

@@ -53,8 +53,8 @@ class Monitor:
             ``"halve"``: halve the step size at such an alarm and at every step that was skipped because something was
             not finite, for the rest of the run.
         resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts anew.
-        again: of a full-batch run: evaluates the loss at the weights as they are. It is called after each step, and the
-            certificate checks that the next step began with this loss.
+        again: of a full-batch run: evaluates the loss at the weights as they are, after each step; the certificate
+            checks that the next step began with it.
         optimizer: seen from its first step on if given here; needed for one that is not lorate's, with ``model``.
         model: what ``optimizer`` trains.
 
@@ -154,8 +154,7 @@ class Monitor:
             samples: samples in the batch of this step, in this process.
             tokens: tokens in it likewise.
             loss: of the step, for an optimizer that is not lorate's; lorate's know it.
-            data: of a full-batch run: what the step saw, so that the certificate can tell that it was always the same:
-                tensors, or lists and dictionaries of them. A hash is kept.
+            data: of a full-batch run: what the step saw, for the certificate; its hash is recorded.
 
         Returns:
             The alarms that this step raised; empty most of the time.
@@ -166,8 +165,8 @@ class Monitor:
         if self._observed is None or self._observed.optimizer is not optimizer:
             self._observed = self._observe(optimizer)
         observed, step = self._observed, self._observed.step(loss)
-        seconds = time.monotonic() - self._started
-        record = step_record(step, samples=samples, tokens=tokens, seconds=seconds) | observed.evidence(data)
+        record = step_record(step, samples=samples, tokens=tokens, seconds=time.monotonic() - self._started)
+        record |= observed.evidence(data)
         if record["skipped"] is None:
             self._history.add(record)
         alarms = self._alarms(record)
@@ -193,10 +192,8 @@ class Monitor:
 
     def _settle(self, observed: Observed) -> None:
         """Write the facts if they are new; what was known of a run that goes on stays known."""
-        if self._directory is None or not ranks.is_main():
-            return
         setting = observed.setting(self._lower_bound)
-        if setting != self._setting:
+        if self._directory is not None and ranks.is_main() and setting != self._setting:
             setting.write(self._directory, goes_on=self.record is not None)
             self._setting = setting
 
@@ -231,9 +228,9 @@ class Monitor:
             files.callback(self._let_go)
             if (observed := self._observed) is not None:
                 files.callback(observed.remove)
-                self._observed = None
                 if self._setting is not None:
                     self._settle(observed)
+                self._observed = None
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
