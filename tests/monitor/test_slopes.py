@@ -206,6 +206,19 @@ def test_the_estimate_lies_above_the_change_of_the_true_loss(optimizer: str) -> 
     assert np.median(slack) > 0
 
 
+def test_each_record_holds_the_bound_so_far_and_a_resumed_run_goes_on_with_it(tmp_path: Path) -> None:
+    _, records = run(tmp_path, 3, 60, "adamw")
+    total = SlopeSum()
+    for record in records:
+        if record["slope"] is not None:
+            total.add(record["slope"], record["moved_sq"])
+        assert record["change_bound"] == (None if total.count < FIRST else pytest.approx(total.upper()))
+    assert records[-1]["change_bound"] is not None
+    again = lorate.Monitor(tmp_path, resume_at=60)
+    assert again._history.slopes.upper() == pytest.approx(records[-1]["change_bound"])
+    again.close()
+
+
 def test_the_certificate_of_a_mini_batch_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change, _ = run(tmp_path, 1, 200, "adamw", size=8)
     found = certify(tmp_path)

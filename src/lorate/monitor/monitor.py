@@ -131,8 +131,7 @@ class Monitor:
 
     def _recall(self, record: Record) -> None:
         """Go on where a record of the interrupted run left off."""
-        if record["skipped"] is None:
-            self._history.add(record)
+        self._history.add(record)
         for alarm in record["alarms"]:
             self._raised[alarm["kind"]] = record["step"]
         self.record, self.samples, self.tokens = record, record["samples"], record["tokens"]
@@ -167,15 +166,15 @@ class Monitor:
         observed, step = self._observed, self._observed.step(loss)
         record = step_record(step, samples=samples, tokens=tokens, seconds=time.monotonic() - self._started)
         record |= observed.evidence(data)
-        if record["skipped"] is None:
-            self._history.add(record)
+        self._history.add(record)
         alarms = self._alarms(record)
         # only the main process knows the past of a run that was resumed
         harm = ranks.is_main() and self._is_harmful(record, alarms)
         samples, tokens, is_harmed = ranks.total((samples, tokens, int(harm)), observed.device)
         self.samples += samples
         self.tokens += tokens
-        record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
+        record |= {"samples": self.samples, "tokens": self.tokens, "change_bound": self._history.slopes.bound}
+        record["alarms"] = [asdict(alarm) for alarm in alarms]
         if self._directory is not None and ranks.is_main() and self.record is None:
             self._own_run = describe(optimizer, self._directory)
         if self._setting is None or (self._full_batch and _layers_are_due(step)):

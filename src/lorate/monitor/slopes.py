@@ -140,6 +140,11 @@ class SlopeSum:
         size = self.variance + rho
         return math.sqrt(2 * size * math.log1p(math.sqrt(size / rho) / (2 * (1 - level))))
 
+    @property
+    def bound(self) -> float | None:
+        """`upper` at 95%; None before there are enough slopes."""
+        return None if self.count < FIRST else self.upper()
+
     def upper(self, level: float = 0.95) -> float:
         """The estimate of the change of the true loss, from above at this level, at all times of a run at once."""
         return self.total + self.error(level)
