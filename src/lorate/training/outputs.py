@@ -95,6 +95,14 @@ def _peft_lines(peft_class: str) -> str:
 
 
 def _use_lines(config: TrainConfig, prepared: Prepared) -> str:
+    if prepared.data.record_kind == "messages":
+        return (
+            'chat = [{"role": "user", "content": "What can you do?"}]\n'
+            'as_tensors = {"return_tensors": "pt", "return_dict": True}\n'
+            "inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, **as_tensors)\n"
+            'answer = model.generate(**inputs, max_new_tokens=50)[0, inputs["input_ids"].shape[1] :]\n'
+            "print(tokenizer.decode(answer, skip_special_tokens=True))"
+        )
     if config.task == "causal-lm":
         return (
             'inputs = tokenizer("def fibonacci(n):", return_tensors="pt")\n'
