@@ -74,6 +74,8 @@ class TerminalListener(Listener):
     def step(self, record: Mapping[str, Any], total: int) -> None:
         """Move the bar."""
         figures = f"loss {_short(record['loss'])}  η {_short(record['eta'])}  ‖V‖ {_short(record['stacked_norm'])}"
+        if (bound := record.get("change_bound")) is not None and bound < 0:
+            figures += f"  fell by {_short(-bound)} at least"
         self._progress.update(self._task, completed=record["step"], total=total, figures=figures)
         tenth = max(1, total // 10)
         if not stderr.is_terminal and (record["step"] % tenth == 0 or record["step"] in (1, total)):
