@@ -104,13 +104,19 @@ class Run:
             return
         optimizer.zero_grad()
         if self.rule == "auto, micro-batches":
-            # the last one stands for the whole when it is evaluated again
             halves = [slice(i, None, 2) for i in (0, 1)]
             for rows in halves:
                 part = self.loss(rows) / 2
                 part.backward()
                 optimizer.record_loss(part)
-            optimizer.replay = lorate.optim.Replay(lambda: self.loss(halves[1]) / 2, part=part.detach())
+
+            def again() -> Tensor:
+                parts = [self.loss(rows) / 2 for rows in halves]
+                for part in parts if torch.is_grad_enabled() else ():
+                    part.backward()
+                return torch.stack(parts).sum().detach()
+
+            optimizer.replay = lorate.optim.Replay(again, again)
             optimizer.step()
             return
         optimizer.replay = self.loss

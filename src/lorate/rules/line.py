@@ -50,8 +50,7 @@ class LastLine(Protocol):
         squared_length: $\|\Delta W\|^2$, of the weights' displacement.
         loss_unit: relative rounding error of a loss of this model.
         is_repeatable: whether `loss_before` can be asked.
-        part: what the last micro-batch gave of the loss, if only that one can be evaluated again; None if the whole
-            batch can.
+        shows_slopes: whether `slope_before` can be asked.
     """
 
     multiplier: float
@@ -62,13 +61,17 @@ class LastLine(Protocol):
     is_repeatable: bool
 
     @property
-    def part(self) -> float | None: ...  # noqa: D102
+    def shows_slopes(self) -> bool: ...  # noqa: D102
 
     def loss_before(self, share: float = 1.0) -> float:
-        """The loss of this step's batch (or of its last micro-batch) with a share of the displacement taken back.
+        """The loss of this step's batch with a share of the displacement taken back.
 
         Leaves no trace in the model, its buffers, its gradients or the random state.
         """
+
+    def slope_before(self) -> tuple[float, float]:
+        r"""The loss likewise before the whole displacement, and $\langle g, \delta\rangle$ there; it costs a backward
+        pass more."""
 
     @property
     def take_back(self) -> Callable[[], None]:
