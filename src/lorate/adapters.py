@@ -121,7 +121,7 @@ def plain_pairs(model: nn.Module) -> list[LoraPair]:
         LorateError: adapters are merged, switched off, tied, all frozen, or have a scaling that is not positive.
     """
     for name, module in model.named_modules():
-        if hasattr(module, "disable_adapters"):
+        if isinstance(getattr(module, "disable_adapters", None), bool):  # transformers has a method of that name
             _refuse_unused(_plain_name(name), module)
     pairs = []
     for name, layer in _lora_layers(model):

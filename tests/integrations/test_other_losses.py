@@ -70,17 +70,20 @@ class Penalised(Trainer):
 
 @pytest.mark.parametrize("rule", ["auto", "adaptive-loss"])
 def test_a_term_that_the_model_does_not_return_is_noticed(rule, tmp_path: Path):
-    ours = lorate.for_trainer(rule)
     settings = TrainingArguments(**arguments(tmp_path, logging_steps=500))
-    trainer = Penalised(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
+    trainer = lorate.attach(Penalised(language_model(), settings, train_dataset=texts(), data_collator=pad), rule)
     with pytest.raises(LorateError, match=r"the loss read at the model is .* rule '.*' needs that loss"):
         trainer.train()
 
 
 def test_other_rules_are_warned_and_go_on_without_it(tmp_path: Path):
     settings = TrainingArguments(**arguments(tmp_path, max_steps=3))
-    ours = lorate.for_trainer("normalized", lr=0.01, monitor=tmp_path / "monitor")
-    trainer = Penalised(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
+    trainer = lorate.attach(
+        Penalised(language_model(), settings, train_dataset=texts(), data_collator=pad),
+        "normalized",
+        lr=0.01,
+        monitor=tmp_path / "monitor",
+    )
     with pytest.warns(UserWarning, match="lorate records no loss from here on"):
         trainer.train()
     monitor = ours["callbacks"][0].monitor

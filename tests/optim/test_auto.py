@@ -209,7 +209,7 @@ def test_accumulated_gradients_are_probed_on_all_micro_batches():
             loss = part(rows)
             loss.backward()
             losses.append(loss.detach())
-        optimizer.replay = lambda part=part: sum(part(rows) for rows in halves)
+        optimizer.replay = lambda part=part, halves=halves: sum(part(rows) for rows in halves)
         optimizer.step(loss=sum(losses))
     whole = train(twin := linear_model(), lorate.create_optimizer(twin), batches(40))
     assert optimizer.rule.control.probes == whole.rule.control.probes > 10

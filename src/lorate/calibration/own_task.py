@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from lorate.integrations.transformers import LorateCallback
+from lorate.integrations.callback import LorateCallback
 from lorate.runs import RunDirectory
 from lorate.tasks import example_losses
 from lorate.training import TrainConfig

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -17,13 +17,12 @@ from lorate.jsonl import JsonlWriter, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
+from lorate.monitor.own_run import OwnRun
 from lorate.monitor.record import is_complete, layer_record, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.window import Window
 from lorate.optim import LoraOptimizer, Step
 from lorate.optim.layout import Layer
-from lorate.runs import RunDirectory
-from lorate.runs.facts import now
 
 OnAlarm = Literal["warn", "stop", "halve"]
 LAYERS_EVERY = 10
@@ -87,6 +86,9 @@ class Monitor:
         self.on_alarm = on_alarm
         self._full_batch, self._lower_bound = full_batch, lower_bound
         self._directory = None if directory is None else Path(directory)
+        self._begin(resume_at)
+
+    def _begin(self, resume_at: int | None) -> None:
         self.should_stop = False
         self.record: dict[str, Any] | None = None
         self.samples = 0
@@ -94,14 +96,37 @@ class Monitor:
         self._history = History()
         self._raised: dict[str, int] = {}
         self._step: Step | None = None
-        self._own_run: RunDirectory | None = None
         self._layer_table: list[Layer] = []
         self._window: Window | None = None
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
         self._layers: JsonlWriter | None = None
+        self._own_run: OwnRun | None = None
         if self._directory is not None and ranks.is_main():
+            self._own_run = OwnRun(self._directory)
             self._open(self._directory, resume_at)
+
+    def go_on(self, step: int) -> None:
+        """Record a training that begins now, perhaps after another one that was recorded here.
+
+        Where the other one ended, its records go on; from an earlier step on they are dropped; at step 0 a new run
+        begins, in a directory of its own, ``NAME-2``.
+
+        Args:
+            step: steps that the optimizer has taken.
+        """
+        if self.record is None:
+            return
+        if self.record["step"] != step:
+            self.end("interrupted")
+            if step == 0 and self._directory is not None:
+                self._directory = _next_to(self._directory)
+            self._begin(step or None)
+        self.should_stop = False
+        if self._directory is not None and self._own_run is not None:
+            if self._metrics is None:
+                self._open(self._directory, step)
+            self._own_run.go_on()
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -112,7 +137,7 @@ class Monitor:
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
             self._layers.truncate_after(resume_at)
-            for record in iterate_jsonl(metrics):
+            for record in iterate_jsonl(metrics) if self.record is None else ():
                 if is_complete(record):
                     self._recall(record)
 
@@ -153,15 +178,15 @@ class Monitor:
         self.samples += samples
         self.tokens += tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
-        if self.record is None and self._directory is not None and ranks.is_main():
+        if self.record is None and self._directory is not None and self._own_run is not None:
             setting = Setting.of(optimizer, full_batch=self._full_batch, lower_bound=self._lower_bound)
             setting.write(self._directory)
-            self._describe(optimizer, self._directory)
+            self._own_run.begin(optimizer)
         self.record = record
         if self._metrics is not None:
             self._metrics.write(record)
         self._step, self._layer_table = optimizer.last, optimizer.layers
-        if self._directory is not None:
+        if self._directory is not None and optimizer.layers:
             self._record_layers(optimizer, optimizer.last)
         if is_harmed:
             self._react(optimizer)
@@ -185,9 +210,11 @@ class Monitor:
         The run counts as finished, or as stopped where the monitor asked for it; a ``with`` block that an error leaves
         makes it interrupted (Ctrl-C) or failed.
         """
-        self._end("stopped" if self.should_stop else "finished")
+        self.end("finished")
 
-    def _end(self, status: str) -> None:
+    def end(self, status: str) -> None:
+        """Close, and say how the run ended: ``"finished"``, ``"interrupted"`` or ``"failed"``."""
+        status = "stopped" if status == "finished" and self.should_stop else status
         with ExitStack() as files:  # closed also if a full disk takes no further line
             for writer in (self._metrics, self._layers):
                 if writer is not None:
@@ -196,9 +223,7 @@ class Monitor:
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
-            ended = {"status": status, "seconds": self.record["seconds"]}
-            self._own_run.write_run({**self._own_run.read_run(), **ended})
-            self._own_run = None
+            self._own_run.end(status, self.record["seconds"])
 
     def _let_go(self) -> None:
         self._metrics = self._layers = None
@@ -210,7 +235,7 @@ class Monitor:
         if kind is None:
             self.close()
         else:
-            self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+            self.end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     def _alarms(self, record: Mapping[str, Any]) -> list[Alarm]:
         fault = skipped(record)
@@ -238,27 +263,6 @@ class Monitor:
         elif self.on_alarm == "halve":
             optimizer.dampen(0.5)
 
-    def _describe(self, optimizer: LoraOptimizer, directory: Path) -> None:
-        """Make the directory a run that ``lorate report`` can draw, unless whoever runs it has done so."""
-        run = RunDirectory(directory)
-        if run.run.exists():
-            return
-        rule, lr = optimizer.rule, optimizer.param_groups[0]["lr"]
-        self._own_run = run
-        run.write_run(
-            {
-                "lorate": version("lorate"),
-                "status": "running",
-                "started": now(),
-                "rule": {
-                    "name": rule.name,
-                    "lr": float(lr),
-                    "formula": rule.formula,
-                },
-                "result": None,
-            }
-        )
-
     def _record_layers(self, optimizer: LoraOptimizer, step: Step) -> None:
         """Write the layers where it is their turn; a window ends there, and the next one begins.
 
@@ -272,7 +276,7 @@ class Monitor:
             self._window = Window(optimizer)
 
     def _write_layers(self, step: Step, moved: Mapping[str, Any] | None = None) -> None:
-        if self._layers is None:
+        if self._layers is None or not self._layer_table:
             return
         if self._layers.path.stat().st_size == 0:
             names, scaling = [x.name for x in self._layer_table], [x.scaling for x in self._layer_table]
@@ -282,3 +286,8 @@ class Monitor:
 
 def _layers_are_due(step: Step) -> bool:
     return step.number == 1 or step.number % LAYERS_EVERY == 0
+
+
+def _next_to(directory: Path) -> Path:
+    """The first of ``NAME-2``, ``NAME-3``, ... that is not there."""
+    return next(path for n in count(2) if not (path := directory.with_name(f"{directory.name}-{n}")).exists())

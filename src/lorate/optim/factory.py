@@ -50,8 +50,9 @@ def create_optimizer(
         A `torch.optim.Optimizer`; that of ``backtracking`` needs ``optimizer.step(closure)``.
 
     Raises:
-        LorateError: nothing to train, no LoRA layers where the rule needs them, frozen ones, parameters that ZeRO-3 or the first FSDP hides, an unknown rule, a
-            missing constant, an option that the rule does not use, or a rule whose theory does not hold for a layer.
+        LorateError: nothing to train, no LoRA layers where the rule needs them, frozen ones, parameters that ZeRO-3 or
+            the first FSDP hides, an unknown rule, a missing constant, an option that the rule does not use, or a rule
+            whose theory does not hold for a layer.
 
     Examples:
         >>> import peft, torch, lorate

@@ -70,8 +70,7 @@ class LastLine(Protocol):
         """
 
     def slope_before(self) -> tuple[float, float]:
-        r"""The loss likewise before the whole displacement, and $\langle g, \delta\rangle$ there; it costs a backward
-        pass more."""
+        r"""The loss likewise before all of it, and $\langle g, \delta\rangle$ there, by a backward pass."""
 
     @property
     def take_back(self) -> Callable[[], None]:

@@ -27,8 +27,8 @@ class Auto(Rule):
     what AdamW without weight decay would add, or another torch optimizer; its own ``lr`` is not used. The result is an
     average of the adapters over the run.
 
-    The probes evaluate the whole batch of the step again, so pass a closure, which is called without gradients for them, or set
-    ``optimizer.replay = lambda: model(**batch).loss`` before ``optimizer.step(loss=loss)``.
+    The probes evaluate the whole batch of the step again, so pass a closure, which is called without gradients for
+    them, or set ``optimizer.replay = lambda: model(**batch).loss`` before ``optimizer.step(loss=loss)``.
 
     Attributes:
         control: what the feedback remembers; None before the first step.
