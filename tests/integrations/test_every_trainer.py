@@ -11,7 +11,6 @@ from trainer_kinds import KINDS
 
 import lorate
 from lorate.integrations.attach import Attachment
-from lorate.integrations.loss_tap import LossTap
 from lorate.jsonl import read_jsonl
 
 pytestmark = pytest.mark.filterwarnings("ignore")

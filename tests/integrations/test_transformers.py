@@ -24,7 +24,6 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 import lorate
-from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 
 WORDS = [f"w{i}" for i in range(28)]

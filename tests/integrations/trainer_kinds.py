@@ -121,7 +121,7 @@ def reward(path: Path, **settings: Any) -> Any:
 def experimental(name: str, path: Path, data: Dataset, given: dict[str, Any] | None = None, **settings: Any) -> Any:
     import importlib
 
-    module = importlib.import_module(f"trl.experimental.{name.lower()}")
+    module, name = importlib.import_module(f"trl.experimental.{name.lower()}"), name.replace("_", "")
     return trl(getattr(module, f"{name}Trainer"), getattr(module, f"{name}Config"), path, data, given, **settings)
 
 

@@ -89,6 +89,7 @@ class Attachment:
         self._tap = LossTap(trainer, trainer.compute_loss)
         self._watch: GradientWatch | None = None
         self._optimizer: LoraOptimizer | None = None
+        self._is_replaced = False
         callback.begin_with = self.begin
         trainer.lorate_attachment = self
         trainer.optimizer_cls_and_kwargs = (OptimizerFactory, options)
@@ -118,8 +119,8 @@ class Attachment:
         return own, self._tap, self._watch
 
     def _train(self, train: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if self._optimizer is not None and self._callback.adapters_changed(self._optimizer):
-            self._trainer.optimizer = None  # the best checkpoint was loaded, say: begin from what is in the model
+        if self._optimizer is not None and (self._is_replaced or self._callback.adapters_changed(self._optimizer)):
+            self._trainer.optimizer = None  # begin from what is in the model
         status = "failed"
         with _changed(self._trainer.args, settings(self._trainer.args, self._rule)):
             try:
@@ -132,7 +133,10 @@ class Attachment:
             finally:
                 self._let_go()
                 if self._optimizer is not None:
+                    # before the end the Trainer may have loaded the best checkpoint
+                    self._is_replaced = self._callback.adapters_changed(self._optimizer)
                     self._optimizer.finish()
+                    self._callback.note_adapters(self._optimizer)
                 self._callback.end(status)
 
     def _log(self, log: Callable[..., Any], logs: dict[str, Any], *args: Any, **options: Any) -> Any:

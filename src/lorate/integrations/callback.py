@@ -91,7 +91,7 @@ class LorateCallback(TrainerCallback):
         for alarm in self.monitor.update(self._optimizer, samples=samples, tokens=tokens):
             self.on_alarm(alarm)
         self._optimizer.use_average()
-        self._versions = _versions(self._optimizer)
+        self.note_adapters(self._optimizer)
         if self.monitor.should_stop:
             control.should_training_stop = True
 
@@ -114,8 +114,12 @@ class LorateCallback(TrainerCallback):
         return {} if record is None else {name: record[name] for name in ("eta", "stacked_norm", "grad_norm")}
 
     def adapters_changed(self, optimizer: LoraOptimizer) -> bool:
-        """Whether somebody else moved what is averaged, after the last step."""
+        """Whether somebody else moved what is averaged, since it was noted."""
         return optimizer.is_averaged and self._versions != _versions(optimizer)
+
+    def note_adapters(self, optimizer: LoraOptimizer) -> None:
+        """Note what is in the model."""
+        self._versions = _versions(optimizer)
 
     def end(self, status: str) -> None:
         """Close the monitor's files."""

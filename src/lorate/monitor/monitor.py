@@ -85,7 +85,7 @@ class Monitor:
             raise LorateError(f"on_alarm must be one of {', '.join(get_args(OnAlarm))}, got {on_alarm!r}")
         self.on_alarm = on_alarm
         self._full_batch, self._lower_bound = full_batch, lower_bound
-        self._directory = None if directory is None else Path(directory)
+        self._directory = self._place = None if directory is None else Path(directory)
         self._begin(resume_at)
 
     def _begin(self, resume_at: int | None) -> None:
@@ -119,8 +119,8 @@ class Monitor:
             return
         if self.record["step"] != step:
             self.end("interrupted")
-            if step == 0 and self._directory is not None:
-                self._directory = _next_to(self._directory)
+            if step == 0 and self._place is not None:
+                self._directory = _next_to(self._place)
             self._begin(step or None)
         self.should_stop = False
         if self._directory is not None and self._own_run is not None:
