@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from _peft_methods import VOCABULARY, build, inputs, names
 from _record import record
-from rich.progress import track
+from _rows import kept_rows
 
 import lorate
 
@@ -88,15 +88,13 @@ def with_auto(name: str, seed: int) -> float:
     return held_out(model, name)
 
 
-def compare(name: str, seed: int) -> dict[str, Any]:
+def compare(name: str, seed: int = 0) -> dict[str, Any]:
     """One row of the table."""
     start = held_out(build(name), name)
     losses = {rate: with_adamw(name, rate, seed) for rate in RATES}
     best = min((rate for rate in RATES if math.isfinite(losses[rate])), key=losses.__getitem__)
     auto = with_auto(name, seed)
     return {
-        "method": name,
-        "seed": seed,
         "start": start,
         "best_rate": best,
         "best": losses[best],
@@ -111,20 +109,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="these methods, without a record")
     only = parser.parse_args().only
-    found = [compare(name, 0) for name in track(only or names(), description="methods")]
-    for row in found:
-        print(f"{row['method']:28} {row['start']:.3f} {row['best']:.3f} ({row['best_rate']:.1g}) {row['worse']:+.1%}")
-    if not only:
+    if only:
+        for name in only:
+            print(compare(name))
+    else:
+        found = kept_rows("adapters", [(name,) for name in names()], compare)
         worse = [row["worse"] for row in found]
         worst = max(found, key=lambda row: row["worse"])
         summary = {
             "methods": len(found),
             "median_worse": statistics.median(worse),
             "worst_worse": worst["worse"],
-            "worst_method": worst["method"],
+            "worst_method": worst["plan"][0],
             "above_a_tenth": sum(value > 0.1 for value in worse),
         }
-        record("adapters", COMMAND, summary, runs=found)
+        record("adapters", COMMAND, summary)
 
 
 if __name__ == "__main__":
