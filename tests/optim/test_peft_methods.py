@@ -1,4 +1,4 @@
-"""Rules that need no LoRA train every method of PEFT; the others refuse it by name. The page's table is made of this."""
+"""Rules that need no LoRA train every method of PEFT; the others refuse it by name. A page shows it."""
 
 import warnings
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_what_would_train_nothing_is_refused() -> None:
     for name, parameter in wrapped.named_parameters():
         if "lora_" in name:
             parameter.requires_grad_(False)
-    with pytest.raises(LorateError, match="LoRA pairs are frozen.*is_trainable=True"):
+    with pytest.raises(LorateError, match=r"LoRA pairs are frozen.*is_trainable=True"):
         lorate.create_optimizer(wrapped)
     wrapped = peft.get_peft_model(base(), peft.LoraConfig(**LORA))
     wrapped.base_model.disable_adapter_layers()

@@ -50,7 +50,6 @@ class LastLine(Protocol):
         squared_length: $\|\Delta W\|^2$, of the weights' displacement.
         loss_unit: relative rounding error of a loss of this model.
         is_repeatable: whether `loss_before` can be asked.
-        shows_slopes: whether `slope_before` can be asked.
     """
 
     multiplier: float
@@ -61,7 +60,8 @@ class LastLine(Protocol):
     is_repeatable: bool
 
     @property
-    def shows_slopes(self) -> bool: ...  # noqa: D102
+    def shows_slopes(self) -> bool:
+        """Whether the batch can be differentiated again."""
 
     def loss_before(self, share: float = 1.0) -> float:
         """The loss of this step's batch with a share of the displacement taken back.
