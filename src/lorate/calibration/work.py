@@ -9,7 +9,7 @@ import torch
 
 from lorate.calibration.plan import own_config
 from lorate.geometry import squared_norms
-from lorate.integrations.transformers import LorateCallback
+from lorate.integrations.callback import LorateCallback
 from lorate.runs import RunDirectory
 from lorate.sweep import Divergence
 from lorate.tasks import example_losses

@@ -3,7 +3,8 @@
 from typing import Any
 
 from lorate.extras import require
-from lorate.integrations.transformers import LorateCallback, OptimizerFactory
+from lorate.integrations.attach import attach
+from lorate.integrations.callback import LorateCallback
 from lorate.runs import RunDirectory
 from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.config import TrainConfig
@@ -19,19 +20,16 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: RunDirectory, ca
         run: its ``checkpoints`` get the checkpoints.
         callback: records the steps; it comes before all other callbacks.
     """
-    options = {"rule": config.rule, "lr": config.lr, "smoothness": config.smoothness}
     shared: dict[str, Any] = {
         "model": prepared.model,
         "processing_class": prepared.base.processor,
-        "optimizer_cls_and_kwargs": (OptimizerFactory, options),
     }
     with quiet():
         build = _language_trainer if config.task == "causal-lm" else _classifier_trainer
         trainer = build(config, prepared, _arguments(config, prepared, run), shared)
     transformers = require("transformers", extra="hf")
     trainer.remove_callback(transformers.PrinterCallback)  # the command line has its own progress
-    callback.first_in(trainer)
-    return trainer
+    return attach(trainer, config.rule, callback=callback, lr=config.lr, smoothness=config.smoothness)
 
 
 def _arguments(config: TrainConfig, prepared: Prepared, run: RunDirectory) -> dict[str, Any]:
