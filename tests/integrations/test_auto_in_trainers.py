@@ -12,6 +12,7 @@ import lorate
 from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 from lorate.rules.auto import rule
+from training_runs import OWN
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_resume_gives_the_same_numbers(tmp_path: Path):
         for name in ("whole", "halves")
     ]
     for one, other in zip(*lines, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+        assert one | OWN == other | OWN
     assert torch.equal(adapters(whole.model), adapters(rest.model))
 
 
