@@ -10,6 +10,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import lorate
 from lorate.jsonl import read_jsonl
+from training_runs import OWN
 
 
 @pytest.mark.parametrize("kind", ["texts", "images", "sft"])
@@ -84,7 +85,7 @@ def test_resume_gives_the_same_numbers(tmp_path: Path):
         for name in ("whole", "halves")
     ]
     for one, other in zip(*lines, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+        assert one | OWN == other | OWN
     assert torch.equal(adapters(whole.model), adapters(rest.model))
 
 
