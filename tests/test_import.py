@@ -26,7 +26,7 @@ def test_core_works_where_no_extra_is_installed() -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
         "import lorate, torch\n"
-        "print(lorate.make_rate('normalized').name, lorate.Monitor().record)"
+        "print(lorate.make_rule('normalized').name, lorate.Monitor().record)"
     )
     assert python(code).stdout.strip() == "normalized None"
 
@@ -37,7 +37,7 @@ def test_core_works_where_no_extra_is_installed() -> None:
         ("transformers", "lorate.for_trainer('normalized')", "hf"),
         ("matplotlib", "from lorate.report import write_report; write_report(['x'])", "report"),
         ("typer", "from lorate.cli import main; main()", "cli"),
-        ("transformers", "import lorate.training", "hf"),
+        ("transformers", "from lorate.training import train", "hf"),
         ("transformers", "import lorate.calibration", "hf"),
         ("transformers", "import lorate.integrations.transformers", "hf"),
         ("transformers", "from lorate.cli.app import run; sys.exit(run(['train']))", "hf"),

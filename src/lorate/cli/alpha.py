@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.markup import escape
@@ -10,10 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
-from lorate.cli.train import Task, options_from_file, silence_libraries
+from lorate.cli.train import options_from_file, silence_libraries
 from lorate.errors import LorateError
 from lorate.experiments.backends import Backend
 from lorate.scaling import lora_alpha
+from lorate.tasks.kinds import TaskKind
+from lorate.training.config import TrainConfig
 
 alpha = typer.Typer(
     help="lora_alpha by the square-root law, and the law's constants on your own model and data.",
@@ -42,7 +44,7 @@ def calibrate(
         str | None, typer.Option(help="As for lorate train. Default: a small language model of lorate's own.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
-    task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
+    task: Annotated[str, typer.Option(metavar="|".join(get_args(TaskKind)), help="Kind of model.")] = TrainConfig.task,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML file with further options of lorate train: targets, max_length, device, ..."),
@@ -80,8 +82,8 @@ def calibrate(
         name: value for name, value in (("model", model), ("data", data)) if value is not None
     }
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    if task is not Task.causal_lm or (own and "task" in typed):  # alone, the default means lorate's own small model
-        own["task"] = task.value
+    if task != TrainConfig.task or (own and "task" in typed):  # alone, the default means lorate's own small model
+        own["task"] = task
     if quick and own:
         raise LorateError(
             "--quick is for the small language model of lorate's own: leave out --model, --data and the like."

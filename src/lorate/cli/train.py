@@ -4,7 +4,6 @@ import logging
 import os
 import shlex
 import warnings
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,88 +13,25 @@ from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first, is_launched, launch
+from lorate.cli.options import typed, with_options
 from lorate.errors import LorateError
-from lorate.rules import RULES
 from lorate.runs.safe_yaml import parse_yaml
+from lorate.training.config import TrainConfig
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
-_NEED_L = ", ".join(name for name, rule in RULES.items() if "smoothness" in rule.needs)
 
 
-class Task(StrEnum):
-    """The kinds of model."""
-
-    causal_lm = "causal-lm"
-    sequence_classification = "sequence-classification"
-    image_classification = "image-classification"
-
-
-def _number_or_law(text: str | float) -> float | str:
-    if text == "law":
-        return "law"
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a number nor law.") from None
-
-
-def train(
+def _train(
     context: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Hub id, local directory or .gguf file. Default: the embedded SmolLM2-135M-Instruct."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Hub id, or local .jsonl, .csv, .txt file, text or image folder. Default: embedded data."),
-    ] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Held-out data; a part of --data if not given.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run directory to make. Default: runs/<next number>.")
+        Path | None,
+        typer.Option("--output", "-o", help="Run directory to make. Default: the next of runs/001, ..."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with options; the command line wins.")] = None,
-    task: Annotated[Task, typer.Option(help="Kind of model.")] = Task.causal_lm,
-    rule: Annotated[str, typer.Option(help=f"Rule for the step size: {', '.join(RULES)}.")] = "auto",
-    lr: Annotated[float | None, typer.Option(help="The rule's constant a; each rule has its default.")] = None,
-    smoothness: Annotated[
-        float | None, typer.Option(help=f"L of the loss, for the rules that need it: {_NEED_L}.")
-    ] = None,
-    rank: Annotated[int, typer.Option(help="Rank r of the adapters.")] = 8,
-    alpha: Annotated[
-        Any,
-        typer.Option(
-            parser=_number_or_law, metavar="NUMBER|law", help="lora_alpha; the scaling is alpha / rank. law: 256·√rank."
-        ),
-    ] = 16.0,
-    targets: Annotated[
-        str | None, typer.Option(help="Layers to adapt, separated by commas. Default: the architecture's usual ones.")
-    ] = None,
-    dropout: Annotated[float, typer.Option(help="Dropout of the adapters' input.")] = 0.0,
-    batch_size: Annotated[int, typer.Option(help="Samples of a micro-batch.")] = 4,
-    accumulate: Annotated[int, typer.Option(help="Micro-batches of a step.")] = 1,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 100,
-    max_length: Annotated[int, typer.Option(help="Tokens that a text is cut to.")] = 512,
-    train_on: Annotated[
-        str, typer.Option(help="completion: prompts are given; all: every token counts.")
-    ] = "completion",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    eval_fraction: Annotated[float, typer.Option(help="Part of the data to hold out.")] = 0.1,
-    eval_examples: Annotated[int, typer.Option(help="Held-out examples to evaluate at most.")] = 64,
-    eval_every: Annotated[
-        int | None, typer.Option(help="Steps between evaluations. Default: a quarter of --steps.")
-    ] = None,
-    save_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints. Default: a quarter of --steps, at most 200.")
-    ] = None,
-    samples: Annotated[int, typer.Option(help="Held-out prompts to complete before and after.")] = 2,
-    on_alarm: Annotated[str, typer.Option(help="At a diverging or non-finite alarm: warn, stop or halve.")] = "warn",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")] = None,
-    dtype: Annotated[str, typer.Option(help="Base weights: float32, bfloat16 or float16.")] = "float32",
     processes: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that train together, a GPU each, and --batch-size samples each."),
     ] = None,
-    report_to: Annotated[str, typer.Option(help="Another logger of transformers, such as wandb.")] = "none",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
@@ -121,11 +57,8 @@ def train(
     count = int(os.environ.get("WORLD_SIZE", "1")) if is_launched() else processes or 1
     if count > 1 and not is_launched() and not dry_run:
         return launch(count, context.obj)
-    given = _given(context)
-    if targets is not None:
-        given["targets"] = [name.strip() for name in targets.split(",") if name.strip()]
+    given = typed(TrainConfig, context)
     from lorate.cli.progress import TerminalListener
-    from lorate.training import TrainConfig
     from lorate.training import dry_run as plan_only
     from lorate.training import resume as go_on
     from lorate.training import train as start
@@ -148,6 +81,10 @@ def train(
     return _finish(outcome)
 
 
+train = with_options(TrainConfig, _train)
+train.__name__ = "train"
+
+
 def check_processes(wanted: int | None) -> None:
     """A launcher's number of processes goes before ``--processes``: they must be the same.
 
@@ -157,17 +94,6 @@ def check_processes(wanted: int | None) -> None:
     there = int(os.environ.get("WORLD_SIZE", "1"))
     if is_launched() and wanted not in (None, there):
         raise LorateError(f"--processes {wanted}, but a launcher started {there}; leave --processes out.")
-
-
-def _given(context: typer.Context) -> dict[str, Any]:
-    """The options of a run that were typed, so that a YAML file can supply the others."""
-    other = {"output", "config", "resume", "force", "dry_run", "targets", "processes"}
-    typed = {
-        name: value
-        for name, value in context.params.items()
-        if name not in other and str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
-    return {name: value.value if isinstance(value, Task) else value for name, value in typed.items()}
 
 
 def options_from_file(path: Path | None) -> dict[str, Any]:
