@@ -40,7 +40,7 @@ def word_tokenizer(**special):
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
-def save_llama(path):
+def save_llama(path, **options):
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(
@@ -53,6 +53,7 @@ def save_llama(path):
             max_position_embeddings=64,
             bos_token_id=1,
             eos_token_id=2,
+            **options,
         )
     ).save_pretrained(path)
     word_tokenizer(unk_token="<unk>", bos_token="<s>", eos_token="</s>").save_pretrained(path)

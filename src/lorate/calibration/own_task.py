@@ -2,13 +2,12 @@
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from lorate.experiments.workloads import AdapterSpec, Batch
-from lorate.integrations.transformers import LorateCallback
-from lorate.runs import RunDirectory
 from lorate.tasks import example_losses
 from lorate.training import TrainConfig
 from lorate.training.preparation import prepare
@@ -30,7 +29,7 @@ class OwnTask:
     def __init__(self, config: TrainConfig) -> None:
         self._model: nn.Module = (prepared := prepare(config)).model
         with tempfile.TemporaryDirectory() as place:  # the Trainer wants one and writes nothing here
-            self._trainer: Any = build_trainer(config, prepared, RunDirectory(place), LorateCallback())
+            self._trainer: Any = build_trainer(prepared, Path(place))
 
     def model(self, adapter: AdapterSpec | None, seed: int) -> nn.Module:
         """The one model of this task, with its adapter."""

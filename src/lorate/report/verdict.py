@@ -42,7 +42,11 @@ def verdict(run: RunData) -> Verdict:
         tone = "good"
     elif trend == "unknown" and not troubled and run.status in ("running", "finished", ""):
         tone = "open"
-    return Verdict(tone, headline, [sentence for sentence in (ending, alarms, skipped) if sentence])
+    result = run.part("result")
+    chosen, early = str(result.get("chosen") or ""), str(result.get("ended") or "")
+    early = f"The run {early}." if early else ""
+    sentences = (chosen, ending, early, alarms, skipped)
+    return Verdict(tone, headline, [sentence for sentence in sentences if sentence])
 
 
 def held_out_change(run: RunData) -> tuple[float, float, float | None] | None:

@@ -18,6 +18,8 @@ from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, des
 Dtype = Literal["float32", "bfloat16", "float16"]
 LAW = "law"
 """In place of a number for alpha: the square-root law."""
+DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
+"""The length of a run that was not given one."""
 
 _NEED_L = ", ".join(name for name, rule in RULES.items() if "smoothness" in rule.needs)
 _ABOVE_0: Range = (lambda value: 0 < value < math.inf, "a finite number above 0")
@@ -70,21 +72,31 @@ class TrainConfig:
     smoothness: float | None = _steps(None, f"L of the loss, for the rules that need it: {_NEED_L}.")
     batch_size: int = _steps(4, "Samples of a micro-batch.", POSITIVE)
     accumulate: int = _steps(1, "Micro-batches of a step.", POSITIVE)
-    steps: int = _steps(100, "Optimizer steps.", POSITIVE)
+    epochs: float | None = _steps(
+        None, "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.", _ABOVE_0
+    )
+    steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
     on_alarm: OnAlarm = _steps("warn", "At a diverging or non-finite alarm.")
 
     eval_every: int | None = _checks(
-        None, "Steps between evaluations, beside those before and after. Default: a quarter of --steps.", POSITIVE
+        None, "Steps between evaluations, beside those before and after. Default: an eighth of the run.", POSITIVE
+    )
+    keep: Literal["best", "last"] = _checks("best", "Which adapter: of the lowest held-out loss, or of the last step.")
+    patience: int | None = _checks(None, "End after this many evaluations without a better one.", POSITIVE)
+    metric_command: str | None = _checks(
+        None, "Command that gets an adapter's directory and prints a number, higher is better: it chooses the best one."
     )
     save_every: int | None = _checks(
-        None, "Steps between checkpoints. Default: a quarter of --steps, at most 200.", POSITIVE
+        None, "Steps between checkpoints. Default: a quarter of the run, at most 200.", POSITIVE
     )
     samples: int = _checks(2, "Held-out prompts to complete before and after.", (lambda value: value >= 0, "0 or more"))
     report_to: str = _checks("none", "Another logger of transformers, such as wandb.")
 
     def __post_init__(self) -> None:
         check_options(self)
+        if None not in (self.steps, self.epochs):
+            raise LorateError("give steps or epochs, not both: they may disagree about the length of the run.")
         rule = make_rule(self.rule, self.smoothness)
         if "closure" in rule.needs:
             raise LorateError(
@@ -125,15 +137,30 @@ class TrainConfig:
         """The scaling of the adapters, s = alpha / rank."""
         return self.alpha / self.rank
 
+    def with_steps(self, records: int, samples: int) -> Self:
+        """The same with the number of steps filled in, for so many records and samples a step."""
+        if self.steps is not None:
+            return self
+        steps = math.ceil((self.epochs or DEFAULT_EPOCHS) * records / samples)
+        if self.epochs is None:
+            steps = min(max(steps, FEWEST_STEPS), MOST_STEPS)
+        return dataclasses.replace(self, steps=steps, epochs=None)
+
+    @property
+    def step_count(self) -> int:
+        """Steps of the run, once they are known, see `with_steps`."""
+        assert self.steps is not None
+        return self.steps
+
     @property
     def evaluation_interval(self) -> int:
-        """Steps between evaluations."""
-        return self.eval_every or max(1, self.steps // 4)
+        """Steps between evaluations: eight in a run, with the last one."""
+        return self.eval_every or math.ceil(self.step_count / 8)
 
     @property
     def checkpoint_interval(self) -> int:
         """Steps between checkpoints."""
-        return self.save_every or max(1, min(200, self.steps // 4))
+        return self.save_every or max(1, min(200, self.step_count // 4))
 
     @property
     def resolved_lr(self) -> float:

@@ -2,14 +2,17 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorate import ranks
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
 from lorate.training.config import TrainConfig
-from lorate.training.evaluation import Change
 from lorate.training.preparation import Prepared
+
+if TYPE_CHECKING:
+    from lorate.training.ending import Outcome
 
 _PEFT_CLASS = {
     "causal-lm": "PeftModelForCausalLM",
@@ -18,20 +21,18 @@ _PEFT_CLASS = {
 }
 
 
-def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> None:
+def save_adapter(prepared: Prepared, outcome: "Outcome") -> None:
     """Write ``adapter/`` whole or not at all: adapter, tokenizer or image processor, model card.
 
     Args:
-        run: gets the directory.
-        config: the options.
-        prepared: data and model.
-        steps: steps that were done; fewer than in the options after an interruption or an alarm.
-        change: held-out loss before and after, if it was measured.
+        prepared: options, data and model.
+        outcome: of the run whose directory gets it.
     """
+    run = outcome.run
     fresh = run.inside(".adapter.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        _write_adapter(fresh, config, prepared, steps, change)
+        _write_adapter(fresh, prepared, outcome)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -39,18 +40,19 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, ste
     fresh.rename(run.adapter)
 
 
-def _write_adapter(fresh: Path, config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> None:
+def _write_adapter(fresh: Path, prepared: Prepared, outcome: "Outcome") -> None:
     with quiet():
         # embeddings are never resized here, so there is nothing to look up on a hub and nothing more to save
         prepared.model.save_pretrained(fresh, save_embedding_layers=False)
         prepared.base.processor.save_pretrained(fresh)
     card = fresh / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else "---\nlibrary_name: peft\n---\n"
-    write_atomically(card, text.rstrip() + "\n\n" + card_section(config, prepared, steps, change))
+    write_atomically(card, text.rstrip() + "\n\n" + card_section(prepared, outcome))
 
 
-def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> str:
+def card_section(prepared: Prepared, outcome: "Outcome") -> str:
     """The part of the model card that lorate knows, in Markdown; see `save_adapter` for the arguments."""
+    config, change = prepared.config, outcome.change
     lines = [
         "## Training with lorate",
         "",
@@ -58,21 +60,28 @@ def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Ch
         f"- Data: `{prepared.data.name}`, {len(prepared.data.train)} training and {len(prepared.data.eval)} "
         "held-out records",
         f"- LoRA: rank {config.rank}, alpha {config.alpha:g}, dropout {config.dropout:g}",
-        f"- Step size: rule `{config.rule}` with constant {config.resolved_lr:g}, {steps} steps of "
+        f"- Step size: rule `{config.rule}` with constant {config.resolved_lr:g}, {outcome.steps} steps of "
         f"{config.batch_size * config.accumulate * ranks.world_size()} samples, seed {config.seed}",
     ]
     if RULES[config.rule].averages:
-        lines.append("- The adapter is an average over the run's steps, not the last one")
+        lines.append("- The adapter is an average over the steps so far, not the last one")
     if change is not None:
         lines.append(
             f"- Held-out loss: {change.before:.4f} before, {change.after:.4f} after ({change.relative:+.1%}; "
             f"difference {change.after - change.before:+.4f}, {change.certainty})"
         )
+    lines += [
+        f"- {name.replace('_', ' ').capitalize()} (held out): {before:.4g} before, {after:.4g} after"
+        for name, (before, after) in (outcome.figures or {}).items()
+    ]
+    if outcome.chosen:
+        lines.append(f"- {outcome.chosen.rstrip('.')}")
     return "\n".join(lines) + "\n"
 
 
-def write_usage(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> None:
+def write_usage(run: RunDirectory, prepared: Prepared) -> None:
     """Write the run's README: load, use and merge the adapter, without lorate."""
+    config = prepared.config
     peft_class = _PEFT_CLASS[config.task]
     sections: list[tuple[str, str]] = [
         ("Load", f"{prepared.base.load_snippet}\n\n{_peft_lines(peft_class)}"),

@@ -19,6 +19,8 @@ class Plan:
         adapted_layers: matrices with a LoRA pair.
         train_examples: records to train on.
         eval_examples: held-out records that are evaluated.
+        steps: of the run.
+        epochs: passes over the training records that they make.
         samples_per_step: batch size times accumulation, times processes.
         tokens_per_step: tokens of a step at most; 0 without text.
         memory_bytes: rough estimate of a process' peak: weights, adapters with gradients, activations of one
@@ -30,19 +32,21 @@ class Plan:
     adapted_layers: int
     train_examples: int
     eval_examples: int
+    steps: int
+    epochs: float
     samples_per_step: int
     tokens_per_step: int
     memory_bytes: int
 
 
-def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = None) -> Plan:
+def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
     """Count parameters, tokens and bytes.
 
     Args:
-        config: the options.
-        prepared: data and model.
+        prepared: options, data and model.
         processes: how many train together; those that are here if not given.
     """
+    config = prepared.config
     parameters = list(prepared.model.parameters())
     trainable = [p for p in parameters if p.requires_grad]
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
@@ -53,6 +57,8 @@ def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = N
         adapted_layers=len(find_pairs(prepared.model)),
         train_examples=len(prepared.data.train),
         eval_examples=min(len(prepared.data.eval), config.eval_examples),
+        steps=config.step_count,
+        epochs=config.step_count * samples / len(prepared.data.train),
         samples_per_step=samples,
         tokens_per_step=samples * config.max_length if text else 0,
         memory_bytes=sum(p.numel() * p.element_size() for p in parameters)

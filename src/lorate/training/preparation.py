@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model
@@ -22,20 +23,26 @@ class Prepared:
     """All that a trainer needs.
 
     Attributes:
+        config: the options, with the number of steps filled in.
         data: training and held-out records.
         base: the base model with its processor.
         model: the PEFT model.
         device: where it stands.
     """
 
+    config: TrainConfig
     data: LoadedData
     base: LoadedModel
     model: Any
     device: str
 
 
-def prepare(config: TrainConfig) -> Prepared:
+def prepare(config: TrainConfig, processes: int | None = None) -> Prepared:
     """Load everything; the adapters' start depends on ``config.seed`` alone.
+
+    Args:
+        config: the options.
+        processes: how many train together; those that are here if not given.
 
     Raises:
         LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.
@@ -78,7 +85,8 @@ def prepare(config: TrainConfig) -> Prepared:
             model = peft.get_peft_model(base.model, lora)
         except ValueError as error:
             raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
-    return Prepared(data, base, model, device)
+    samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
+    return Prepared(config.with_steps(len(data.train), samples), data, base, model, device)
 
 
 def check_weights(model: Any) -> None:

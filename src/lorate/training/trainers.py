@@ -1,24 +1,27 @@
 """The trainers of transformers and TRL, set up for a run."""
 
+from pathlib import Path
 from typing import Any
 
+from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.integrations.transformers import LorateCallback, OptimizerFactory
-from lorate.runs import RunDirectory
+from lorate.integrations.transformers import OptimizerFactory
 from lorate.tasks import ImageCollator, quiet, text_collator, tokenised
 from lorate.training.config import TrainConfig
 from lorate.training.preparation import Prepared
 
 
-def build_trainer(config: TrainConfig, prepared: Prepared, run: RunDirectory, callback: LorateCallback) -> Any:
+def build_trainer(prepared: Prepared, place: Path) -> Any:
     """A Trainer (an SFTTrainer for language models) under the run's rule, with a constant schedule.
 
     Args:
-        config: the options.
-        prepared: data and model.
-        run: its ``checkpoints`` get the checkpoints.
-        callback: records the steps; it comes before all other callbacks.
+        prepared: options, data and model.
+        place: a directory that is there, or is made; see `move`.
+
+    Raises:
+        LorateError: the Trainer refuses model, data or options.
     """
+    config = prepared.config
     options = {"rule": config.rule, "lr": config.lr, "smoothness": config.smoothness}
     shared: dict[str, Any] = {
         "model": prepared.model,
@@ -27,18 +30,28 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: RunDirectory, ca
     }
     with quiet():
         build = _language_trainer if config.task == "causal-lm" else _classifier_trainer
-        trainer = build(config, prepared, _arguments(config, prepared, run), shared)
+        try:
+            trainer = build(config, prepared, _arguments(config, prepared, place), shared)
+        except LorateError:
+            raise
+        except ValueError as error:
+            reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+            raise LorateError(f"{type(error).__name__} of the Trainer: {reason}.") from error
     transformers = require("transformers", extra="hf")
     trainer.remove_callback(transformers.PrinterCallback)  # the command line has its own progress
-    callback.first_in(trainer)
     return trainer
 
 
-def _arguments(config: TrainConfig, prepared: Prepared, run: RunDirectory) -> dict[str, Any]:
+def move(trainer: Any, place: Path) -> None:
+    """Let a trainer write its checkpoints elsewhere."""
+    trainer.args.output_dir = str(place)
+
+
+def _arguments(config: TrainConfig, prepared: Prepared, place: Path) -> dict[str, Any]:
     on_cpu = prepared.device == "cpu"
     return {
-        "output_dir": str(run.checkpoints),
-        "max_steps": config.steps,
+        "output_dir": str(place),
+        "max_steps": config.step_count,
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.accumulate,
