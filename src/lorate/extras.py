@@ -11,6 +11,7 @@ MODULES = {
     "report": ("matplotlib", "jinja2"),
     "experiments": ("joblib", "sklearn"),
     "ray": ("ray",),
+    "quantize": ("bitsandbytes",),
 }
 """What each extra brings, by the names that are imported."""
 

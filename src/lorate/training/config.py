@@ -18,6 +18,8 @@ from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, des
 Dtype = Literal["float32", "bfloat16", "float16"]
 LAW = "law"
 """In place of a number for alpha: the square-root law."""
+ALL_LINEAR = "all-linear"
+"""As the only target: every linear layer but the output."""
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
 """The length of a run that was not given one."""
 
@@ -43,6 +45,17 @@ class TrainConfig:
     )
     task: TaskKind = _base("causal-lm", "Kind of model.")
     dtype: Dtype = _base("float32", "Of the base model's weights; adapters are float32.")
+    autocast: Literal["bfloat16", "float16"] | None = _base(
+        None, "Compute in this type, whatever the weights are in. Default: on a GPU as --dtype."
+    )
+    quantize: Literal["4bit", "8bit"] | None = _base(None, "Base weights in 4 (nf4) or 8 bits, by bitsandbytes.")
+    attention: str | None = _base(None, "Implementation of attention: eager, sdpa, flash_attention_2, ...")
+    gradient_checkpointing: bool = _base(False, "Compute activations again in the backward pass: slower, less memory.")
+    chat_template: str | None = _base(None, "File with a Jinja chat template. Default: the tokenizer's own.")
+    end_token: str | None = _base(None, "Token that ends an answer. Default: the tokenizer's own.")
+    add_tokens: list[str] | None = _base(
+        None, "New tokens; the embedding is trained in full with them.", (lambda value: len(value) > 0, "at least one")
+    )
     device: str | None = _base(None, "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
 
     data: str | None = _data(
@@ -61,11 +74,22 @@ class TrainConfig:
         16.0, "lora_alpha; the scaling is alpha / rank. law: 256·√rank, see lorate alpha law.", _ABOVE_0, law=LAW
     )
     targets: list[str] | None = _adapter(
-        None, "Layers to adapt, separated by commas. Default: the architecture's usual ones.", _SOME
+        None,
+        "Layers to adapt: names, all-linear, or one regular expression. Default: the architecture's usual ones.",
+        _SOME,
     )
+    exclude: list[str] | None = _adapter(None, "Layers of --targets to leave out.", _SOME)
     dropout: float = _adapter(
         0.0, "Dropout of the adapters' input.", (lambda value: 0 <= value < 1, "from 0 to below 1")
     )
+
+    init: Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"] = _adapter(
+        "default", "How PEFT starts A and B."
+    )
+    rslora: bool = _adapter(False, "Scaling alpha / √rank instead of alpha / rank.")
+    dora: bool = _adapter(False, "DoRA: a trained magnitude beside the direction.")
+    modules_to_save: list[str] | None = _adapter(None, "Layers to train in full, and to save with the adapter.", _SOME)
+    adapter: str | None = _adapter(None, "Go on from this adapter: a run, or a directory in PEFT's format.")
 
     rule: str = _steps("auto", f"Rule for the step size: {', '.join(RULES)}.")
     lr: float | None = _steps(None, "The rule's constant a; each rule has its default.", _ABOVE_0)
@@ -76,6 +100,8 @@ class TrainConfig:
         None, "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.", _ABOVE_0
     )
     steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
+    packing: bool = _steps(False, "Several records in one sequence of --max-length, apart from each other (TRL's bfd).")
+    group_by_length: bool = _steps(False, "Batches of records of about the same length.")
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
     on_alarm: OnAlarm = _steps("warn", "At a diverging or non-finite alarm.")
 
@@ -97,6 +123,12 @@ class TrainConfig:
         check_options(self)
         if None not in (self.steps, self.epochs):
             raise LorateError("give steps or epochs, not both: they may disagree about the length of the run.")
+        if self.task != "causal-lm":
+            for name in ("packing", "chat_template", "end_token", "add_tokens"):
+                if getattr(self, name):
+                    raise LorateError(f"{name} is for language models, and the task is {self.task}; leave it out.")
+        if self.targets is not None and len(self.targets) > 1 and any(is_pattern(name) for name in self.targets):
+            raise LorateError("targets must be names, or all-linear alone, or one regular expression alone.")
         rule = make_rule(self.rule, self.smoothness)
         if "closure" in rule.needs:
             raise LorateError(
@@ -125,7 +157,7 @@ class TrainConfig:
                 hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
                 raise LorateError(f"{source} holds an unknown option {BRIEFLY.repr(name)}{hint}.")
         if named.get("alpha") == LAW:
-            named["alpha"] = lora_alpha(named.get("rank", cls.rank))
+            named["alpha"] = lora_alpha(named.get("rank", cls.rank), use_rslora=named.get("rslora") is True)
         return cls(**named)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -134,8 +166,8 @@ class TrainConfig:
 
     @property
     def scaling(self) -> float:
-        """The scaling of the adapters, s = alpha / rank."""
-        return self.alpha / self.rank
+        """The scaling of the adapters, s = alpha / rank, or alpha / √rank."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def with_steps(self, records: int, samples: int) -> Self:
         """The same with the number of steps filled in, for so many records and samples a step."""
@@ -168,3 +200,12 @@ class TrainConfig:
         lr = self.lr if self.lr is not None else RULES[self.rule].default_lr
         assert lr is not None
         return lr
+
+
+def is_pattern(target: str) -> bool:
+    """Whether a target is no name: ``all-linear``, or a regular expression.
+
+    >>> is_pattern("q_proj"), is_pattern("layers.3.mlp.up_proj"), is_pattern(r".*[qv]_proj"), is_pattern("all-linear")
+    (False, False, True, True)
+    """
+    return target == ALL_LINEAR or any(letter in target for letter in r"*+?[](){}|^$\\")

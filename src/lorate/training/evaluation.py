@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -127,11 +127,22 @@ def evaluate(trainer: Any, classifies: bool, advance: Advance = lambda done, tot
         advance: is told of every batch.
     """
     with torch.random.fork_rng(), together():
-        loader = trainer.get_eval_dataloader()
+        loader = _rows_of_examples(trainer)
         own = example_scores(trainer.model, _counted(loader, len(loader), advance))
     size = trainer.args.per_device_eval_batch_size
     table = in_order(ranks.everyones(own), size)[: len(trainer.eval_dataset)]
     return Scores(table, classifies)
+
+
+def _rows_of_examples(trainer: Any) -> Any:
+    """The held-out batches with a row for each example, also where packed training puts all in one row."""
+    collator = trainer.data_collator
+    try:
+        if getattr(collator, "padding_free", False):
+            trainer.data_collator = replace(collator, padding_free=False)
+        return trainer.get_eval_dataloader()
+    finally:
+        trainer.data_collator = collator
 
 
 def _counted(batches: Iterable[Any], total: int, advance: Advance) -> Iterator[Any]:

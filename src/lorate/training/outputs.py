@@ -8,6 +8,7 @@ from lorate import ranks
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
+from lorate.training.adapter import CHANGES_BASE
 from lorate.training.config import TrainConfig
 from lorate.training.preparation import Prepared
 
@@ -19,6 +20,10 @@ _PEFT_CLASS = {
     "sequence-classification": "PeftModelForSequenceClassification",
     "image-classification": "PeftModel",
 }
+
+
+INITIAL = "initial"
+"""Where the adapter of the start lies, if it took a part of the base with it."""
 
 
 def save_adapter(prepared: Prepared, outcome: "Outcome") -> None:
@@ -41,9 +46,14 @@ def save_adapter(prepared: Prepared, outcome: "Outcome") -> None:
 
 
 def _write_adapter(fresh: Path, prepared: Prepared, outcome: "Outcome") -> None:
+    # an initialisation that moved a part of the base into the adapter is taken out again: it fits the base as it is
+    start = outcome.run.inside(INITIAL)
+    moved = str(start) if prepared.config.init in CHANGES_BASE else None
     with quiet():
-        # embeddings are never resized here, so there is nothing to look up on a hub and nothing more to save
-        prepared.model.save_pretrained(fresh, save_embedding_layers=False)
+        # an embedding that was trained is among modules_to_save; there is nothing to look up on a hub
+        prepared.model.save_pretrained(
+            fresh, save_embedding_layers=False, path_initial_model_for_weight_conversion=moved
+        )
         prepared.base.processor.save_pretrained(fresh)
     card = fresh / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else "---\nlibrary_name: peft\n---\n"
@@ -84,7 +94,7 @@ def write_usage(run: RunDirectory, prepared: Prepared) -> None:
     config = prepared.config
     peft_class = _PEFT_CLASS[config.task]
     sections: list[tuple[str, str]] = [
-        ("Load", f"{prepared.base.load_snippet}\n\n{_peft_lines(peft_class)}"),
+        ("Load", f"{prepared.base.load_snippet}{_own_tokenizer(prepared)}\n\n{_peft_lines(peft_class)}"),
         ("Use", _use_lines(config, prepared)),
         ("Merge into the base model", 'merged = model.merge_and_unload()\nmerged.save_pretrained("merged")'),
     ]
@@ -103,10 +113,32 @@ def _peft_lines(peft_class: str) -> str:
     return f'from peft import {peft_class}\n\nmodel = {peft_class}.from_pretrained(model, "adapter")'
 
 
+def _own_tokenizer(prepared: Prepared) -> str:
+    """Lines for a tokenizer that is not the base's own any more."""
+    config = prepared.config
+    if not (config.chat_template or config.end_token or config.add_tokens or config.adapter):
+        return ""
+    lines = '\n\ntokenizer = AutoTokenizer.from_pretrained("adapter")'
+    return lines + ("\nmodel.resize_token_embeddings(len(tokenizer))" if config.add_tokens else "")
+
+
 def _use_lines(config: TrainConfig, prepared: Prepared) -> str:
-    if config.task == "causal-lm":
+    if config.task == "causal-lm" and prepared.data.record_kind == "messages":
+        turns = [turn["content"] for turn in prepared.data.eval[0]["messages"] if turn["role"] == "user"]
+        asked = str(turns[0])[:200] if turns else "Hello"
         return (
-            'inputs = tokenizer("def fibonacci(n):", return_tensors="pt")\n'
+            f'messages = [{{"role": "user", "content": {asked!r}}}]\n'
+            "inputs = tokenizer.apply_chat_template(\n"
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True\n)\n'
+            'answer = model.generate(**inputs, max_new_tokens=50)[0, inputs["input_ids"].shape[1] :]\n'
+            "print(tokenizer.decode(answer, skip_special_tokens=True))"
+        )
+    if config.task == "causal-lm":
+        first = prepared.data.eval[0]
+        prompt = first.get("prompt")
+        text = prompt[:200] if isinstance(prompt, str) else "def fibonacci(n):"
+        return (
+            f'inputs = tokenizer({text!r}, return_tensors="pt")\n'
             "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))"
         )
     labels = repr(prepared.data.labels)

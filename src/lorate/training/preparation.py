@@ -1,21 +1,27 @@
 """Load data and model, and put the adapters on."""
 
-import re
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model
+from lorate.tasks import LoadedData, LoadedModel, check_causal_data, load_data, load_model, quiet
+from lorate.training.adapter import (
+    adapter_folder,
+    adapter_options,
+    give_rows,
+    keep_precise,
+    new_adapter,
+    open_adapter,
+    with_own_tokenizer,
+)
 from lorate.training.config import TrainConfig
 from lorate.training.processes import own_device
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Prepared:
     """All that a trainer needs.
 
     Attributes:
-        config: the options, with the number of steps filled in.
+        config: the options, with what model and data decide filled in.
         data: training and held-out records.
         base: the base model with its processor.
         model: the PEFT model.
@@ -37,12 +43,8 @@ class Prepared:
     device: str
 
 
-def prepare(config: TrainConfig, processes: int | None = None) -> Prepared:
+def prepare(config: TrainConfig) -> Prepared:
     """Load everything; the adapters' start depends on ``config.seed`` alone.
-
-    Args:
-        config: the options.
-        processes: how many train together; those that are here if not given.
 
     Raises:
         LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.
@@ -50,6 +52,10 @@ def prepare(config: TrainConfig, processes: int | None = None) -> Prepared:
     peft = require("peft", extra="hf")
     transformers = require("transformers", extra="hf")
     device = own_device(config.device)
+    if device == "cpu" and "float16" in (config.autocast, config.quantize and config.dtype):
+        raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
+    folder = None if config.adapter is None else adapter_folder(config.adapter)
+    config = config if folder is None else _as_the_adapter(config, adapter_options(folder))
     data = load_data(
         config.data,
         eval_spec=config.eval_data,
@@ -58,8 +64,20 @@ def prepare(config: TrainConfig, processes: int | None = None) -> Prepared:
         seed=config.seed,
     )
     transformers.set_seed(config.seed)
-    base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
+    base = load_model(
+        config.model,
+        config.task,
+        labels=data.labels,
+        dtype=getattr(torch, config.dtype),
+        device=device,
+        quantize=config.quantize,
+        attention=config.attention,
+    )
+    if folder is not None and config.task != "image-classification":
+        base = with_own_tokenizer(base, folder)
+    _set_up_tokenizer(config, base)
     check_weights(base.model)
+    check_positions(base.model, config.max_length)
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
@@ -68,25 +86,65 @@ def prepare(config: TrainConfig, processes: int | None = None) -> Prepared:
         longest = config.max_length if config.train_on == "completion" else None
         for part in (data.train, data.eval):
             check_causal_data(part, data.record_kind, base.processor, max_length=longest)
-    targets = config.targets or base.suggested_targets
-    check_targets(base.model, targets)
-    lora = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=targets,
-        modules_to_save=base.head or None,
-        task_type=TASK_TYPES[config.task],
-    )
+    if config.quantize:
+        peft.prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     transformers.set_seed(config.seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="LoRA adapter added to ConvNd layer with groups")
+    model = new_adapter(config, base) if folder is None else open_adapter(base, folder, trainable=True)
+    keep_precise(model)
+    return Prepared(config, data, base, model, device)
+
+
+def _as_the_adapter(config: TrainConfig, own: dict[str, Any]) -> TrainConfig:
+    """The options with the shape of an adapter that is there.
+
+    Raises:
+        LorateError: another shape was asked for.
+    """
+    for name, value in own.items():
+        wanted = getattr(config, name)
+        if name != "model" and wanted not in (getattr(TrainConfig, name), value):
+            raise LorateError(f"{config.adapter} has {name} {value!r}, not {wanted!r}; leave {name} out.")
+    return replace(config, **own | {"model": config.model or own["model"]})
+
+
+def _set_up_tokenizer(config: TrainConfig, base: LoadedModel) -> None:
+    """Chat template, end token and new tokens.
+
+    Raises:
+        LorateError: the template cannot be read, or there is no such token.
+    """
+    tokenizer, model = base.processor, base.model
+    if config.chat_template is not None:
         try:
-            model = peft.get_peft_model(base.model, lora)
-        except ValueError as error:
-            raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
-    samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
-    return Prepared(config.with_steps(len(data.train), samples), data, base, model, device)
+            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise LorateError(f"chat_template {config.chat_template} cannot be read: {error}.") from None
+    if config.add_tokens:
+        tokenizer.add_tokens(config.add_tokens, special_tokens=True)
+        with quiet():
+            give_rows(model, max(tokenizer.convert_tokens_to_ids(config.add_tokens)))
+    if config.end_token is not None:
+        number = tokenizer.get_vocab().get(config.end_token)
+        if number is None:
+            raise LorateError(f"end_token: the tokenizer has no token {config.end_token!r}; see --add-tokens.")
+        tokenizer.eos_token = config.end_token
+        for settings in (model.config, model.generation_config):
+            settings.eos_token_id = number
+
+
+def check_positions(model: Any, max_length: int) -> None:
+    """A text must not be longer than the model has positions.
+
+    Raises:
+        LorateError: ``max_length`` is beyond them.
+    """
+    config = getattr(model, "config", None)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) if config is not None else None
+    if isinstance(positions, int) and max_length > positions > 0:
+        raise LorateError(
+            f"max_length is {max_length}, and {model.name_or_path} has {positions} positions: give --max-length "
+            f"{positions} or less, and longer texts are cut there."
+        )
 
 
 def check_weights(model: Any) -> None:
@@ -123,19 +181,3 @@ def check_vocabulary(part: Any, tokenizer: Any, model: Any) -> None:
                     f"The tokenizer of {model.name_or_path} makes token {highest} of {text[:40]!r}, but the model has "
                     f"embeddings for {rows} tokens only: model and tokenizer do not belong together."
                 )
-
-
-def check_targets(model: Any, targets: list[str]) -> None:
-    """Each name must be the end of some layer's path, as PEFT matches them.
-
-    Raises:
-        LorateError: a name matches nothing; the layers that there are are listed.
-    """
-    names = [name for name, _ in model.named_modules()]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in names):
-            leaves = [name for name, module in model.named_modules() if type(module).__name__ in ("Linear", "Conv2d")]
-            ends = sorted({re.sub(r"^.*\.(?=[^.\d])", "", name) for name in leaves})
-            raise LorateError(
-                f"targets: no layer of {model.name_or_path} is called {target!r}; it has: {', '.join(ends[:20])}."
-            )

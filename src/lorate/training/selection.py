@@ -87,7 +87,7 @@ class Selection:
         self._chooses, _ = halves(len(untrained), keep)
         records = [record for record in past if record["step"] > 0]
         self._past = [(record["step"], record["choice"]) for record in records if self.place(record["step"]).is_dir()]
-        self._is_raised = bool(records and records[-1].get("alarms"))
+        self._alarmed = max((record["step"] for record in records if record.get("alarms")), default=0)
         self.lost = [record["step"] for record in records if not self.place(record["step"]).is_dir()]
 
     def place(self, step: int) -> Path:
@@ -129,7 +129,7 @@ class Selection:
         """Take in an evaluation, whose adapter was saved; drop the adapters that nothing needs any more.
 
         Returns:
-            The alarm that it raises, once for each rise.
+            The alarm that it raises, once after each best adapter.
         """
         self._past.append((step, score))
         best = self.best
@@ -142,8 +142,10 @@ class Selection:
         lowest = self.losses(best) if best != step else losses
         start = (0, self._untrained)
         alarm = overfitting(step, losses, *(start if lowest.mean() > self._untrained.mean() else (best, lowest)))
-        fresh, self._is_raised = (None if self._is_raised else alarm), alarm is not None
-        return fresh
+        if alarm is None or self._alarmed > best:
+            return None
+        self._alarmed = step
+        return alarm
 
     def losses(self, step: int) -> Tensor:
         """Losses of the held-out examples under a kept adapter.

@@ -3,7 +3,6 @@
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lorate import ranks
@@ -14,6 +13,7 @@ from lorate.monitor import Monitor
 from lorate.runs import RunDirectory
 from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
+from lorate.training.adapter import CHANGES_BASE
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
 from lorate.training.description import check_same_data, describe
@@ -21,13 +21,13 @@ from lorate.training.ending import Outcome, Status, end
 from lorate.training.heldout import Evaluations
 from lorate.training.interruption import Interruption
 from lorate.training.listener import Listener, ListeningCallback
+from lorate.training.outputs import INITIAL
 from lorate.training.plan import Plan, is_full_batch, make_plan
-from lorate.training.preparation import Prepared, prepare
+from lorate.training.preparation import Prepared
 from lorate.training.processes import (
     check_processes,
     create_run,
     held,
-    main_first,
     meet,
     noticing_lost_processes,
     open_run,
@@ -35,7 +35,7 @@ from lorate.training.processes import (
 )
 from lorate.training.recovery import Recovery, recover
 from lorate.training.selection import Selection
-from lorate.training.trainers import build_trainer, move
+from lorate.training.trainers import assemble, move
 from lorate.training.untrained import untrained
 
 
@@ -52,9 +52,7 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
     """
     listener = listener or Listener()
     listener.phase("Loading data and model")
-    prepared = prepare(config, processes)
-    with TemporaryDirectory() as place:
-        build_trainer(prepared, Path(place))  # which may refuse what is prepared
+    prepared, _ = assemble(config, processes)
     plan = make_plan(prepared, processes)
     _announce(listener, plan, prepared)
     return plan
@@ -161,12 +159,10 @@ class _Session:
         return self._carry_out(run, prepared, trainer, found.checkpoint)
 
     def _prepare(self) -> tuple[Prepared, Any]:
-        """Data and model, and a trainer that took them: what it refuses is known before anything is written."""
+        """Everything that may refuse the options comes before anything is written."""
         require_extra("report")  # the report is drawn last, after hours of work
         self.listener.phase("Loading data and model")
-        prepared = main_first(lambda: prepare(self.config))
-        with together(), TemporaryDirectory() as place:
-            trainer = build_trainer(prepared, Path(place))
+        prepared, trainer = assemble(self.config)
         _announce(self.listener, make_plan(prepared), prepared)
         return prepared, trainer
 
@@ -174,6 +170,8 @@ class _Session:
         step = 0 if checkpoint is None else checkpoint.step
         config = prepared.config
         move(trainer, run.checkpoints)
+        if config.init in CHANGES_BASE and step == 0 and ranks.is_main():
+            prepared.model.save_pretrained(run.inside(INITIAL), save_embedding_layers=False)
         try:
             with ExitStack() as stack:
                 full = is_full_batch(config, len(prepared.data.train))

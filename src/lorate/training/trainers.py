@@ -1,14 +1,38 @@
 """The trainers of transformers and TRL, set up for a run."""
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.integrations.transformers import OptimizerFactory
 from lorate.tasks import ImageCollator, quiet, text_collator, tokenised
+from lorate.training.adapter import keep_precise
 from lorate.training.config import TrainConfig
-from lorate.training.preparation import Prepared
+from lorate.training.preparation import Prepared, prepare
+from lorate.training.processes import main_first, together
+
+
+def assemble(config: TrainConfig, processes: int | None = None) -> tuple[Prepared, Any]:
+    """Data and model, and a trainer that took them; the number of steps is filled in.
+
+    Args:
+        config: the options.
+        processes: how many train together; those that are here if not given.
+
+    Raises:
+        LorateError: something cannot be used, as `prepare` and `build_trainer` say.
+    """
+    prepared = main_first(lambda: prepare(config))
+    with together(), TemporaryDirectory() as place:
+        trainer = build_trainer(prepared, Path(place))
+    samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
+    config = prepared.config.with_steps(len(trainer.train_dataset), samples)
+    trainer.args.max_steps, trainer.args.save_steps = config.step_count, config.checkpoint_interval
+    return replace(prepared, config=config), trainer
 
 
 def build_trainer(prepared: Prepared, place: Path) -> Any:
@@ -38,6 +62,7 @@ def build_trainer(prepared: Prepared, place: Path) -> Any:
             reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
             raise LorateError(f"{type(error).__name__} of the Trainer: {reason}.") from error
     transformers = require("transformers", extra="hf")
+    keep_precise(prepared.model)
     trainer.remove_callback(transformers.PrinterCallback)  # the command line has its own progress
     return trainer
 
@@ -51,7 +76,7 @@ def _arguments(config: TrainConfig, prepared: Prepared, place: Path) -> dict[str
     on_cpu = prepared.device == "cpu"
     return {
         "output_dir": str(place),
-        "max_steps": config.step_count,
+        "max_steps": config.steps or 1,  # see `assemble`
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.accumulate,
@@ -59,14 +84,16 @@ def _arguments(config: TrainConfig, prepared: Prepared, place: Path) -> dict[str
         "lr_scheduler_type": "constant",
         "logging_steps": 1,
         "save_strategy": "steps",
-        "save_steps": config.checkpoint_interval,
         "save_total_limit": 2,
         "report_to": config.report_to,
         "seed": config.seed,
         "data_seed": config.seed,
         "use_cpu": on_cpu,
-        "bf16": config.dtype == "bfloat16" and not on_cpu,
-        "fp16": config.dtype == "float16" and not on_cpu,
+        "bf16": "bfloat16" in (config.autocast, not on_cpu and not config.autocast and config.dtype),
+        "fp16": "float16" in (config.autocast, not on_cpu and not config.autocast and config.dtype),
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
+        "train_sampling_strategy": "group_by_length" if config.group_by_length else "random",
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "include_num_input_tokens_seen": "no",
@@ -82,7 +109,8 @@ def _language_trainer(
         **arguments,
         max_length=config.max_length,
         completion_only_loss=config.train_on == "completion" and data.record_kind == "prompt-completion",
-        gradient_checkpointing=False,
+        packing=config.packing,
+        eval_packing=False,
     )
     held_out = data.eval.select(range(min(len(data.eval), config.eval_examples)))
     _keep_to_one_device(settings)
