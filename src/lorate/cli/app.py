@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import lorate
+from lorate.cli.afterwards import chat, evaluate, merge, push
 from lorate.cli.alpha import alpha
 from lorate.cli.attention import attention
 from lorate.cli.certify import certify
@@ -28,6 +29,10 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(train)
+app.command("eval")(evaluate)
+app.command()(chat)
+app.command()(merge)
+app.command()(push)
 app.command()(report)
 app.command()(certify)
 app.command()(rules)
