@@ -26,7 +26,7 @@ def _options(command: str) -> str:
     rows = ["| option | default | what it does |", "|---|---|---|"]
     found: Any = typer.main.get_command(app)
     for word in command.split():
-        found = found.commands[word]
+        found = found.get_command(None, word)
     for option in found.params:
         name = ", ".join(option.opts) if option.param_type_name == "option" else option.metavar or option.name.upper()
         default = "" if option.default is None or option.default is False or option.required else f"`{option.default}`"

@@ -7,20 +7,13 @@ from typing import Annotated
 import typer
 
 import lorate
-from lorate.cli.afterwards import chat, evaluate, merge, push
-from lorate.cli.alpha import alpha
-from lorate.cli.attention import attention
-from lorate.cli.certify import certify
+from lorate.cli.commands import Commands
 from lorate.cli.console import shown, stderr
-from lorate.cli.env import env
 from lorate.cli.launch import OTHER_FAILED, is_first
-from lorate.cli.report import report
-from lorate.cli.reproduce import reproduce
-from lorate.cli.rules import rules
-from lorate.cli.train import train
 from lorate.errors import LorateError, MissingExtraError, OtherProcessError, StorageError
 
 app = typer.Typer(
+    cls=Commands,
     name="lorate",
     help="Fine-tune with LoRA under step sizes from theory, and see whether it converges.",
     no_args_is_help=True,
@@ -28,18 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(train)
-app.command("eval")(evaluate)
-app.command()(chat)
-app.command()(merge)
-app.command()(push)
-app.command()(report)
-app.command()(certify)
-app.command()(rules)
-app.command()(reproduce)
-app.add_typer(alpha, name="alpha")
-app.add_typer(attention, name="attention")
-app.command()(env)
 
 
 def _version(wanted: bool) -> None:

@@ -140,7 +140,7 @@ def silence_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore")
-    for name in ("transformers", "datasets", "accelerate", "trl", "peft", "huggingface_hub"):
+    for name in ("transformers", "datasets", "accelerate", "trl", "peft", "huggingface_hub", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

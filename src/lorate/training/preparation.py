@@ -1,5 +1,6 @@
 """Load data and model, and put the adapters on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,12 @@ class Prepared:
     device: str
 
 
-def prepare(config: TrainConfig) -> Prepared:
+def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: None) -> Prepared:
     """Load everything; the adapters' start depends on ``config.seed`` alone.
+
+    Args:
+        config: the options.
+        phase: is told what goes on.
 
     Raises:
         LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.
@@ -56,6 +61,7 @@ def prepare(config: TrainConfig) -> Prepared:
         raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
     folder = None if config.adapter is None else adapter_folder(config.adapter)
     config = config if folder is None else _as_the_adapter(config, adapter_options(folder))
+    phase("Reading the data")
     data = load_data(
         config.data,
         eval_spec=config.eval_data,
@@ -64,6 +70,7 @@ def prepare(config: TrainConfig) -> Prepared:
         seed=config.seed,
     )
     transformers.set_seed(config.seed)
+    phase("Loading the model")
     base = load_model(
         config.model,
         config.task,

@@ -51,8 +51,7 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
         LorateError: whatever would stop the run itself.
     """
     listener = listener or Listener()
-    listener.phase("Loading data and model")
-    prepared, _ = assemble(config, processes)
+    prepared, _ = assemble(config, processes, listener.phase)
     plan = make_plan(prepared, processes)
     _announce(listener, plan, prepared)
     return plan
@@ -161,8 +160,7 @@ class _Session:
     def _prepare(self) -> tuple[Prepared, Any]:
         """Everything that may refuse the options comes before anything is written."""
         require_extra("report")  # the report is drawn last, after hours of work
-        self.listener.phase("Loading data and model")
-        prepared, trainer = assemble(self.config)
+        prepared, trainer = assemble(self.config, phase=self.listener.phase)
         _announce(self.listener, make_plan(prepared), prepared)
         return prepared, trainer
 

@@ -1,5 +1,6 @@
 """The trainers of transformers and TRL, set up for a run."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,17 +17,21 @@ from lorate.training.preparation import Prepared, prepare
 from lorate.training.processes import main_first, together
 
 
-def assemble(config: TrainConfig, processes: int | None = None) -> tuple[Prepared, Any]:
+def assemble(
+    config: TrainConfig, processes: int | None = None, phase: Callable[[str], None] = lambda text: None
+) -> tuple[Prepared, Any]:
     """Data and model, and a trainer that took them; the number of steps is filled in.
 
     Args:
         config: the options.
         processes: how many train together; those that are here if not given.
+        phase: is told what goes on.
 
     Raises:
         LorateError: something cannot be used, as `prepare` and `build_trainer` say.
     """
-    prepared = main_first(lambda: prepare(config))
+    prepared = main_first(lambda: prepare(config, phase))
+    phase("Tokenising")
     with together(), TemporaryDirectory() as place:
         trainer = build_trainer(prepared, Path(place))
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
