@@ -70,8 +70,8 @@ class TerminalListener(Listener):
         """Say what will be trained."""
         self._print(
             f"{plan.steps} steps of {plan.samples_per_step} samples, {plan.epochs:.1f} epochs, on "
-            f"{plan.train_examples} records; {plan.eval_examples} held out. Training {plan.trainable:,} of {plan.parameters:,} parameters in "
-            f"{plan.adapted_layers} layers."
+            f"{plan.train_examples} records; {plan.eval_examples} held out. Training {plan.trainable:,} of "
+            f"{plan.parameters:,} parameters in {plan.adapted_layers} layers."
         )
 
     def notice(self, text: str) -> None:
