@@ -1,13 +1,13 @@
 """Which layers to adapt by default: the architecture's usual ones, or all linear layers.
 
-SmolLM2-135M is trained by ``lorate train`` under its default rule, from the same seeds and on the same batches, with LoRA on
-``q_proj`` and ``v_proj`` (PEFT's table for this architecture) at rank 8, on all linear layers at rank 8, and on all linear
-layers at the rank that has about as many parameters as the first. Data: the 164 programming problems of HumanEval, and
-one-turn chats from the Chit-Chat Challenge.
+SmolLM2-135M is trained by ``lorate train`` under its default rule, from the same seeds and on the same batches, with
+LoRA on ``q_proj`` and ``v_proj`` (PEFT's table for this architecture) at rank 8, on all linear layers at rank 8, and on
+all linear layers at the rank that has about as many parameters as the first. Data: the 164 programming problems of
+HumanEval, and one-turn chats from the Chit-Chat Challenge.
 
-How to read it: ``gain`` is by how much the held-out loss ends below that of the first form after equally many steps, as a part
-of it, with the standard error of the paired difference; ``time`` is the time of a step over that of the first form.
-``parameters`` are those that are trained.
+How to read it: ``gain`` is by how much the held-out loss ends below that of the first form after equally many steps, as
+a part of it, with the standard error of the paired difference; ``time`` is the time of a step over that of the first
+form. ``parameters`` are those that are trained.
 
 Run: python benchmarks/targets.py
 """

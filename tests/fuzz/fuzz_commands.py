@@ -67,7 +67,8 @@ def commands(group: Any = None, before: tuple[str, ...] = ()) -> dict[tuple[str,
     """All commands by the words that call them."""
     group = typer.main.get_command(app) if group is None else group
     found: dict[tuple[str, ...], Any] = {}
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         inner = hasattr(command, "commands")
         found |= commands(command, (*before, name)) if inner else {(*before, name): command}
     return found

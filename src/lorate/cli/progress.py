@@ -53,7 +53,7 @@ class TerminalListener(Listener):
     def phase(self, text: str) -> None:
         """Name what goes on now."""
         self._progress.update(self._task, description=text, figures="", total=None, completed=0)
-        self._began = None
+        self._began, self._said = None, time.monotonic()
         if not stderr.is_terminal:
             self._print(text)
 
