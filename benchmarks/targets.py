@@ -1,96 +1,108 @@
 """Which layers to adapt by default: the architecture's usual ones, or all linear layers.
 
-SmolLM2-135M is trained by ``lorate train`` under its default rule, from the same seeds and on the same batches, with
-LoRA on ``q_proj`` and ``v_proj`` (PEFT's table for this architecture) at rank 8, on all linear layers at rank 8, and on
-all linear layers at the rank that has about as many parameters as the first. Data: the 164 programming problems of
-HumanEval, and one-turn chats from the Chit-Chat Challenge.
+The small language model of the experiments, a byte-level Llama that has read chat, is fine-tuned on Python code under
+the default rule. The forms differ in the layers and the rank alone and see the same batches: ``q_proj`` and
+``v_proj`` (PEFT's table for this architecture) at rank 8, all linear layers at rank 8, and all linear layers at rank
+2, which has about as many parameters as the first. With ``--smollm2`` SmolLM2-135M on the problems of HumanEval is
+added, by ``lorate train``.
 
-How to read it: ``gain`` is by how much the held-out loss ends below that of the first form after equally many steps, as
-a part of it, with the standard error of the paired difference; ``time`` is the time of a step over that of the first
-form. ``parameters`` are those that are trained.
+How to read it: ``gain`` is by how much the held-out loss ends below that of the first form after equally many steps,
+as a part of it, mean over the seeds; ``worst`` is the least of the seeds; ``time`` is the time of a step over that of
+the first form.
 
 Run: python benchmarks/targets.py
 """
 
 import argparse
-import json
+import itertools
+import statistics
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from _record import record
 
-from lorate.experiments.workloads.chat import conversations, turns
+import lorate
+from lorate.experiments.workloads.small_lm import load
+from lorate.experiments.workloads.workload import AdapterSpec
 from lorate.jsonl import read_jsonl
 from lorate.training import TrainConfig, train
 
 COMMAND = "python benchmarks/targets.py"
-FORMS: dict[str, dict[str, Any]] = {
-    "usual r8": {"rank": 8, "alpha": 16.0},
-    "all-linear r8": {"rank": 8, "alpha": 16.0, "targets": ["all-linear"]},
-    "all-linear r1": {"rank": 1, "alpha": 2.0, "targets": ["all-linear"]},
-}
+USUAL = ("q_proj", "v_proj")
+LINEAR = (*USUAL, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FORMS = {"usual r8": (USUAL, 8), "all-linear r8": (LINEAR, 8), "all-linear r2": (LINEAR, 2)}
+Result = dict[str, float]
 
 
-def chats(file: Path, count: int = 200) -> str:
-    """One-turn chats, as users have them."""
-    pairs = [pair for one in conversations() if len(pair := turns(one)[:2]) == 2][:count]
-    roles = ("user", "assistant")
-    rows = [{"messages": [{"role": r, "content": text} for r, text in zip(roles, pair, strict=True)]} for pair in pairs]
-    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return str(file)
+def small(targets: tuple[str, ...], rank: int, steps: int, seed: int) -> Result:
+    """Held-out loss of the small language model before and after, time of a step, parameters."""
+    work = replace(load(quick=True), targets=targets)
+    model = work.model(AdapterSpec(rank, 2.0 * rank), seed)
+    optimizer, batches, times = lorate.create_optimizer(model), work.batches(8, seed), []
+    before = work.validation_loss(model)
+    for _ in range(steps):
+        start, batch = time.perf_counter(), next(batches)
+
+        def closure(batch: Any = batch) -> Any:
+            loss = work.loss(model, batch)
+            if loss.requires_grad:
+                optimizer.zero_grad()
+                loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        times.append(time.perf_counter() - start)
+    optimizer.finish()
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    after = work.validation_loss(model)
+    return {"before": before, "after": after, "step": statistics.median(times), "parameters": parameters}
+
+
+def smollm2(targets: tuple[str, ...], rank: int, steps: int, seed: int) -> Result:
+    """The same of SmolLM2-135M."""
+    config = TrainConfig(
+        targets=list(targets), rank=rank, alpha=2.0 * rank, steps=steps, seed=seed, max_length=128, samples=0,
+        eval_every=steps, keep="last", save_every=steps,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        outcome = train(config, Path(place) / "run")
+        seconds = [entry["seconds"] for entry in read_jsonl(outcome.run.metrics).records]
+        parameters = outcome.run.read_run()["model"]["trainable"]
+    assert outcome.change is not None
+    step = statistics.median(b - a for a, b in itertools.pairwise(seconds))
+    return {"before": outcome.change.before, "after": outcome.change.after, "step": step, "parameters": parameters}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--smollm2", action="store_true", help="add SmolLM2-135M; some minutes a run")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for data in (None, chats(place / "chats.jsonl")):
-            for seed in range(options.seeds):
-                first: dict[str, Any] | None = None
-                for form, own in FORMS.items():
-                    name = "humaneval" if data is None else "chats"
-                    row = measure(data, own, seed, options.steps, place / f"{name}-{seed}-{form}")
-                    first = first or row
-                    difference = first["losses"] - row["losses"]
-                    rows.append(
-                        {
-                            "data": name,
-                            "seed": seed,
-                            "form": form,
-                            "parameters": row["parameters"],
-                            "loss": float(row["losses"].mean()),
-                            "gain": float(difference.mean() / first["losses"].mean()),
-                            "gain_se": float(difference.std() / len(difference) ** 0.5 / first["losses"].mean()),
-                            "time": row["step"] / first["step"],
-                        }
-                    )
-                    print(rows[-1], flush=True)
-    summary = {
-        f"{key} {form}": sum(values) / len(values)
-        for form in list(FORMS)[1:]
-        for key in ("gain", "time")
-        if (values := [row[key] for row in rows if row["form"] == form])
-    }
+    for task in (small, smollm2) if options.smollm2 else (small,):
+        for seed in range(options.seeds):
+            for form, (targets, rank) in FORMS.items():
+                rows.append(
+                    {"task": task.__name__, "seed": seed, "form": form, **task(targets, rank, options.steps, seed)}
+                )
+                print(rows[-1], flush=True)
+    summary: dict[str, Any] = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        first, *others = ([row for row in rows if (row["task"], row["form"]) == (task, form)] for form in FORMS)
+        summary[f"{task} usual r8, parameters"] = first[0]["parameters"]
+        for form, own in zip(list(FORMS)[1:], others, strict=True):
+            gains = [1 - b["after"] / a["after"] for a, b in zip(first, own, strict=True)]
+            summary[f"{task} {form}, gain"] = statistics.mean(gains)
+            summary[f"{task} {form}, worst"] = min(gains)
+            summary[f"{task} {form}, time"] = statistics.median(
+                b["step"] / a["step"] for a, b in zip(first, own, strict=True)
+            )
+            summary[f"{task} {form}, parameters"] = own[0]["parameters"]
     record("targets", COMMAND, summary | {"steps": options.steps, "seeds": options.seeds}, rows=rows)
-
-
-def measure(data: str | None, own: dict[str, Any], seed: int, steps: int, place: Path) -> dict[str, Any]:
-    """One run: losses of the held-out examples after it, median time of a step."""
-    config = TrainConfig(
-        data=data, steps=steps, seed=seed, max_length=96, samples=0, eval_every=steps, eval_examples=24, keep="last",
-        save_every=steps, **own,
-    )  # fmt: skip
-    outcome = train(config, place)
-    seconds = torch.tensor([record["seconds"] for record in read_jsonl(place / "metrics.jsonl").records])
-    losses = json.loads((place / "best" / f"step-{outcome.steps}" / "losses.json").read_text())
-    parameters = outcome.run.read_run()["model"]["trainable"]
-    return {"losses": torch.tensor(losses), "step": float(seconds.diff().median()), "parameters": parameters}
 
 
 if __name__ == "__main__":

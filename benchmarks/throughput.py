@@ -15,6 +15,7 @@ Run: python benchmarks/throughput.py
 import argparse
 import dataclasses
 import itertools
+import json
 import random
 import statistics
 import tempfile
@@ -24,16 +25,29 @@ from pathlib import Path
 from typing import Any
 
 from _record import record
-from targets import chats
 from transformers import TrainerCallback
 
 from lorate.jsonl import read_jsonl
+from lorate.tasks.embedded import package_file
 from lorate.training import TrainConfig, train
 from lorate.training.trainers import assemble
 
 COMMAND = "python benchmarks/throughput.py"
 WARM_UP = 3
 Step = tuple[float, int]
+
+
+def chats(file: Path, count: int = 200) -> str:
+    """Short chats of one turn each, from the Chit-Chat Challenge."""
+    place = package_file("chitchat_dataset", "dataset.json", "pip install --no-deps chitchat-dataset")
+    turns = [one["messages"][:2] for one in json.loads(place.read_text(encoding="utf-8")).values()]
+    pairs = [[" ".join(part["text"] for part in turn) for turn in pair] for pair in turns if len(pair) == 2][:count]
+    rows = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+        for asked, said in pairs
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return str(file)
 
 
 class Clock(TrainerCallback):

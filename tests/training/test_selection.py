@@ -1,6 +1,7 @@
 """The adapter that is kept is the best one, and the run says so."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lorate.training import TrainConfig, resume, train
 from lorate.training.evaluation import Scores
 from lorate.training.selection import halves, overfitting
 from tiny_models import save_llama
-from training_runs import PowerCut, adapter_bytes, evaluations
+from training_runs import Notices, PowerCut, PressCtrlC, adapter_bytes, evaluations
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -62,6 +63,24 @@ def test_a_resumed_run_keeps_the_same_adapter(cut: int, overfits: dict[str, Any]
     assert (resumed.kept, resumed.change, resumed.figures) == (whole.kept, whole.change, whole.figures)
     assert adapter_bytes(tmp_path / "broken") == adapter_bytes(tmp_path / "whole")
     assert evaluations(tmp_path / "broken") == evaluations(tmp_path / "whole")
+
+
+def test_a_best_adapter_that_is_gone_is_told(overfits: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(TrainConfig(**overfits), tmp_path / "run", listener=PowerCut(33))
+    for place in (tmp_path / "run" / "best").glob("step-*"):
+        shutil.rmtree(place)
+    listener = Notices()
+    outcome = resume(tmp_path / "run", listener=listener)
+    assert "The best adapter so far is gone" in listener.notices[-1]
+    assert outcome.kept > 30 and outcome.status == "finished"
+
+
+def test_an_interrupted_run_leaves_its_best_adapter(overfits: dict[str, Any], tmp_path: Path) -> None:
+    outcome = train(TrainConfig(**overfits), tmp_path / "run", listener=PressCtrlC(33))
+    assert outcome.status == "interrupted" and outcome.kept < 30 and f"step {outcome.kept}, of" in outcome.chosen
+    kept = tmp_path / "run" / "best" / f"step-{outcome.kept}" / "adapter_model.safetensors"
+    assert adapter_bytes(tmp_path / "run") == kept.read_bytes()
 
 
 def test_patience_ends_the_run(overfits: dict[str, Any], tmp_path: Path) -> None:

@@ -72,21 +72,25 @@ def end(
     """
     config, selection, samples = prepared.config, evaluations.selection, before.samples
     change, chosen, figures = None, "", None
+    latest = None
     if status != "interrupted":
         listener.phase("Evaluating and sampling")
-        evaluations.at(step)
+        latest = evaluations.at(step)
     best = selection.best
     kept = step if config.keep == "last" or best is None else best
     if kept != step:
         selection.restore(kept)
-    if status != "interrupted":
-        _, judges = halves(len(before.scores.losses), config.keep)
-        first, last = (Scores(s.table[judges], s.classifies) for s in (before.scores, evaluations.scores()))
+    _, judges = halves(len(before.scores.losses), config.keep)
+    if best is not None and config.keep == "best":
+        why = "the lowest held-out loss" if config.metric_command is None else "the best metric"
+        chosen = _words(kept, step, why, judges, len(before.scores.losses[judges]))
+    if latest is not None:
+        after = latest if kept == step else evaluations.scores()
+        first, last = (Scores(scores.table[judges], scores.classifies) for scores in (before.scores, after))
         change = paired_change(first.losses, last.losses)
         figures = {name: (value, last.figures()[name]) for name, value in first.figures().items()}
         if before.metric is not None:
-            figures["metric"] = (before.metric, -selection.lowest)
-        chosen = _words(kept, step, config.keep, judges, change.examples, config.metric_command is not None)
+            figures["metric"] = (before.metric, -selection.scored(kept))
         if ranks.is_main():
             replies = answers(prepared, [sample["prompt"] for sample in samples])
             samples = [sample | {"after": reply} for sample, reply in zip(samples, replies, strict=True)]
@@ -99,10 +103,7 @@ def end(
     return outcome
 
 
-def _words(kept: int, last: int, keep: str, judges: slice, examples: int, by_metric: bool) -> str:
-    if keep == "last":
-        return ""
-    why = "the best metric" if by_metric else "the lowest held-out loss"
+def _words(kept: int, last: int, why: str, judges: slice, examples: int) -> str:
     which = "the last one" if kept == last else f"of {last}"
     on = "these very examples, which flatters it" if judges.step is None else f"{examples} other held-out examples"
     return f"Kept is the adapter of step {kept}, {which}, with {why}; it was chosen on {on}."

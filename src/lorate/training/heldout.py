@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lorate import ranks
@@ -41,7 +40,7 @@ class Evaluations(TrainerCallback):
 
     def __init__(self, config: TrainConfig, trainer: Any, writer: JsonlWriter | None, listener: Listener) -> None:
         self._config, self._trainer, self._writer, self._listener = config, trainer, writer, listener
-        self._last: tuple[int, Tensor] | None = None
+        self._last: tuple[int, Scores] | None = None
         self.ended = ""
 
     def scores(self) -> Scores:
@@ -57,8 +56,8 @@ class Evaluations(TrainerCallback):
             self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error, **figures, **more})
         self._listener.evaluation(step, mean, error)
 
-    def at(self, step: int) -> Tensor:
-        """Evaluate the adapter of now, unless it was; the losses of the held-out examples."""
+    def at(self, step: int) -> Scores:
+        """Evaluate the adapter of now, unless it was."""
         if self._last is not None and self._last[0] == step:
             return self._last[1]
         scores, selection = self.scores(), self.selection
@@ -71,8 +70,8 @@ class Evaluations(TrainerCallback):
         self.record(step, scores, metric, choice=score, alarms=[] if alarm is None else [asdict(alarm)])
         if alarm is not None:
             self._listener.alarm(alarm)
-        self._last = (step, losses)
-        return losses
+        self._last = (step, scores)
+        return scores
 
     def metric(self, adapter: Path) -> float | None:
         """The last number that the user's own command prints about an adapter; None without such a command.

@@ -84,11 +84,11 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
         base = with_own_tokenizer(base, folder)
     _set_up_tokenizer(config, base)
     check_weights(base.model)
-    check_positions(base.model, config.max_length)
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
     if config.task == "causal-lm":
+        check_positions(base.model, config.max_length)
         # with --train-on all the prompt counts too, so that one which fills a record leaves something to learn
         longest = config.max_length if config.train_on == "completion" else None
         for part in (data.train, data.eval):

@@ -5,6 +5,7 @@ a resumed run keeps the same one.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,9 @@ class Selection:
         untrained: losses of the held-out examples before training.
         past: records of the evaluations so far, in order; see `Evaluations`.
         keep: ``best`` or ``last``.
+
+    Attributes:
+        missing: where the best adapter of a resumed run should lie and does not; None if all is well.
     """
 
     def __init__(
@@ -85,10 +89,12 @@ class Selection:
     ) -> None:
         self._folder, self._checkpoints, self._model, self._untrained = folder, checkpoints, model, untrained
         self._chooses, _ = halves(len(untrained), keep)
-        records = [record for record in past if record["step"] > 0]
-        self._past = [(record["step"], record["choice"]) for record in records if self.place(record["step"]).is_dir()]
+        records = [r for r in past if isinstance(r.get("step"), int) and isinstance(r.get("choice"), int | float)]
+        scores = [(r["step"], float(r["choice"])) for r in records]
+        best = _lowest(scores)
+        self.missing = None if best is None or self.place(best).is_dir() else self.place(best)
+        self._past = [(step, score) for step, score in scores if self.missing is None or self.place(step).is_dir()]
         self._alarmed = max((record["step"] for record in records if record.get("alarms")), default=0)
-        self.lost = [record["step"] for record in records if not self.place(record["step"]).is_dir()]
 
     def place(self, step: int) -> Path:
         """Where the adapter of a step lies, if it was kept."""
@@ -99,10 +105,9 @@ class Selection:
         """The step whose adapter is best so far; the first of several that are alike."""
         return _lowest(self._past)
 
-    @property
-    def lowest(self) -> float:
-        """The lowest score so far."""
-        return float(min(score for _, score in self._past))
+    def scored(self, step: int) -> float:
+        """The score of an evaluation."""
+        return next(score for one, score in self._past if one == step)
 
     @property
     def waits(self) -> int:
@@ -131,9 +136,11 @@ class Selection:
         Returns:
             The alarm that it raises, once after each best adapter.
         """
-        self._past.append((step, score))
+        if math.isfinite(score):  # an adapter whose losses are not is never the best one
+            self._past.append((step, score))
         best = self.best
-        assert best is not None
+        if best is None:
+            return None
         if ranks.is_main():
             needed = {best, *(_lowest(self._past, until) for until in self._kept_checkpoints())}
             for place in self._folder.glob("step-*"):

@@ -190,6 +190,8 @@ class _Session:
                 evaluations.selection = Selection(
                     run.inside("best"), run.checkpoints, prepared.model, before.scores.losses, past, config.keep
                 )
+                if (missing := evaluations.selection.missing) is not None:
+                    self.listener.notice(f"The best adapter so far is gone from {missing}; a later one is kept.")
                 self.listener.phase("Training")
                 with Interruption() as interruption:
                     trainer.add_callback(interruption)
