@@ -138,7 +138,7 @@ def check_targets(model: Any, targets: list[str] | str, task: str) -> None:
             raise LorateError(f"targets: no layer of {model.name_or_path} matches {targets!r}; try '.*{targets}'.")
     else:
         found = check_names(model, targets, "targets")
-    output = getattr(model, "get_output_embeddings", lambda: None)()
+    inputs, output = _end(model, "input"), _end(model, "output")
     for name in found:
         module = model.get_submodule(name)
         if task == "causal-lm" and module is output:
@@ -146,7 +146,7 @@ def check_targets(model: Any, targets: list[str] | str, task: str) -> None:
                 f"targets: {name} cannot have an adapter, because TRL computes the loss from its weight directly; "
                 "leave it out, or train it in full with --modules-to-save."
             )
-        if is_tied(model) and module is model.get_input_embeddings():
+        if is_tied(model) and module is inputs:
             raise LorateError(
                 f"targets: {name} shares its weight with the output layer, so an adapter on it alone is lost or "
                 "doubled when it is merged; leave it out, train it in full with --modules-to-save, or new rows with "
@@ -165,7 +165,7 @@ def check_names(model: Any, wanted: list[str], option: str) -> list[str]:
     for target in wanted:
         matches = [name for name in names if name == target or name.endswith(f".{target}")]
         if not matches:
-            output = getattr(model, "get_output_embeddings", lambda: None)()
+            output = _end(model, "output")
             layers = [
                 name
                 for name, module in model.named_modules()
@@ -182,8 +182,8 @@ def check_names(model: Any, wanted: list[str], option: str) -> list[str]:
 
 def is_tied(model: Any) -> bool:
     """Whether the output layer shares its weight with the embedding."""
-    output = getattr(model, "get_output_embeddings", lambda: None)()
-    return output is not None and output.weight is model.get_input_embeddings().weight
+    inputs, output = _end(model, "input"), _end(model, "output")
+    return inputs is not None and output is not None and output.weight is inputs.weight
 
 
 def keep_precise(model: Any) -> None:
@@ -193,9 +193,17 @@ def keep_precise(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
+def _end(model: Any, which: str) -> Any:
+    """The embedding, or the output layer; None for a model that has no such."""
+    try:
+        return getattr(model, f"get_{which}_embeddings")()
+    except (AttributeError, NotImplementedError):  # image models, and plain modules
+        return None
+
+
 def _ends(model: Any) -> list[str]:
     """Names of the embedding and of the output layer, as far as there are such."""
-    ends = [getattr(model, f"get_{end}_embeddings", lambda: None)() for end in ("input", "output")]
+    ends = [_end(model, "input"), _end(model, "output")]
     paths = {id(module): name for name, module in model.named_modules()}
     return [paths[id(end)].rpartition(".")[2] for end in ends if end is not None]
 
