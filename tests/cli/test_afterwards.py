@@ -174,3 +174,28 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     for words in (["eval", "{}", "--data", "x.jsonl"], ["chat", "{}"], ["merge", "{}"], ["push", "{}", "me/x"]):
         assert run([word.format(tmp_path / "none") for word in words]) == 2
         assert "There is no run directory" in capsys.readouterr().err
+
+
+def test_classifiers_are_evaluated_and_merged(
+    bert_dir: Path, resnet_dir: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviews = tmp_path / "reviews.csv"
+    rows = [f"{q} {t} {x},{q}" for q in ("good", "bad") for t in ("film", "book") for x in "abcde"]
+    reviews.write_text("text,label\n" + "\n".join(rows))
+    for model, data, task in (
+        (bert_dir, reviews, "sequence-classification"),
+        (resnet_dir, image_folder, "image-classification"),
+    ):
+        config = TrainConfig(
+            model=str(model), data=str(data), task=task, rank=2, steps=4, device="cpu", max_length=32, eval_fraction=0.3
+        )
+        outcome = train(config, tmp_path / task)
+        assert outcome.figures is not None and outcome.figures.keys() == {"accuracy", "macro_f1"}
+        assert run(["eval", str(tmp_path / task), "--data", str(data)]) == 0
+        assert "accuracy" in capsys.readouterr().out
+        assert run(["merge", str(tmp_path / task)]) == 0
+        assert run(["chat", str(tmp_path / task)]) == 2
+        assert "does not talk" in capsys.readouterr().err
+    reviews.write_text("text,label\na film,ugly\na book,bad\nc film,ugly\n")
+    assert run(["eval", str(tmp_path / "sequence-classification"), "--data", str(reviews)]) == 2
+    assert "has the class 'ugly', and the run was trained on bad, good" in capsys.readouterr().err

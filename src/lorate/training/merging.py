@@ -11,6 +11,7 @@ from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks import quiet
 from lorate.tasks.model_source import AUTO_CLASS
+from lorate.training.preparation import positions
 from lorate.training.tuned import Tuned
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
@@ -70,7 +71,8 @@ def _outputs(tuned: Tuned, model: Any) -> Tensor:
             pixels = torch.randn(2, channels, edge, edge, generator=random)
             inputs = {"pixel_values": pixels.to(device, getattr(torch, tuned.config.dtype))}
         else:
-            rows = len(tuned.base.processor)
-            inputs = {"input_ids": torch.randint(rows, (1, 48), generator=random).to(device)}
+            rows = min(len(tuned.base.processor), tuned.model.get_input_embeddings().num_embeddings)
+            length = min(48, tuned.config.max_length, positions(tuned.base.model) or 48)
+            inputs = {"input_ids": torch.randint(rows, (1, length), generator=random).to(device)}
         logits: Tensor = model(**inputs).logits
         return logits.float()

@@ -139,18 +139,23 @@ def _set_up_tokenizer(config: TrainConfig, base: LoadedModel) -> None:
             settings.eos_token_id = number
 
 
+def positions(model: Any) -> int | None:
+    """How many tokens a model has positions for; None where that has no limit, or is not known."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def check_positions(model: Any, max_length: int) -> None:
     """A text must not be longer than the model has positions.
 
     Raises:
         LorateError: ``max_length`` is beyond them.
     """
-    config = getattr(model, "config", None)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) if config is not None else None
-    if isinstance(positions, int) and max_length > positions > 0:
+    most = positions(model)
+    if most is not None and max_length > most:
         raise LorateError(
-            f"max_length is {max_length}, and {model.name_or_path} has {positions} positions: give --max-length "
-            f"{positions} or less, and longer texts are cut there."
+            f"max_length is {max_length}, and {model.name_or_path} has {most} positions: give --max-length {most} or "
+            "less, and longer texts are cut there."
         )
 
 

@@ -1,7 +1,9 @@
 """A fine-tuning run from options to a finished run directory."""
 
+import os
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from lorate.training.interruption import Interruption
 from lorate.training.listener import Listener, ListeningCallback
 from lorate.training.outputs import INITIAL
 from lorate.training.plan import Plan, is_full_batch, make_plan
-from lorate.training.preparation import Prepared
+from lorate.training.preparation import Prepared, prepare
 from lorate.training.processes import (
     check_processes,
     create_run,
@@ -51,7 +53,12 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
         LorateError: whatever would stop the run itself.
     """
     listener = listener or Listener()
-    prepared, _ = assemble(config, processes, listener.phase)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the Trainer would wait for the other processes
+        prepared = prepare(config, listener.phase)
+        samples = config.batch_size * config.accumulate * processes
+        prepared = replace(prepared, config=prepared.config.with_steps(len(prepared.data.train), samples))
+    else:
+        prepared, _ = assemble(config, processes, listener.phase)
     plan = make_plan(prepared, processes)
     _announce(listener, plan, prepared)
     return plan
