@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["diverging", "non-finite", "stalled", "stuck-at-origin", "growing"]
+Kind = Literal["diverging", "non-finite", "stalled", "stuck-at-origin", "growing", "overfitting", "no-gradient"]
 
 
 @dataclass(frozen=True)

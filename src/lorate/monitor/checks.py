@@ -154,6 +154,25 @@ def growing(history: History) -> Alarm | None:
     )
 
 
+def no_gradient(names: Sequence[str], silent: Sequence[int], steps: int) -> Alarm | None:
+    """Layers whose adapters had a gradient of exactly zero at every step that was looked at.
+
+    Args:
+        names: of all layers.
+        silent: numbers of those layers.
+        steps: how many were taken.
+    """
+    if not silent or steps < 20:
+        return None
+    some = ", ".join(names[place] for place in silent[:3]) + (", ..." if len(silent) > 3 else "")
+    return Alarm(
+        "no-gradient",
+        f"The adapters of {len(silent)} of {len(names)} layers had no gradient in {steps} steps: {some}.",
+        "They are not part of the loss: leave them out of the targets; with gradient checkpointing take "
+        "use_reentrant=False, or model.enable_input_require_grads().",
+    )
+
+
 CHECKS = (diverging, stuck_at_origin, stalled, growing)
 """Conditions on the history, in order of urgency."""
 

@@ -15,7 +15,7 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, Record, iterate_jsonl
 from lorate.monitor.alarm import Alarm
-from lorate.monitor.checks import CHECKS, skipped
+from lorate.monitor.checks import CHECKS, no_gradient, skipped
 from lorate.monitor.history import History
 from lorate.monitor.record import is_complete, layer_record, step_record
 from lorate.monitor.setting import Setting
@@ -97,6 +97,8 @@ class Monitor:
         self._own_run: RunDirectory | None = None
         self._layer_table: list[Layer] = []
         self._window: Window | None = None
+        self._silent: set[int] = set()
+        self._looked = 0
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
         self._layers: JsonlWriter | None = None
@@ -145,7 +147,11 @@ class Monitor:
         record = step_record(optimizer.last, samples=samples, tokens=tokens, seconds=seconds)
         if record["skipped"] is None:
             self._history.add(record)
-        alarms = self._alarms(record)
+            if self._looked == 0 or self._silent:
+                silent = {place for place, norm in enumerate(layer_record(optimizer.last)["grad_norm"]) if norm == 0}
+                self._silent = self._silent & silent if self._looked else silent
+            self._looked += 1
+        alarms = self._alarms(record, [layer.name for layer in optimizer.layers])
         # only the main process knows the past of a run that was resumed
         harm = ranks.is_main() and self._is_harmful(record, alarms)
         device = optimizer.param_groups[0]["params"][0].device
@@ -211,9 +217,9 @@ class Monitor:
         else:
             self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
-    def _alarms(self, record: Record) -> list[Alarm]:
-        fault = skipped(record)
-        alarm = fault or next(filter(None, (check(self._history) for check in CHECKS)), None)
+    def _alarms(self, record: Record, layers: list[str]) -> list[Alarm]:
+        found = skipped(record) or next(filter(None, (check(self._history) for check in CHECKS)), None)
+        alarm = found or no_gradient(layers, sorted(self._silent), self._looked)
         if alarm is None or not self._is_due(alarm, record["step"]):
             return []
         self._raised[alarm.kind] = record["step"]

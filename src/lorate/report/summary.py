@@ -6,7 +6,7 @@ from typing import Any
 
 from lorate.report.load import RunData
 from lorate.report.verdict import held_out_change
-from lorate.report.words import duration, number, numeral, percent, whole
+from lorate.report.words import duration, number, numeral, percent, printable, whole
 
 
 def facts(run: RunData) -> list[tuple[str, str]]:
@@ -41,6 +41,10 @@ def key_figures(run: RunData) -> list[tuple[str, str]]:
         pairs.append(("held-out loss", f"{numeral(before)} → {numeral(after)}"))
         if before > 0:
             pairs.append(("change", percent((after - before) / before)))
+        figures = run.part("result").get("figures")
+        for name, pair in figures.items() if isinstance(figures, Mapping) else ():
+            if isinstance(pair, list) and len(pair) == 2:
+                pairs.append((printable(name).replace("_", " "), " → ".join(numeral(number(value)) for value in pair)))
     elif (last := _last_loss(run)) is not None:
         pairs.append(("training loss, smoothed", numeral(last)))
     pairs.append(("steps", _steps(run) or "0"))
