@@ -8,7 +8,6 @@ import ast
 import importlib
 import importlib.util
 from collections.abc import Callable
-from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,10 @@ class Commands(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        points = {point.name: point for point in entry_points(group=GROUP) if point.name not in PLACES}
+        self._others = dict(sorted(points.items()))
         self.commands = {name: TyperCommand(name, help=summary(place)) for name, place in PLACES.items()}
+        self.commands |= {name: TyperCommand(name) for name in self._others}
         self._is_listing = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -56,10 +58,6 @@ class Commands(TyperGroup):
         self._is_listing = True
         super().format_help(ctx, formatter)
         self._is_listing = False
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """All names."""
-        return [*PLACES, *self._others]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name; in the list only its name and its summary; None if there is none."""
@@ -74,11 +72,6 @@ class Commands(TyperGroup):
         if point is None:
             return super().get_command(ctx, cmd_name)
         return _listed(point) if self._is_listing else load(point)
-
-    @cached_property
-    def _others(self) -> dict[str, EntryPoint]:
-        points = {point.name: point for point in entry_points(group=GROUP) if point.name not in PLACES}
-        return dict(sorted(points.items()))
 
 
 def load(point: EntryPoint) -> Any:

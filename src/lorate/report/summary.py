@@ -17,6 +17,8 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         ("Parameters", _parameters(model)),
         ("Data", _joined(data.get("name"))),
         ("Examples", _joined(_counted(data.get("train"), "to train on"), _counted(data.get("eval"), "held out"))),
+        ("Learned", _learned(data, config)),
+        ("Data, notes", _notes(data)),
         ("Adapters", _adapters(run, config)),
         ("Rule", _joined(rule.get("name"))),
         ("lr", "" if number(rule.get("lr")) is None else f"{rule['lr']:g}"),
@@ -110,6 +112,22 @@ def _words(kind: Any) -> str | None:
 
 def _counted(amount: Any, what: str) -> str | None:
     return None if not number(amount) else f"{whole(amount)} {what}"
+
+
+def _learned(data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    counts = data.get("counts")
+    train = counts.get("train") if isinstance(counts, Mapping) else None
+    train = train if isinstance(train, Mapping) else {}
+    tokens, learned = number(train.get("tokens")), number(train.get("learned"))
+    if not tokens or learned is None:
+        return ""
+    return f"{whole(learned)} of {whole(tokens)} tokens ({printable(config.get('train_on'))})"
+
+
+def _notes(data: Mapping[str, Any]) -> str:
+    """What was left out of the data, cut or taken together, as the run itself said it."""
+    notes = data.get("notes")
+    return " ".join(printable(note, most=200) for note in notes) if isinstance(notes, list) else ""
 
 
 def _parameters(model: Mapping[str, Any]) -> str:

@@ -185,10 +185,11 @@ class TrainConfig:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def with_steps(self, records: int, samples: int) -> Self:
-        """The same with the number of steps filled in, for so many records and samples a step."""
+        """The same with the number of steps filled in, for so many records (or sequences) and samples a step."""
         if self.steps is not None:
             return self
-        steps = math.ceil((self.epochs or DEFAULT_EPOCHS) * records / samples)
+        # an epoch has one step at least, which then takes fewer samples
+        steps = math.ceil((self.epochs or DEFAULT_EPOCHS) * records / min(samples, records))
         if self.epochs is None:
             steps = min(max(steps, FEWEST_STEPS), MOST_STEPS)
         return dataclasses.replace(self, steps=steps, epochs=None)
