@@ -44,7 +44,7 @@ def inner_products(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     if not left:
         return torch.zeros(0, dtype=torch.float64)
     products = torch._foreach_mul([_precise(x) for x in left], [_precise(y) for y in right])
-    return torch.stack([product.sum().double() for product in products])
+    return torch.stack([product.sum() for product in products]).double()
 
 
 def squared_spectral_norms(blocks: Sequence[Tensor]) -> Tensor:
@@ -131,8 +131,9 @@ def displacement_gram(
         by_shape[tuple(a.shape), tuple(b.shape)].append(layer)
     columns: list[Tensor] = [torch.empty(0)] * len(A)
     for layers in by_shape.values():
-        rows = torch.stack([torch.cat((A[i], D_A[i]), dim=-2) for i in layers])
-        both = torch.stack([torch.cat((B[i], D_B[i]), dim=-1) for i in layers])
+        # stacked first: a GPU is kept waiting by many small kernels
+        rows = torch.cat([torch.stack([factors[i] for i in layers]) for factors in (A, D_A)], dim=-2)
+        both = torch.cat([torch.stack([factors[i] for i in layers]) for factors in (B, D_B)], dim=-1)
         for i, column in zip(layers, _contract(_precise(rows), _precise(both)).unbind(dim=1), strict=True):
             columns[i] = column
     # numbers, not a tensor of them: copying one to a GPU would wait for it

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import lorate
-from lorate.rules import Majorizer, Sharp
+from lorate.rules import Alternate, Majorizer, Relative, Sharp
 
 REFERENCE = Path(__file__).parent / "reference" / "trajectories.json"
 STEPS = 20
@@ -37,6 +37,10 @@ CASES: dict[str, dict[str, Any]] = {
     "majorizer, AdamW": {"rule": "majorizer", "smoothness": 2.0, "direction": adamw},
     "backtracking": {"rule": "backtracking"},
     "backtracking, momentum": {"rule": "backtracking", "direction": momentum},
+    "relative": {"rule": "relative", "lr": 0.05},
+    "relative, AdaGrad": {"rule": Relative(adagrad=True), "lr": 1.0},
+    "alternate": {"rule": "alternate", "smoothness": 2.0},
+    "alternate, nothing known": {"rule": Alternate(order="turns")},
     "auto": {"rule": "auto"},
     "auto, momentum": {"rule": "auto", "direction": momentum},
 }

@@ -169,7 +169,7 @@ def test_majorizer_minimises_its_bound() -> None:
     sizes = whole.step_sizes(m)
     np.testing.assert_allclose(sizes.layers, sizes.eta * np.array([0.5, 2.0]))
     for factor in (0.99, 1.01):
-        terms = terms_of_step(m.displacement, sizes, factor)
+        terms = terms_of_step(m, sizes, factor)
         assert -majorizer_change(1.0, *terms, 2.0) < sizes.guarantee
 
 

@@ -1,4 +1,4 @@
-"""``lorate certify``: what is proved about a run."""
+"""``lorate certify``: what is known about a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,13 @@ from lorate.cli.console import stdout
 
 
 def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate train or lorate.Monitor wrote.")]) -> int:
-    """Check every inequality that is proved about a full-batch run, step by step.
+    """Say what is known about a run: proved, observed or estimated, under which assumptions.
+
+    Of a full-batch run every inequality is checked, step by step. Of a mini-batch run the slopes that unseen batches
+    showed tell how the true loss has changed, at a level of 95%.
 
     Exit code 0: all that was checked holds; 1: something is violated, for instance the loss rose; 2: nothing can be
-    certified, and why (mini-batches, dropout).
+    certified, and why (other data at some step, dropout, adapters changed between steps).
 
     Example: `lorate certify runs/logistic`
     """
@@ -26,11 +29,11 @@ def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate tr
         return certificate.exit_code
     table = Table("claim", "figures", "", title=f"Certificate of {escape(str(run))}", show_lines=True)
     for line in certificate.lines:
-        kind = "proved" if line.proved else "observed"
         colour = "green" if line.verdict == "holds" else "bold red"
-        table.add_row(escape(line.claim), escape(line.figures), f"[{colour}]{line.verdict}[/]\n[dim]{kind}[/]")
+        table.add_row(escape(line.claim), escape(line.figures), f"[{colour}]{line.verdict}[/]\n[dim]{line.standing}[/]")
     stdout.print(table)
-    stdout.print(f"Regime: {escape(certificate.regime)}.", soft_wrap=True)
-    for title, items in (("Assumed", certificate.assumptions), ("Not proved", certificate.not_proved)):
+    for title, items in certificate.remarks:
         stdout.print(f"{title}: {escape('; '.join(items))}.", soft_wrap=True)
+    if certificate.exit_code == 1:
+        stdout.print("What is violated either was never proved, or one of the assumptions is false.", soft_wrap=True)
     return certificate.exit_code

@@ -91,6 +91,8 @@ class TerminalListener(Listener):
     def step(self, record: Mapping[str, Any], total: int) -> None:
         """Move the bar."""
         figures = f"loss {_short(record['loss'])}  η {_short(record['eta'])}  ‖V‖ {_short(record['stacked_norm'])}"
+        if (bound := record.get("change_bound")) is not None and bound < 0:
+            figures += f"  fell by {_short(-bound)} at least"
         step, now = record["step"], time.monotonic()
         self._began = self._began or (now, step)
         self._progress.update(self._task, description="Training", completed=step, total=total, figures=figures)

@@ -4,10 +4,20 @@ Arguments are floats or float64 arrays with one entry a layer; results are float
 """
 
 from lorate.descent.majorizer import (
+    length_from_above,
     majorizer_change,
     majorizer_coefficients,
     majorizer_step_size,
     required_smoothness,
+)
+from lorate.descent.minibatch import (
+    adagrad_bound,
+    best_fraction,
+    growing_noise_bound,
+    mean_square_bound,
+    raw_gradient_bound,
+    relative_smoothness,
+    relative_step_size,
 )
 from lorate.descent.one_factor import factor_load, one_factor_step_size
 from lorate.descent.paper import (
@@ -36,20 +46,28 @@ __all__ = [
     "SHARP_FRACTION",
     "THEORY_FRACTION",
     "StepGuarantee",
+    "adagrad_bound",
+    "best_fraction",
     "bounded_rate_bound",
     "evaluate_quartic",
     "factor_load",
     "gradient_bound",
+    "growing_noise_bound",
     "guaranteed_decrease",
     "layer_curvature",
+    "length_from_above",
     "majorizer_change",
     "majorizer_coefficients",
     "majorizer_step_size",
+    "mean_square_bound",
     "minimise_quartic",
     "one_factor_step_size",
     "paper_descent_bound",
     "paper_log_bound",
     "rate_bound",
+    "raw_gradient_bound",
+    "relative_smoothness",
+    "relative_step_size",
     "required_smoothness",
     "sharp_guarantee",
     "sharp_step_size",

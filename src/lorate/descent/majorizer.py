@@ -18,6 +18,29 @@ from lorate.descent.checks import FloatArray, Floats, finite, non_negative, posi
 from lorate.descent.quartic import evaluate_quartic, minimise_quartic
 
 
+def length_from_above(squared_length: Floats, term_length: Floats, precision: float) -> FloatArray:
+    r"""$\|P\|^2$ or $\|Q\|^2$, raised by what rounding may have hidden of it.
+
+    The three products come from cancelling sums, so computed ones can contradict each other: $\|Q\|^2 = 0$ beside
+    $\langle P, Q\rangle \ne 0$ makes a $\varphi$ that falls without end. Raised like this the computed
+    $\|\eta P + \eta^2 Q\|^2$ is at least the true one at every $\eta$.
+
+    Args:
+        squared_length: as computed; rounding may have left it below zero.
+        term_length: sum of the lengths of the terms, $s(\|D_B\|\|A\| + \|B\|\|D_A\|)$ of P, $s\|D_B\|\|D_A\|$ of Q.
+        precision: $\varepsilon$: the products of terms of length p and q are off by at most $\varepsilon pq$.
+
+    Source: docs/mathematics/majorizer.md, "Rounding".
+
+    >>> float(length_from_above(-1e-9, 2.0, precision=1e-6))
+    8e-06
+    """
+    return (
+        np.maximum(finite("squared_length", squared_length), 0.0)
+        + 2 * precision * finite("term_length", term_length) ** 2
+    )
+
+
 def majorizer_coefficients(
     slope: Floats, gradient_q: Floats, pp: Floats, pq: Floats, qq: Floats, smoothness: Floats
 ) -> FloatArray:

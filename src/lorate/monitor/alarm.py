@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["diverging", "non-finite", "stalled", "stuck-at-origin", "growing", "overfitting", "no-gradient"]
+Kind = Literal[
+    "diverging", "rising", "non-finite", "stalled", "stuck-at-origin", "growing", "overfitting", "no-gradient"
+]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,18 @@ def skipped(record: Record) -> Alarm | None:
     )
 
 
+def not_finite(history: History) -> Alarm | None:
+    """The last loss was not finite, and its step was taken, as torch's own optimizers do."""
+    last = history.recent[-1] if history.recent else {"loss": None}
+    if last["loss"] is None or math.isfinite(last["loss"]):
+        return None
+    return Alarm(
+        "non-finite",
+        f"The loss of step {last['step']} is {last['loss']}.",
+        "Go back to a checkpoint, and lower lr; the weights are lost if their gradient was not finite either.",
+    )
+
+
 def diverging(history: History) -> Alarm | None:
     """The loss left its best level by more than its noise explains, or loss or adapters shot up at once.
 
@@ -79,6 +91,29 @@ def _adapter_jump(history: History) -> Alarm | None:
         return None
     message = f"One step took the adapters' norm from {before['stacked_norm']:.3g} to {now['stacked_norm']:.3g}."
     return Alarm("diverging", message, LOWER_LR)
+
+
+def rising(history: History) -> Alarm | None:
+    """Steps end uphill: on batches they have not seen their end slopes add up to twice the loss in ten moves.
+
+    An early warning, before the loss itself has risen. The sum must also exceed two of its standard errors, estimated
+    from successive differences. Runs with long steps that hover, and do not diverge, can raise it as well.
+    """
+    records = history.last(WINDOW)
+    slopes = [r["slope"] for r in records if r.get("slope") is not None]
+    losses = _losses(records)
+    if len(slopes) < WINDOW or not losses:
+        return None
+    total, noise = math.fsum(slopes), math.sqrt(float(np.sum(np.diff(slopes) ** 2)) / 2)
+    level = abs(float(np.mean(losses)))
+    if total <= max(2 * level, 2 * noise):
+        return None
+    return Alarm(
+        "rising",
+        f"On batches not seen before, the last {WINDOW} moves ended uphill: by their slopes the loss may have risen by "
+        f"up to {total:.3g}, and it is {level:.3g}.",
+        "Lower lr two- to three-fold, or warm up more slowly; if the loss goes on falling, leave it.",
+    )
 
 
 def stalled(history: History) -> Alarm | None:
@@ -154,26 +189,7 @@ def growing(history: History) -> Alarm | None:
     )
 
 
-def no_gradient(names: Sequence[str], silent: Sequence[int], steps: int) -> Alarm | None:
-    """Layers whose adapters had a gradient of exactly zero at every step that was looked at.
-
-    Args:
-        names: of all layers.
-        silent: numbers of those layers.
-        steps: how many were taken.
-    """
-    if not silent or steps < 20:
-        return None
-    some = ", ".join(names[place] for place in silent[:3]) + (", ..." if len(silent) > 3 else "")
-    return Alarm(
-        "no-gradient",
-        f"The adapters of {len(silent)} of {len(names)} layers had no gradient in {steps} steps: {some}.",
-        "They are not part of the loss: leave them out of the targets; with gradient checkpointing take "
-        "use_reentrant=False, or model.enable_input_require_grads().",
-    )
-
-
-CHECKS = (diverging, stuck_at_origin, stalled, growing)
+CHECKS = (not_finite, diverging, rising, stuck_at_origin, stalled, growing)
 """Conditions on the history, in order of urgency."""
 
 

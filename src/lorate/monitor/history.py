@@ -3,6 +3,7 @@
 from collections import deque
 
 from lorate.jsonl import Record
+from lorate.monitor.slopes import SlopeSum
 
 
 class History:
@@ -11,18 +12,26 @@ class History:
     Args:
         recent: how many of the last records are kept in full.
         sparse: how many older ones are kept at most; when there are more, every second one goes.
+
+    Attributes:
+        slopes: the sum of the slopes on unseen batches, of all records.
     """
 
     def __init__(self, recent: int = 200, sparse: int = 512) -> None:
         self.recent: deque[Record] = deque(maxlen=recent)
         self.first: Record | None = None
         self.count = 0
+        self.slopes = SlopeSum()
         self._sparse: list[Record] = []
         self._limit = sparse
         self._every = 1
 
     def add(self, record: Record) -> None:
-        """Take in the record of one step."""
+        """Take in the record of one step; one that was not taken counts by the slope it saw, no more."""
+        if (slope := record.get("slope")) is not None:
+            self.slopes.add(slope, record["moved_sq"])
+        if record.get("skipped") is not None:
+            return
         self.first = self.first or record
         self.count += 1
         self.recent.append(record)

@@ -5,25 +5,28 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
+from torch import Tensor, nn
 
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, Record, iterate_jsonl
 from lorate.monitor.alarm import Alarm
-from lorate.monitor.checks import CHECKS, no_gradient, skipped
+from lorate.monitor.checks import CHECKS, skipped
+from lorate.monitor.description import describe
 from lorate.monitor.history import History
+from lorate.monitor.observed import Again, Observed
+from lorate.monitor.other import OtherOptimizer
 from lorate.monitor.record import is_complete, layer_record, step_record
 from lorate.monitor.setting import Setting
+from lorate.monitor.silence import Silence
 from lorate.monitor.window import Window
 from lorate.optim import LoraOptimizer, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
-from lorate.runs.facts import now
 
 OnAlarm = Literal["warn", "stop", "halve"]
 LAYERS_EVERY = 10
@@ -44,12 +47,17 @@ class Monitor:
 
     Args:
         directory: where to write; made if missing. None keeps nothing on disk.
-        full_batch: every step sees the whole training set: the run can be certified, see `lorate certify`.
-        lower_bound: a number that the loss never goes below, for the certificate; 0 for the usual losses.
+        full_batch: every step sees the whole training set, so that the run's inequalities can be certified; without it
+            the slopes on unseen batches tell how the true loss changes. See `lorate certify`.
+        lower_bound: a number that the loss never goes below, whatever the weights; 0 for the usual losses.
         on_alarm: ``"warn"``: only report. ``"stop"``: set `should_stop` at a diverging or non-finite alarm.
             ``"halve"``: halve the step size at such an alarm and at every step that was skipped because something was
             not finite, for the rest of the run.
         resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts anew.
+        again: of a full-batch run: evaluates the loss at the weights as they are, after each step; the certificate
+            checks that the next step began with it.
+        optimizer: seen from its first step on if given here; needed for one that is not lorate's, with ``model``.
+        model: what ``optimizer`` trains.
 
     Attributes:
         should_stop: whether the training loop should end now.
@@ -81,6 +89,9 @@ class Monitor:
         lower_bound: float = 0.0,
         on_alarm: OnAlarm = "warn",
         resume_at: int | None = None,
+        again: Again | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        model: nn.Module | None = None,
     ) -> None:
         if on_alarm not in get_args(OnAlarm):
             raise LorateError(f"on_alarm must be one of {', '.join(get_args(OnAlarm))}, got {on_alarm!r}")
@@ -97,8 +108,10 @@ class Monitor:
         self._own_run: RunDirectory | None = None
         self._layer_table: list[Layer] = []
         self._window: Window | None = None
-        self._silent: set[int] = set()
-        self._looked = 0
+        self._silence = Silence()
+        self._again, self._model = again, model
+        self._setting: Setting | None = None
+        self._observed = None if optimizer is None else self._observe(optimizer)
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
         self._layers: JsonlWriter | None = None
@@ -120,58 +133,73 @@ class Monitor:
 
     def _recall(self, record: Record) -> None:
         """Go on where a record of the interrupted run left off."""
-        if record["skipped"] is None:
-            self._history.add(record)
+        self._history.add(record)
         for alarm in record["alarms"]:
             self._raised[alarm["kind"]] = record["step"]
         self.record, self.samples, self.tokens = record, record["samples"], record["tokens"]
         self._started = time.monotonic() - record["seconds"]
 
-    def update(self, optimizer: LoraOptimizer, *, samples: int = 0, tokens: int = 0) -> list[Alarm]:
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        samples: int = 0,
+        tokens: int = 0,
+        loss: Tensor | float | None = None,
+        data: Any = None,
+    ) -> list[Alarm]:
         """Record the step that the optimizer has just taken.
 
         Args:
-            optimizer: after ``optimizer.step()``.
+            optimizer: after ``optimizer.step()``; one that is not lorate's was given to the monitor before.
             samples: samples in the batch of this step, in this process.
             tokens: tokens in it likewise.
+            loss: of the step, for an optimizer that is not lorate's; lorate's know it.
+            data: of a full-batch run: what the step saw, for the certificate; its hash is recorded.
 
         Returns:
             The alarms that this step raised; empty most of the time.
 
         Raises:
-            LorateError: the optimizer has not taken a step yet.
+            LorateError: the optimizer has not taken a step yet, or is not lorate's and was not given before.
         """
-        if optimizer.last is None:
-            raise LorateError("monitor.update(optimizer) comes after optimizer.step(): no step was taken yet")
-        seconds = time.monotonic() - self._started
-        record = step_record(optimizer.last, samples=samples, tokens=tokens, seconds=seconds)
-        if record["skipped"] is None:
-            self._history.add(record)
-            if self._looked == 0 or self._silent:
-                silent = {place for place, norm in enumerate(layer_record(optimizer.last)["grad_norm"]) if norm == 0}
-                self._silent = self._silent & silent if self._looked else silent
-            self._looked += 1
-        alarms = self._alarms(record, [layer.name for layer in optimizer.layers])
+        if self._observed is None or self._observed.optimizer is not optimizer:
+            self._observed = self._observe(optimizer)
+        observed, step = self._observed, self._observed.step(loss)
+        record = step_record(step, samples=samples, tokens=tokens, seconds=time.monotonic() - self._started)
+        record |= observed.evidence(data)
+        self._history.add(record)
+        alarms = self._alarms(record, self._silence.after(step, [layer.name for layer in observed.source.layers]))
         # only the main process knows the past of a run that was resumed
         harm = ranks.is_main() and self._is_harmful(record, alarms)
-        device = optimizer.param_groups[0]["params"][0].device
-        samples, tokens, is_harmed = ranks.total((samples, tokens, int(harm)), device)
+        samples, tokens, is_harmed = ranks.total((samples, tokens, int(harm)), observed.device)
         self.samples += samples
         self.tokens += tokens
-        record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
-        if self.record is None and self._directory is not None and ranks.is_main():
-            setting = Setting.of(optimizer, full_batch=self._full_batch, lower_bound=self._lower_bound)
-            setting.write(self._directory)
-            self._describe(optimizer, self._directory)
+        record |= {"samples": self.samples, "tokens": self.tokens, "change_bound": self._history.slopes.bound}
+        record["alarms"] = [asdict(alarm) for alarm in alarms]
+        if self._directory is not None and ranks.is_main() and self.record is None:
+            self._own_run = describe(optimizer, self._directory)
+        if self._setting is None or (self._full_batch and _layers_are_due(step)):
+            self._settle(observed)
         self.record = record
         if self._metrics is not None:
             self._metrics.write(record)
-        self._step, self._layer_table = optimizer.last, optimizer.layers
+        self._step, self._layer_table = step, observed.source.layers
         if self._directory is not None:
-            self._record_layers(optimizer, optimizer.last)
+            self._record_layers(observed.source, step)
         if is_harmed:
             self._react(optimizer)
         return alarms
+
+    def _settle(self, observed: Observed) -> None:
+        """Write the facts if they are new; what was known of a run that goes on stays known."""
+        setting = observed.setting(self._lower_bound)
+        if self._directory is not None and ranks.is_main() and setting != self._setting:
+            setting.write(self._directory, goes_on=self.record is not None)
+            self._setting = setting
+
+    def _observe(self, optimizer: torch.optim.Optimizer) -> Observed:
+        return Observed(optimizer, self._model, full_batch=self._full_batch, again=self._again)
 
     def watch(self, optimizer: LoraOptimizer) -> torch.utils.hooks.RemovableHandle:
         """Record every step of an optimizer from now on, without a call in the loop.
@@ -199,6 +227,11 @@ class Monitor:
                 if writer is not None:
                     files.callback(writer.close)
             files.callback(self._let_go)
+            if (observed := self._observed) is not None:
+                files.callback(observed.remove)
+                if self._setting is not None:
+                    self._settle(observed)
+                self._observed = None
             if self._step is not None and not _layers_are_due(self._step):
                 self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
@@ -217,9 +250,8 @@ class Monitor:
         else:
             self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
-    def _alarms(self, record: Record, layers: list[str]) -> list[Alarm]:
-        found = skipped(record) or next(filter(None, (check(self._history) for check in CHECKS)), None)
-        alarm = found or no_gradient(layers, sorted(self._silent), self._looked)
+    def _alarms(self, record: Record, silence: Alarm | None) -> list[Alarm]:
+        alarm = skipped(record) or next(filter(None, (check(self._history) for check in CHECKS)), silence)
         if alarm is None or not self._is_due(alarm, record["step"]):
             return []
         self._raised[alarm.kind] = record["step"]
@@ -237,23 +269,13 @@ class Monitor:
         fault = skipped(record)
         return any(alarm is not None and alarm.kind in ("diverging", "non-finite") for alarm in (fault, *alarms))
 
-    def _react(self, optimizer: LoraOptimizer) -> None:
+    def _react(self, optimizer: torch.optim.Optimizer) -> None:
         if self.on_alarm == "stop":
             self.should_stop = True
-        elif self.on_alarm == "halve":
+        elif self.on_alarm == "halve" and isinstance(optimizer, LoraOptimizer):
             optimizer.dampen(0.5)
 
-    def _describe(self, optimizer: LoraOptimizer, directory: Path) -> None:
-        """Make the directory a run that ``lorate report`` can draw, unless it is one already."""
-        run = RunDirectory(directory)
-        if run.run.exists():
-            return
-        rule, lr = optimizer.rule, optimizer.param_groups[0]["lr"]
-        self._own_run = run
-        info = {"lorate": version("lorate"), "status": "running", "started": now(), "result": None}
-        run.write_run(info | {"rule": {"name": rule.name, "lr": float(lr), "formula": rule.formula}})
-
-    def _record_layers(self, optimizer: LoraOptimizer, step: Step) -> None:
+    def _record_layers(self, optimizer: LoraOptimizer | OtherOptimizer, step: Step) -> None:
         """Write the layers where it is their turn; a window ends there, and the next one begins.
 
         A resumed run has lost the adapters of its window's start, so that its first window begins with the first step

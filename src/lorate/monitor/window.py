@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from lorate.monitor.other import OtherOptimizer
 from lorate.optim import LoraOptimizer
 from lorate.optim.layout import Slot, blocks_by_layer, slots, values
 from lorate.optim.measure import full_precision, to_host
@@ -18,12 +19,12 @@ class Window:
         optimizer: after ``optimizer.step()``.
     """
 
-    def __init__(self, optimizer: LoraOptimizer) -> None:
+    def __init__(self, optimizer: LoraOptimizer | OtherOptimizer) -> None:
         assert optimizer.last is not None
         self.start = optimizer.last.number
         self._A, self._B = _blocks(optimizer, [value.clone() for value in values(_factors(optimizer))])
 
-    def record(self, optimizer: LoraOptimizer) -> dict[str, Any]:
+    def record(self, optimizer: LoraOptimizer | OtherOptimizer) -> dict[str, Any]:
         r"""How far the weights have moved since, with one transfer from the device.
 
         Returns:
@@ -38,9 +39,9 @@ class Window:
         return {"window_start": self.start} | {name: np.sqrt(value).tolist() for name, value in host.items()}
 
 
-def _factors(optimizer: LoraOptimizer) -> list[Slot]:
+def _factors(optimizer: LoraOptimizer | OtherOptimizer) -> list[Slot]:
     return [slot for slot in slots(optimizer.param_groups) if slot.role is not None]
 
 
-def _blocks(optimizer: LoraOptimizer, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def _blocks(optimizer: LoraOptimizer | OtherOptimizer, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return blocks_by_layer(_factors(optimizer), tensors, optimizer.layers)

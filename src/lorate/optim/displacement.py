@@ -63,5 +63,5 @@ def displacement_of(
         unit=unit,
         rest_slope=float(rest[0]),
         rest_sq=float(rest[1]),
-        precision=1e-14 if exact else 1e-6,
+        precision=1e-14 if exact else 4e-6,
     )

@@ -13,7 +13,6 @@ import lorate
 from lorate.errors import LorateError
 from lorate.extras import require, require_extra
 from lorate.monitor.certificate import Certificate, certify
-from lorate.monitor.setting import Setting
 from lorate.report import captions, feedback, figures, palette
 from lorate.report.heatmap import layer_figure
 from lorate.report.load import RunData, load_runs
@@ -150,12 +149,12 @@ def _view(run: RunData, place: int, line: Any, safe: Any) -> dict[str, Any]:
 
 
 def _certificate(path: Path) -> Certificate | None:
-    """What is proved about a full-batch run; None where nothing can be."""
+    """What is known about a run; None where nothing is."""
     try:
-        certificate = certify(path) if Setting.read(path).full_batch else None
+        found = certify(path)
     except LorateError:
         return None
-    return None if certificate is None or certificate.reason is not None else certificate
+    return found if found.reason is None else None
 
 
 def _option(value: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.rules.adaptive import Adaptive
 from lorate.rules.adaptive_loss import AdaptiveLoss
+from lorate.rules.alternate import Alternate
 from lorate.rules.auto import Auto
 from lorate.rules.backtracking import Backtracking
 from lorate.rules.constant import Constant
@@ -12,6 +13,7 @@ from lorate.rules.line import LastLine, Line
 from lorate.rules.majorizer import Majorizer
 from lorate.rules.normalized import Normalized
 from lorate.rules.one_factor import OneFactor
+from lorate.rules.relative import Relative
 from lorate.rules.rule import Rule
 from lorate.rules.sharp import Sharp
 from lorate.rules.step_sizes import StepSizes, safe_ratio, scale_correct
@@ -19,7 +21,20 @@ from lorate.rules.theory import Theory
 
 RULES: dict[str, type[Rule]] = {
     rule.name: rule
-    for rule in (Auto, Constant, Theory, Adaptive, AdaptiveLoss, Normalized, Sharp, OneFactor, Majorizer, Backtracking)
+    for rule in (
+        Auto,
+        Constant,
+        Theory,
+        Adaptive,
+        AdaptiveLoss,
+        Normalized,
+        Sharp,
+        OneFactor,
+        Majorizer,
+        Backtracking,
+        Relative,
+        Alternate,
+    )
 }
 
 
@@ -28,7 +43,7 @@ def make_rule(rule: str | Rule, smoothness: float | None = None) -> Rule:
 
     Args:
         rule: a name from `RULES`, or a rule, which is passed through.
-        smoothness: L, for the rules that need it; ``backtracking`` takes one, and needs none.
+        smoothness: L, for the rules that need it; ``backtracking`` and ``alternate`` take one, and need none.
 
     Raises:
         LorateError: the name is unknown, or L is missing or given to a rule that does not use it.
@@ -54,6 +69,7 @@ __all__ = [
     "RULES",
     "Adaptive",
     "AdaptiveLoss",
+    "Alternate",
     "Auto",
     "Backtracking",
     "Constant",
@@ -62,6 +78,7 @@ __all__ = [
     "Majorizer",
     "Normalized",
     "OneFactor",
+    "Relative",
     "Rule",
     "Sharp",
     "StepSizes",

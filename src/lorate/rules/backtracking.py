@@ -69,7 +69,7 @@ class Backtracking(Rule):
                 L.accepts(math.inf)
                 continue
             change = line.loss_at(sizes) - m.loss
-            terms = terms_of_step(m.displacement, sizes, line.multiplier)
+            terms = terms_of_step(m, sizes, line.multiplier)
             if not L.accepts(float(required_smoothness(change, 1.0, *terms, line.loss_rounding))):
                 continue
             self.found = L.value  # the lower L of the next step makes a longer one

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lorate.descent import majorizer_change, majorizer_step_size
-from lorate.measurement import Array, Displacement, Measurement
+from lorate.descent import length_from_above, majorizer_change, majorizer_step_size
+from lorate.measurement import Array, Measurement
 from lorate.rules.line import Line
 from lorate.rules.rule import Rule, check_smoothness
 from lorate.rules.step_sizes import StepSizes
@@ -52,7 +52,7 @@ class Majorizer(Rule):
         """Step sizes along the direction that was measured; a refusal if it does not descend or moves no weight."""
         assert self.smoothness is not None and measurement.displacement is not None
         d = measurement.displacement
-        terms = quartic_terms(d)
+        terms = quartic_terms(measurement)
         slope, _, pp, _, qq = terms
         whole = terms if self.per_layer else _summed(terms)
         common = majorizer_step_size(*whole, self.smoothness, precision=d.precision)
@@ -64,24 +64,28 @@ class Majorizer(Rule):
         standing = int(np.sum((slope >= 0) & (pp + qq > 0))) if self.per_layer else 0
         change = float(majorizer_change(common, *terms, self.smoothness).sum())
         sizes = StepSizes(eta, common[:-1] * d.unit, float(common[-1]), -change, standing)
-        return replace(sizes, refusal=_no_descent(d, sizes))
+        return replace(sizes, refusal=_no_descent(terms, sizes))
 
     def proved_decrease(self, measurement: Measurement, sizes: StepSizes, multiplier: float) -> float | None:
         r"""$-\varphi$ of the whole step: the bound holds for any multiplier."""
         assert self.smoothness is not None and measurement.displacement is not None
-        terms = terms_of_step(measurement.displacement, sizes, multiplier)
+        terms = terms_of_step(measurement, sizes, multiplier)
         return -float(majorizer_change(1.0, *terms, self.smoothness))
 
 
-def quartic_terms(d: Displacement) -> Terms:
+def quartic_terms(m: Measurement) -> Terms:
     r"""Slope, $\langle G, Q\rangle$, $\|P\|^2$, $\langle P, Q\rangle$, $\|Q\|^2$ for a common step of 1.
 
     Returns:
-        Five arrays ``[layers + 1]``; the last entry is that of the other trainable parameters.
+        Five arrays ``[layers + 1]``; the last entry is that of the other trainable parameters. The squared lengths are
+        from above, see `lorate.descent.length_from_above`.
     """
+    d = m.displacement
+    assert d is not None
     u = d.unit
-    # rounding may leave a squared length just below zero
-    pp, qq = np.maximum(d.pp, 0.0), np.maximum(d.qq, 0.0)
+    p_terms = m.scaling * (np.sqrt(d.B_sq * m.A_sq) + np.sqrt(m.B_sq * d.A_sq))
+    pp = length_from_above(d.pp, p_terms, d.precision)
+    qq = length_from_above(d.qq, m.scaling * np.sqrt(d.B_sq * d.A_sq), d.precision)
     return (
         np.append(d.slope * u, d.rest_slope),
         np.append(d.gradient_q * u**2, 0.0),
@@ -91,14 +95,15 @@ def quartic_terms(d: Displacement) -> Terms:
     )
 
 
-def terms_of_step(d: Displacement, sizes: StepSizes, multiplier: float) -> Terms:
+def terms_of_step(m: Measurement, sizes: StepSizes, multiplier: float) -> Terms:
     """The five terms of the whole displacement that ``multiplier`` times these steps make.
 
     Returns:
         Scalars: what `lorate.descent.majorizer_change` and `lorate.descent.required_smoothness` need for a step of 1.
     """
-    steps = multiplier * np.append(sizes.layers / d.unit, sizes.rest)
-    slope, gradient_q, pp, pq, qq = quartic_terms(d)
+    assert m.displacement is not None
+    steps = multiplier * np.append(sizes.layers / m.displacement.unit, sizes.rest)
+    slope, gradient_q, pp, pq, qq = quartic_terms(m)
     return _summed((slope * steps, gradient_q * steps**2, pp * steps**2, pq * steps**3, qq * steps**4))
 
 
@@ -107,11 +112,13 @@ def _summed(terms: Terms) -> Terms:
     return slope, gradient_q, pp, pq, qq
 
 
-def _no_descent(d: Displacement, sizes: StepSizes) -> str | None:
+def _no_descent(terms: Terms, sizes: StepSizes) -> str | None:
     """Why no step size is positive, if so."""
     if np.any(sizes.layers > 0) or sizes.rest > 0:
         return None
-    slope = float(np.sum(d.slope * d.unit)) + d.rest_slope
-    if slope < 0:
+    slope, _, pp, _, qq = terms
+    if slope.sum() >= 0:
+        return f"the direction does not descend: its slope ⟨g, D⟩ = {slope.sum():.3g} is not negative"
+    if np.all((pp == 0) & (qq == 0)):
         return "the direction does not move the weights (P = Q = 0)"
-    return f"the direction does not descend: its slope ⟨g, D⟩ = {slope:.3g} is not negative"
+    return "the step is infinite: the direction has a slope, but moves the weights by less than can be measured"

@@ -20,6 +20,9 @@ class OneFactor(Rule):
     trainable parameters move by $1/L$. The gradient of the frozen weight is not needed. This is no longer the
     simultaneous update of LoRA.
 
+    For the full batch only: on mini-batches the choice of the factor follows the noise, and the run can stand still for
+    ever (docs/mathematics/minibatch.md, Proposition 4).
+
     Attributes:
         smoothness: L, jointly in all trained weights; > 0.
 
@@ -41,7 +44,9 @@ class OneFactor(Rule):
     name = "one-factor"
     formula = "B moves by a / (s²L‖A‖₂²) or A by a / (s²L‖B‖₂²), whichever is proved to descend more"
     guarantee = "each full-batch step descends by Σ(η/2)‖g‖² of the factors that move, if L is right and a ≤ 1"
-    use_when = "known L, nothing to measure; not LoRA's simultaneous update"
+    use_when = (
+        "full batch, known L, nothing to measure; not LoRA's simultaneous update; can stand still on mini-batches"
+    )
     needs = frozenset({"smoothness", "spectral"})
 
     def __post_init__(self) -> None:

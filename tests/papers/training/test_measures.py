@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorate_papers.training.measures import exponent, falling_exponent, final_losses, least_since_peak, steps_to
+from lorate_papers.training.measures import exponent, falling_exponent, final_losses, least_since_peak, sign, steps_to
 
 STEPS = np.arange(1.0, 1001.0)
 
@@ -40,3 +40,7 @@ def test_small_readings() -> None:
     run = {"trace": {"step": [1, 5, 9], "loss": [3.0, None, 1.0]}}
     assert steps_to(run, 2) == 9 and steps_to(run, 0.5) == math.inf
     assert final_losses([{"final_loss": 2}, {"final_loss": None}]) == [2, math.inf]
+
+
+def test_a_sign_takes_two_standard_errors() -> None:
+    assert [sign(mean, 1.0) for mean in (2.1, 1.9, 1.1, -1.9, -2.1)] == [True, None, None, None, False]
