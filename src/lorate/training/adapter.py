@@ -13,6 +13,7 @@ import torch
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks import LoadedModel, quiet
+from lorate.tasks.models import NO_CODE
 from lorate.training.config import ALL_LINEAR, TrainConfig, is_pattern
 
 TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
@@ -112,7 +113,7 @@ def with_own_tokenizer(base: LoadedModel, folder: Path) -> LoadedModel:
     if not (folder / "tokenizer_config.json").is_file():
         return base
     with quiet():
-        tokenizer = require("transformers", extra="hf").AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = require("transformers", extra="hf").AutoTokenizer.from_pretrained(folder, **NO_CODE)
         give_rows(base.model, max(tokenizer.get_vocab().values()) if tokenizer.get_added_vocab() else 0)
     return replace(base, processor=tokenizer)
 

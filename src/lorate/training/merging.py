@@ -11,6 +11,7 @@ from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks import positions, quiet
 from lorate.tasks.model_source import AUTO_CLASS
+from lorate.tasks.models import NO_CODE
 from lorate.training.tuned import Tuned
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
@@ -41,8 +42,8 @@ def merge(tuned: Tuned, output: Path) -> float:
             merged.save_pretrained(fresh)
             tuned.base.processor.save_pretrained(fresh)
             auto = getattr(require("transformers", extra="hf"), AUTO_CLASS[tuned.config.task])
-            again = auto.from_pretrained(fresh, dtype=getattr(torch, tuned.config.dtype)).to(wanted.device).eval()
-        found = _outputs(tuned, again)
+            again = auto.from_pretrained(fresh, dtype=getattr(torch, tuned.config.dtype), **NO_CODE)
+        found = _outputs(tuned, again.to(wanted.device).eval())
         difference = float((found - wanted).abs().max() / wanted.abs().max())
         if not difference <= TOLERANCE[tuned.config.dtype]:
             raise LorateError(
