@@ -46,7 +46,15 @@ Key = tuple[int, float]
 def demo_config(rank: int, alpha: float, seed: int) -> TrainConfig:
     """The options of `make demo`, without the sampled completion."""
     return TrainConfig(
-        rank=rank, alpha=alpha, seed=seed, train_on="all", max_length=128, steps=40, samples=0, device="cpu"
+        rank=rank,
+        alpha=alpha,
+        seed=seed,
+        train_on="all",
+        max_length=128,
+        steps=40,
+        samples=0,
+        device="cpu",
+        keep="last",  # as AdamW, which keeps no best one
     )
 
 

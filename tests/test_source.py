@@ -158,6 +158,8 @@ def named_in_code(path: Path) -> set[str]:
             names.add(node.attr)
         elif isinstance(node, ast.alias) and node.asname not in (None, node.name):
             names.add(node.name.rpartition(".")[2])
+        elif isinstance(node, ast.Constant) and (place := re.fullmatch(r"[\w.]+:(\w+)", str(node.value))):
+            names.add(place[1])  # as in an entry point
     return names
 
 

@@ -40,21 +40,20 @@ def word_tokenizer(**special):
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
-def save_llama(path):
+def save_llama(path, **options):
     torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(WORDS),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=64,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ).save_pretrained(path)
+    config = {
+        "vocab_size": len(WORDS),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 64,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    LlamaForCausalLM(LlamaConfig(**config | options)).save_pretrained(path)
     word_tokenizer(unk_token="<unk>", bos_token="<s>", eos_token="</s>").save_pretrained(path)
     return path
 

@@ -10,6 +10,7 @@ MODULES = {
     "cli": ("typer", "rich", "yaml"),
     "report": ("matplotlib", "jinja2"),
     "experiments": ("joblib", "sklearn"),
+    "quantize": ("bitsandbytes",),
 }
 """What each extra brings, by the names that are imported."""
 

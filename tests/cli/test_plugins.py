@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import typer
 
-from lorate.cli import plugins
+from lorate.cli import commands
 from lorate.cli.app import run
 
 
@@ -25,9 +25,9 @@ not_a_command = object()
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"shout": "shout", "both": "group", "broken": "nothing", "strange": "not_a_command", "train": "shout"}
-    points = [EntryPoint(name, f"{__name__}:{value}", plugins.GROUP) for name, value in names.items()]
-    points.append(EntryPoint("absent", "no_such_package:command", plugins.GROUP))
-    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    points = [EntryPoint(name, f"{__name__}:{value}", commands.GROUP) for name, value in names.items()]
+    points.append(EntryPoint("absent", "no_such_package:command", commands.GROUP))
+    monkeypatch.setattr(commands, "entry_points", lambda group: points)
 
 
 @pytest.mark.usefixtures("others")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
 from torch import nn
@@ -230,3 +231,25 @@ def test_history_stays_bounded_and_spans_the_run() -> None:
     assert len(seen.recent) + len(seen._sparse) <= 115
     assert abs(seen.near_step(50_000)["step"] - 50_000) < 2_000
     assert seen.first == {"step": 1} and seen.count == 100_000
+
+
+def test_layers_that_never_get_a_gradient_raise_one_alarm() -> None:
+    class Half(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x) + 0 * self.unused(x)
+
+    model = peft.get_peft_model(Half(), peft.LoraConfig(r=2, target_modules=["used", "unused"]))
+    optimizer, monitor = lorate.create_optimizer(model, rule="normalized", lr=0.1), lorate.Monitor()
+    found = []
+    for step in range(40):
+        loss = model(torch.randn(8, 4, generator=torch.manual_seed(step))).square().mean()
+        loss.backward()
+        optimizer.step(loss=loss)
+        optimizer.zero_grad()
+        found += [(step, alarm) for alarm in monitor.update(optimizer) if alarm.kind == "no-gradient"]
+    ((step, alarm),) = found
+    assert step == 19 and "1 of 2 layers had no gradient in 20 steps" in alarm.message and "unused" in alarm.message

@@ -106,9 +106,10 @@ def test_every_loader_of_transformers_is_told_to_run_no_code() -> None:
         for file in CODE
         for name, keywords in calls(parsed(file))
         if name.endswith((".from_pretrained", ".from_config"))
+        and name != "peft.PeftModel.from_pretrained"  # takes a model that is there, and reads tensors alone
     ]
-    assert len(loaders) == 4
-    assert all(file == "models.py" and keywords[None] in ("NO_CODE", "options") for file, keywords in loaders)
+    assert sorted(file for file, _ in loaders) == ["adapter.py", "merging.py", *["models.py"] * 4]
+    assert all(keywords.get(None) in ("NO_CODE", "options") for _, keywords in loaders)
 
 
 @pytest.mark.parametrize("form", ["zip", "plain pickle"])
@@ -218,7 +219,7 @@ def test_options_are_plain_values(tmp_path: Path, proof: Path, text: str, capsys
     file.write_text(text.format(proof=proof))
     assert command(["train", "--config", str(file), "--output", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert re.fullmatch(r"lorate: --config .* is no YAML: .*python/.*\.\n", said), said
+    assert re.fullmatch(r"(?:Loading libraries \.\.\.\n)?lorate: --config .* is no YAML: .*python/.*\.\n", said), said
     run = RunDirectory.create(tmp_path / "other")
     run.config.write_text(text.format(proof=proof))
     with pytest.raises(LorateError, match="cannot be read as YAML"):

@@ -117,7 +117,7 @@ def test_what_became_of_the_records_is_in_plan_and_run(chat_options: dict[str, A
         "1 of 27 records have no token to learn and are left out.",
     ]
     data = train(TrainConfig(**options), tmp_path / "run").run.read_run()["data"]
-    assert "apply_chat_template(chat" in (tmp_path / "run" / "README.md").read_text()
+    assert "tokenizer.apply_chat_template(" in (tmp_path / "run" / "README.md").read_text()
     assert data["notes"] == listener.notices and data["format"] == "messages"
     assert data["counts"]["train"] == {
         "records": 27, "rows": 26, "tokens": plan.train_tokens, "learned": plan.learned_tokens, "cut": 1,

@@ -18,6 +18,9 @@ from lorate.training import TrainConfig
         ({"alpha": 0}, "alpha must be a finite number above 0, got 0"),
         ({"alpha": "laws"}, "alpha must be a number, got 'laws'"),
         ({"alpha": "law", "rank": 0}, "rank r must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be a finite number above 0"),
+        ({"keep": "first"}, "keep must be one of best, last"),
+        ({"patience": 0}, "patience must be 1 or more"),
         ({"steps": -1}, "steps must be 1 or more"),
         ({"targets": "q_proj"}, "targets must be a list of names or left out, got 'q_proj'"),
         ({"targets": []}, "targets must be at least one layer name"),
@@ -51,7 +54,28 @@ def test_alpha_by_the_law_is_an_ordinary_number_from_then_on() -> None:
 
 
 def test_intervals_follow_the_number_of_steps() -> None:
-    assert TrainConfig(steps=40).evaluation_interval == 10
+    assert TrainConfig(steps=40).evaluation_interval == 5 and TrainConfig(steps=100).evaluation_interval == 13
     assert TrainConfig(steps=3).checkpoint_interval == 1
     assert TrainConfig(steps=4000).checkpoint_interval == 200
     assert TrainConfig(steps=40, eval_every=7, save_every=9).evaluation_interval == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "records", "steps"),
+    [
+        ({}, 30, 100),
+        ({}, 400, 300),
+        ({}, 9000, 1000),
+        ({"epochs": 2}, 30, 15),
+        ({"epochs": 0.5}, 8000, 1000),
+        ({"steps": 7}, 30, 7),
+    ],
+)
+def test_the_number_of_steps_follows_the_data(given: dict[str, Any], records: int, steps: int) -> None:
+    config = TrainConfig(**given).with_steps(records, samples=4)
+    assert (config.step_count, config.epochs) == (steps, None)
+
+
+def test_steps_and_epochs_exclude_each_other() -> None:
+    with pytest.raises(LorateError, match="give steps or epochs, not both"):
+        TrainConfig(steps=3, epochs=1)

@@ -19,7 +19,7 @@ import torch
 
 from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.runs import RunDirectory
-from lorate.training import TrainConfig, checkpoints, outputs, resume, session, train
+from lorate.training import TrainConfig, checkpoints, ending, heldout, outputs, resume, session, train, untrained
 from training_runs import adapter_bytes, evaluations, metrics, ten_records
 
 pytestmark = [
@@ -30,7 +30,12 @@ pytestmark = [
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
-        *("lorate.training", "training_runs", "trl.trainer.sft_trainer", "transformers.models.llama.modeling_llama"),
+        *(
+            "lorate.training.session",
+            "training_runs",
+            "trl.trainer.sft_trainer",
+            "transformers.models.llama.modeling_llama",
+        ),
         *("pandas", "datasets.packaged_modules", "matplotlib.pyplot"),
     ]
 )
@@ -103,8 +108,8 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "in config.yaml": lambda: die_at(os, "fsync", 2),
     "before run.json": lambda: die_at(RunDirectory, "write_run"),
     "between run.json and config.yaml": lambda: die_at(RunDirectory, "write_config"),
-    "in the first evaluation": lambda: die_at(session.Evaluator, "evaluate"),
-    "between eval.jsonl and before.json": lambda: die_at(session, "_write_json"),
+    "in the first evaluation": lambda: die_at(heldout.Evaluations, "scores"),
+    "between eval.jsonl and before.json": lambda: die_at(untrained, "write_json"),
     "before the first step": lambda: die_at(session._Session, "_train"),
     "in the record of step 1": lambda: die_in_a_line(1),
     "in the record of step 4": lambda: die_in_a_line(4),
@@ -113,11 +118,13 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "before the first manifest": lambda: die_at(checkpoints, "seal"),
     "before a later manifest": lambda: die_at(checkpoints, "seal", 3),
     "while an old checkpoint is deleted": lambda: die_while_deleting("checkpoint"),
-    "before the last evaluation": lambda: die_at(session.Evaluator, "evaluate", 3),
+    "before the last evaluation": lambda: die_at(heldout.Evaluations, "at", 2),
     "while the adapter is saved": lambda: die_at(outputs, "card_section"),
-    "between the old adapter and the new one": lambda: die_at(Path, "rename"),
+    "before the first best adapter has its name": lambda: die_at(Path, "rename"),
+    "before the last best adapter has its name": lambda: die_at(Path, "rename", 2),
+    "between the old adapter and the new one": lambda: die_at(Path, "rename", 3),
     "before run.json says finished": lambda: die_at(RunDirectory, "write_run", 1, finishes),
-    "before the report": lambda: die_at(session, "write_report"),
+    "before the report": lambda: die_at(ending, "write_report"),
 }
 
 

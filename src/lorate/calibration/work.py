@@ -1,19 +1,18 @@
 """One run of a sweep, from plain values to plain values: a user's own model and data in a plain loop."""
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from lorate.calibration.plan import own_config
 from lorate.geometry import squared_norms
-from lorate.integrations.callback import LorateCallback
-from lorate.runs import RunDirectory
 from lorate.sweep import Divergence
-from lorate.tasks import example_losses
 from lorate.training import TrainConfig
+from lorate.training.evaluation import evaluate
 from lorate.training.preparation import prepare
 from lorate.training.trainers import build_trainer
 
@@ -27,9 +26,10 @@ class OwnTask:
 
     def __init__(self, config: TrainConfig) -> None:
         prepared = prepare(config)
+        self._classifies = config.task != "causal-lm"
         self.model: Any = prepared.model.train()
-        with tempfile.TemporaryDirectory() as place:  # the Trainer wants one and writes nothing here
-            self._trainer: Any = build_trainer(config, prepared, RunDirectory(place), LorateCallback())
+        with TemporaryDirectory() as place:  # the Trainer wants one and writes nothing here
+            self._trainer: Any = build_trainer(prepared, Path(place))
 
     def batches(self) -> Iterator[Any]:
         """The Trainer's own batches, pass after pass."""
@@ -38,8 +38,8 @@ class OwnTask:
             yield from loader
 
     def validation_loss(self) -> float:
-        """Mean over the held-out examples, as ``lorate train`` computes it."""
-        return float(example_losses(self.model, self._trainer.get_eval_dataloader()).mean())
+        """Mean over the held-out records, as ``lorate train`` computes it."""
+        return float(evaluate(self._trainer, self._classifies).losses.mean())
 
 
 def train_point(

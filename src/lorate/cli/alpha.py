@@ -78,7 +78,7 @@ def calibrate(
         name: value for name, value in (("model", model), ("data", data)) if value is not None
     }
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    if "task" in typed:
+    if task != TrainConfig.task or (own and "task" in typed):  # alone, the default means lorate's own small model
         own["task"] = task
     if quick and own:
         raise LorateError("--quick is for the small language model of lorate's own: leave out --model, --data.")

@@ -7,32 +7,20 @@ from typing import Annotated
 import typer
 
 import lorate
-from lorate.cli.alpha import alpha
-from lorate.cli.certify import certify
+from lorate.cli.commands import Commands
 from lorate.cli.console import shown, stderr
-from lorate.cli.env import env
 from lorate.cli.launch import OTHER_FAILED, is_first
-from lorate.cli.plugins import Commands
-from lorate.cli.report import report
-from lorate.cli.rules import rules
-from lorate.cli.train import train
 from lorate.errors import LorateError, MissingExtraError, OtherProcessError, StorageError
 
 app = typer.Typer(
-    name="lorate",
     cls=Commands,
+    name="lorate",
     help="Fine-tune with LoRA under step sizes from theory, and see whether it converges.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(train)
-app.command()(report)
-app.command()(certify)
-app.command()(rules)
-app.add_typer(alpha, name="alpha")
-app.command()(env)
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, get_origin
 
@@ -65,7 +66,8 @@ def _parameter(field: dataclasses.Field[Any]) -> inspect.Parameter:
 
 def _value(field: dataclasses.Field[Any], value: Any) -> Any:
     if any(get_origin(kind) is list for kind in kinds(field.type)):
-        return [name.strip() for name in value.split(",") if name.strip()]
+        names = re.split(r",(?![^{\[(]*[}\])])", value)  # the commas of a regular expression are its own
+        return [name.strip() for name in names if name.strip()]
     return value
 
 

@@ -12,14 +12,19 @@ from rich.text import Text
 from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first
 from lorate.monitor import Alarm
+from lorate.report.words import duration
 from lorate.training import Listener
 from lorate.training.plan import Plan
+
+MINUTE = 60.0
+"""Seconds between lines where the output is no terminal."""
 
 
 class TerminalListener(Listener):
     """A line for each phase, a bar with loss, step size and adapter norm during training.
 
-    Where standard error is no terminal (a log file) a line is printed every tenth of the run instead of the bar.
+    Where standard error is no terminal (a log file) a line with the time left is printed every tenth of the run, and at
+    least every minute, instead of the bar.
     """
 
     def __init__(self) -> None:
@@ -36,7 +41,8 @@ class TerminalListener(Listener):
             disable=not (stderr.is_terminal and is_first()),
         )
         self._task = self._progress.add_task("", total=None, figures="")
-        self._started = time.monotonic()
+        self._began: tuple[float, int] | None = None
+        self._said = 0.0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -47,15 +53,26 @@ class TerminalListener(Listener):
 
     def phase(self, text: str) -> None:
         """Name what goes on now."""
-        self._progress.update(self._task, description=text, figures="")
+        self._progress.update(self._task, description=text, figures="", total=None, completed=0)
+        self._began, self._said = None, time.monotonic()
         if not stderr.is_terminal:
             self._print(text)
+
+    def progress(self, done: int, total: int) -> None:
+        """Move the bar, or say so every minute."""
+        if self._began is None:
+            self._progress.update(self._task, completed=done, total=total)
+        now = time.monotonic()
+        if not stderr.is_terminal and now - self._said > MINUTE:
+            self._said = now
+            self._print(f"  {done}/{total}")
 
     def plan(self, plan: Plan) -> None:
         """Say what will be trained."""
         self._print(
-            f"Training {plan.trainable:,} of {plan.parameters:,} parameters in {plan.adapted_layers} layers on "
-            f"{plan.train_examples} records; {plan.eval_examples} held out."
+            f"{plan.steps} steps of {plan.samples_per_step} samples, {plan.epochs:.1f} epochs, on "
+            f"{plan.train_examples} records; {plan.eval_examples} held out. Training {plan.trainable:,} of "
+            f"{plan.parameters:,} parameters in {plan.adapted_layers} layers."
         )
 
     def example(self, parts: Sequence[tuple[str, bool]]) -> None:
@@ -76,10 +93,19 @@ class TerminalListener(Listener):
         figures = f"loss {_short(record['loss'])}  η {_short(record['eta'])}  ‖V‖ {_short(record['stacked_norm'])}"
         if (bound := record.get("change_bound")) is not None and bound < 0:
             figures += f"  fell by {_short(-bound)} at least"
-        self._progress.update(self._task, completed=record["step"], total=total, figures=figures)
-        tenth = max(1, total // 10)
-        if not stderr.is_terminal and (record["step"] % tenth == 0 or record["step"] in (1, total)):
-            self._print(f"step {record['step']}/{total}  {figures}")
+        step, now = record["step"], time.monotonic()
+        self._began = self._began or (now, step)
+        self._progress.update(self._task, description="Training", completed=step, total=total, figures=figures)
+        is_due = step % max(1, total // 10) == 0 or step in (1, total) or now - self._said > MINUTE
+        if not stderr.is_terminal and is_due:
+            self._said = now
+            self._print(f"step {step}/{total}  {figures}{self._left(step, total)}")
+
+    def _left(self, step: int, total: int) -> str:
+        began, first = self._began or (0.0, 0)
+        if step <= first or step >= total:
+            return ""
+        return f"  {duration((time.monotonic() - began) / (step - first) * (total - step))} left"
 
     def alarm(self, alarm: Alarm) -> None:
         """Show an alarm above the bar."""

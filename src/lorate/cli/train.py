@@ -16,7 +16,7 @@ from lorate.cli.launch import is_first, is_launched, launch
 from lorate.cli.options import typed, with_options
 from lorate.errors import LorateError
 from lorate.runs.safe_yaml import parse_yaml
-from lorate.training.config import TrainConfig
+from lorate.training.config import DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS, TrainConfig
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
 
@@ -140,7 +140,7 @@ def silence_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore")
-    for name in ("transformers", "datasets", "accelerate", "trl", "peft", "huggingface_hub"):
+    for name in ("transformers", "datasets", "accelerate", "trl", "peft", "huggingface_hub", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -156,13 +156,19 @@ def _print_plan(settings: Any, plan: Any) -> None:
         else "the labels",
         "step": f"{plan.samples_per_step} samples"
         + (f", at most {plan.tokens_per_step:,} tokens" if plan.tokens_per_step else ""),
-        "run": f"{settings.steps} steps, {settings.steps * plan.samples_per_step / plan.train_examples:.1f} epochs",
+        "run": f"{plan.steps} steps, {plan.epochs:.1f} epochs{_default_length(settings)}",
         "step size": f"{settings.rule}, a = {settings.resolved_lr:g}",
         "memory, roughly": f"{plan.memory_bytes / 2**30:.1f} GiB",
     }
     for name, value in rows.items():
         table.add_row(name, value)
     stdout.print(table)
+
+
+def _default_length(settings: TrainConfig) -> str:
+    if settings.steps is not None or settings.epochs is not None:
+        return ""
+    return f" (by default {DEFAULT_EPOCHS}, but from {FEWEST_STEPS} to {MOST_STEPS:,} steps; say --epochs or --steps)"
 
 
 def _finish(outcome: Any) -> int:
@@ -191,6 +197,10 @@ def _finish(outcome: Any) -> int:
         f" with rule {escape(str(rule['name']))}, a = {rule['lr']:g}, {outcome.steps} steps.",
         soft_wrap=True,
     )
+    for name, (before, after) in (outcome.figures or {}).items():
+        stdout.print(f"{name.replace('_', ' ').capitalize()} {before:.4g} -> {after:.4g}.")
+    if outcome.chosen:
+        stdout.print(outcome.chosen, soft_wrap=True)
     stdout.print(escape(f"Run:     {run.path}\nAdapter: {run.adapter}\nReport:  {run.report}"), soft_wrap=True)
     if outcome.status == "stopped":
         stderr.print("[bold yellow]The run was stopped by an alarm; see the report.[/]")

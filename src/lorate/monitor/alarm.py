@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["diverging", "rising", "non-finite", "stalled", "stuck-at-origin", "growing"]
+Kind = Literal[
+    "diverging", "rising", "non-finite", "stalled", "stuck-at-origin", "growing", "overfitting", "no-gradient"
+]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lorate.monitor.observed import Again, Observed
 from lorate.monitor.own_run import OwnRun
 from lorate.monitor.record import is_complete, step_record
 from lorate.monitor.setting import Setting
+from lorate.monitor.silence import Silence
 from lorate.optim import LoraOptimizer
 
 OnAlarm = Literal["warn", "stop", "halve"]
@@ -104,6 +105,7 @@ class Monitor:
         self.tokens = 0
         self._history = History()
         self._raised: dict[str, int] = {}
+        self._silence = Silence()
         self._setting: Setting | None = None
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
@@ -187,7 +189,7 @@ class Monitor:
         record = step_record(step, samples=samples, tokens=tokens, seconds=time.monotonic() - self._started)
         record |= observed.evidence(data)
         self._history.add(record)
-        alarms = self._alarms(record)
+        alarms = self._alarms(record, self._silence.after(step, [layer.name for layer in observed.source.layers]))
         # only the main process knows the past of a run that was resumed
         harm = ranks.is_main() and self._is_harmful(record, alarms)
         samples, tokens, is_harmed = ranks.total((samples, tokens, int(harm)), observed.device)
@@ -266,9 +268,8 @@ class Monitor:
         else:
             self.end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
-    def _alarms(self, record: Record) -> list[Alarm]:
-        fault = skipped(record)
-        alarm = fault or next(filter(None, (check(self._history) for check in CHECKS)), None)
+    def _alarms(self, record: Record, silence: Alarm | None) -> list[Alarm]:
+        alarm = skipped(record) or next(filter(None, (check(self._history) for check in CHECKS)), silence)
         if alarm is None or not self._is_due(alarm, record["step"]):
             return []
         self._raised[alarm.kind] = record["step"]

@@ -152,7 +152,7 @@ def load_run(path: Path, name: str | None = None) -> RunData:
         name if rule and rule in name else f"{name} ({rule})" if rule else name,
         rule,
         tally.watch(iterate_jsonl(run.metrics, problems)),
-        iterate_jsonl(run.evaluations, problems),
+        tally.watch(iterate_jsonl(run.evaluations, problems)),
     )
     norms = layer_norms(iterate_jsonl(run.layers, problems))
     windows = window_track(curves.label, rule, iterate_jsonl(run.layers))

@@ -6,7 +6,7 @@ from typing import Any
 
 from lorate.report.load import RunData
 from lorate.report.verdict import held_out_change
-from lorate.report.words import duration, number, numeral, percent, whole
+from lorate.report.words import duration, number, numeral, percent, printable, whole
 
 
 def facts(run: RunData) -> list[tuple[str, str]]:
@@ -17,6 +17,8 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         ("Parameters", _parameters(model)),
         ("Data", _joined(data.get("name"))),
         ("Examples", _joined(_counted(data.get("train"), "to train on"), _counted(data.get("eval"), "held out"))),
+        ("Learned", _learned(data, config)),
+        ("Data, notes", _notes(data)),
         ("Adapters", _adapters(run, config)),
         ("Rule", _joined(rule.get("name"))),
         ("lr", "" if number(rule.get("lr")) is None else f"{rule['lr']:g}"),
@@ -41,6 +43,10 @@ def key_figures(run: RunData) -> list[tuple[str, str]]:
         pairs.append(("held-out loss", f"{numeral(before)} → {numeral(after)}"))
         if before > 0:
             pairs.append(("change", percent((after - before) / before)))
+        figures = run.part("result").get("figures")
+        for name, pair in figures.items() if isinstance(figures, Mapping) else ():
+            if isinstance(pair, list) and len(pair) == 2:
+                pairs.append((printable(name).replace("_", " "), " → ".join(numeral(number(value)) for value in pair)))
     elif (last := _last_loss(run)) is not None:
         pairs.append(("training loss, smoothed", numeral(last)))
     pairs.append(("steps", _steps(run) or "0"))
@@ -106,6 +112,22 @@ def _words(kind: Any) -> str | None:
 
 def _counted(amount: Any, what: str) -> str | None:
     return None if not number(amount) else f"{whole(amount)} {what}"
+
+
+def _learned(data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    counts = data.get("counts")
+    train = counts.get("train") if isinstance(counts, Mapping) else None
+    train = train if isinstance(train, Mapping) else {}
+    tokens, learned = number(train.get("tokens")), number(train.get("learned"))
+    if not tokens or learned is None:
+        return ""
+    return f"{whole(learned)} of {whole(tokens)} tokens ({printable(config.get('train_on'))})"
+
+
+def _notes(data: Mapping[str, Any]) -> str:
+    """What was left out of the data, cut or taken together, as the run itself said it."""
+    notes = data.get("notes")
+    return " ".join(printable(note, most=200) for note in notes) if isinstance(notes, list) else ""
 
 
 def _parameters(model: Mapping[str, Any]) -> str:

@@ -81,8 +81,9 @@ class Track:
         return [p[0] for p in points], [p[1] for p in points], [abs(p[2]) for p in points]
 
     def alarm_steps(self) -> list[float]:
-        """Steps of the kept records that carry an alarm."""
-        return [s for r in self.series.records if r.get("alarms") and (s := number(r.get("step"))) is not None]
+        """Steps of the kept records and evaluations that carry an alarm, in order."""
+        records = (*self.series.records, *self.evaluations)
+        return sorted(s for r in records if r.get("alarms") and (s := number(r.get("step"))) is not None)
 
     def skipped_steps(self) -> list[float]:
         """Steps of the kept records that were not taken."""
@@ -117,5 +118,5 @@ def track(
         buckets: how finely a long series is drawn.
     """
     series = downsample(records, QUANTITIES, buckets, record_tags)
-    held_out = downsample(evaluations, ("eval_loss",), buckets)
+    held_out = downsample(evaluations, ("eval_loss",), buckets, record_tags)
     return Track(label, rule, series, held_out.records)

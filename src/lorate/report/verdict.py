@@ -39,7 +39,10 @@ def judge(run: RunData) -> Judgement:
         tone = "good"
     elif trend == "unknown" and not troubled and run.status in ("running", "finished", ""):
         tone = "open"
-    return Judgement(tone, headline, [words for words in (_ending(run), _alarms(run), _skipped(run)) if words])
+    result = run.part("result")
+    early = f"The run {words}." if (words := result.get("ended")) else ""
+    details = (str(result.get("chosen") or ""), _ending(run), early, _alarms(run), _skipped(run))
+    return Judgement(tone, headline, [words for words in details if words])
 
 
 def held_out_change(run: RunData) -> tuple[float, float, float | None] | None:

@@ -3,14 +3,15 @@
 from lorate.tasks.classification import ImageCollator, cut_texts, text_collator, text_limit, tokenised
 from lorate.tasks.data import LoadedData, load_data
 from lorate.tasks.device import check_device
-from lorate.tasks.encoding import EncodedData, Encoder
-from lorate.tasks.examples import example_losses
+from lorate.tasks.encoding import Encoded, EncodedData, Encoder
+from lorate.tasks.examples import example_scores
 from lorate.tasks.kinds import RecordKind, TaskKind, TrainOn
 from lorate.tasks.mask import marked
-from lorate.tasks.models import LoadedModel, load_model
+from lorate.tasks.models import LoadedModel, load_model, positions
 from lorate.tasks.quiet import quiet
 
 __all__ = [
+    "Encoded",
     "EncodedData",
     "Encoder",
     "ImageCollator",
@@ -21,10 +22,11 @@ __all__ = [
     "TrainOn",
     "check_device",
     "cut_texts",
-    "example_losses",
+    "example_scores",
     "load_data",
     "load_model",
     "marked",
+    "positions",
     "quiet",
     "text_collator",
     "text_limit",

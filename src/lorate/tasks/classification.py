@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from lorate.extras import require
+from lorate.tasks.models import positions
 from lorate.tasks.quiet import quiet
 
 
 def text_limit(max_length: int, tokenizer: Any, model: Any) -> int:
     """Tokens that a text is cut to: ``max_length``, or the limit of tokenizer or model where that is lower."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
-    return int(min(max_length, tokenizer.model_max_length, positions))
+    return int(min(max_length, tokenizer.model_max_length, positions(model) or max_length))
 
 
 def cut_texts(dataset: Any, tokenizer: Any, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Loss of every single held-out example, for standard errors of a difference of means."""
+"""Loss and predictions of every single held-out example, for standard errors of a difference of means."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,8 +11,8 @@ from lorate.errors import LorateError
 IGNORED = -100  # the label that counts for nothing, in torch and transformers alike
 
 
-def example_losses(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
-    r"""Mean cross-entropy of each example, in nats, in evaluation mode and without gradients.
+def example_scores(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
+    r"""Cross-entropy and predictions of each example, in nats, in evaluation mode and without gradients.
 
     A language model's example (labels of shape ``[batch, tokens]``) has the mean over its target tokens,
 
@@ -32,7 +32,8 @@ def example_losses(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) ->
         batches: collated batches: tensors by name, ``labels`` among them; moved to the model's device.
 
     Returns:
-        Losses in the order of the batches, shape ``[examples]``, float64 on the CPU.
+        A row for each example, in the order of the batches: its mean loss, how many of its targets were predicted
+        right, how many it has, its last target, and what was predicted there; ``[examples, 5]``, float64, on the CPU.
 
     Raises:
         LorateError: no example at all, a batch without integer labels, or an example without a target token.
@@ -49,7 +50,7 @@ def example_losses(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) ->
                 if labels is None or labels.is_floating_point() or labels.dim() not in (1, 2):
                     raise LorateError("Expected a batch with integer labels, [batch] or [batch, tokens].")
                 logits = model(**inputs).logits  # without labels: the model's own loss is not needed
-                losses += [_loss(row, label) for row, label in zip(logits, labels, strict=True)]
+                losses += [_score(row, label) for row, label in zip(logits, labels, strict=True)]
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -58,7 +59,7 @@ def example_losses(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) ->
     return torch.stack(losses)
 
 
-def _loss(logits: Tensor, label: Tensor) -> Tensor:
+def _score(logits: Tensor, label: Tensor) -> Tensor:
     if label.dim() == 1:  # a language model: the output at t predicts the token at t + 1
         logits, label = logits[:-1], label[1:]
         kept = label != IGNORED
@@ -66,4 +67,6 @@ def _loss(logits: Tensor, label: Tensor) -> Tensor:
             raise LorateError("An example has no target token: its prompt fills the maximum length.")
         logits, label = logits[kept], label[kept]
     precise = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(precise, label).double().cpu()
+    loss, found, label = F.cross_entropy(precise, label).double(), precise.argmax(-1).view(-1), label.view(-1)
+    figures = ((found == label).sum(), torch.tensor(len(label)), label[-1], found[-1])
+    return torch.stack([loss.cpu(), *(figure.double().cpu() for figure in figures)])

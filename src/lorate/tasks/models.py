@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -49,6 +50,8 @@ def load_model(
     labels: list[str] | None = None,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    quantize: str | None = None,
+    attention: str | None = None,
 ) -> LoadedModel:
     """Load a base model and its tokenizer or image processor.
 
@@ -61,6 +64,8 @@ def load_model(
         labels: names of the classes; needed for classification and only there.
         dtype: of the weights.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        quantize: ``"4bit"`` or ``"8bit"``: weights of the linear layers, by bitsandbytes; computed with in ``dtype``.
+        attention: transformers' ``attn_implementation``.
 
     Raises:
         LorateError: no such model, not a model for this task, files that cannot be read, no network, no
@@ -74,8 +79,20 @@ def load_model(
     source = find_model(spec, kind)
     if source.gguf_file:
         require("gguf", extra="hf")
+    if quantize:
+        require("bitsandbytes", extra="quantize")
+    more: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     with quiet():
-        model, new = _load(source.name, kind, lambda: _model(source, kind, labels, dtype))
+        if quantize and source.gguf_file:
+            with TemporaryDirectory() as folder:  # transformers quantises while it loads, but not from this format
+                plain, _ = _load(source.name, kind, lambda: _model(source, kind, labels, dtype, more))
+                plain.save_pretrained(folder)
+                again = replace(source, place=folder, gguf_file=None)
+                more |= _quantised(quantize, dtype, device)
+                model, new = _load(source.name, kind, lambda: _model(again, kind, labels, dtype, more))
+        else:
+            more |= _quantised(quantize, dtype, device) if quantize else {}
+            model, new = _load(source.name, kind, lambda: _model(source, kind, labels, dtype, more))
         part = "image processor" if kind == "image-classification" else "tokenizer"
         processor = _load(f"the {part} of {source.name}", kind, lambda: _processor(source, kind))
     if kind == "causal-lm" and new:
@@ -88,13 +105,19 @@ def load_model(
     _rename(model, processor, source.name)
     head = [] if kind == "causal-lm" else head_modules(model, new)
     return LoadedModel(
-        model=model.to(target),
+        model=model if quantize else model.to(target),
         processor=processor,
         name=source.name,
         load_snippet=loading_lines(source, kind, str(dtype).removeprefix("torch."), len(labels or []), pad),
         suggested_targets=suggested_targets(model, head),
         head=head,
     )
+
+
+def positions(model: Any) -> int | None:
+    """How many tokens a model has positions for; None where that has no limit, or is not known."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def _load(what: str, kind: TaskKind, loader: Callable[[], T]) -> T:
@@ -137,10 +160,18 @@ def _processor(source: ModelSource, kind: TaskKind) -> Any:
     return transformers.AutoTokenizer.from_pretrained(source.place, **NO_CODE)
 
 
-def _model(source: ModelSource, kind: TaskKind, labels: list[str] | None, dtype: torch.dtype) -> tuple[Any, set[str]]:
+def _quantised(bits: str, dtype: torch.dtype, device: str) -> dict[str, Any]:
+    config = require("transformers", extra="hf").BitsAndBytesConfig
+    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    return {"quantization_config": config(**four if bits == "4bit" else {"load_in_8bit": True}), "device_map": device}
+
+
+def _model(
+    source: ModelSource, kind: TaskKind, labels: list[str] | None, dtype: torch.dtype, more: dict[str, Any]
+) -> tuple[Any, set[str]]:
     """The model, and the names of the parameters that the checkpoint did not fill."""
     transformers = require("transformers", extra="hf")
-    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, **NO_CODE}
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, **NO_CODE, **more}
     if source.gguf_file:
         # dequantize: Trainer refuses to train, and save_pretrained to save, a model marked as quantised
         config = transformers.GgufConfig(dequantize=True)

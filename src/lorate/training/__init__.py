@@ -7,10 +7,11 @@ from lorate.extras import require
 from lorate.training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from lorate.training.ending import Outcome
     from lorate.training.listener import Listener
-    from lorate.training.session import Outcome, dry_run, resume, train
+    from lorate.training.session import dry_run, resume, train
 
-_PLACES = {"Listener": "listener", "Outcome": "session", "dry_run": "session", "resume": "session", "train": "session"}
+_PLACES = {"Listener": "listener", "Outcome": "ending", "dry_run": "session", "resume": "session", "train": "session"}
 
 __all__ = ["Listener", "Outcome", "TrainConfig", "dry_run", "resume", "train"]
 

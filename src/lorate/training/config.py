@@ -19,6 +19,10 @@ from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, des
 Dtype = Literal["float32", "bfloat16", "float16"]
 LAW = "law"
 """In place of a number for alpha: the square-root law."""
+ALL_LINEAR = "all-linear"
+"""As the only target: every linear layer but the output."""
+DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
+"""The length of a run that was not given one."""
 
 _NEED_L = ", ".join(name for name, rule in RULES.items() if "smoothness" in rule.needs)
 _ABOVE_0: Range = (lambda value: 0 < value < math.inf, "a finite number above 0")
@@ -42,6 +46,17 @@ class TrainConfig:
     )
     task: TaskKind = _base("causal-lm", "Kind of model.")
     dtype: Dtype = _base("float32", "Of the base model's weights; adapters are float32.")
+    autocast: Literal["bfloat16", "float16"] | None = _base(
+        None, "Compute in this type, whatever the weights are in. Default: on a GPU as --dtype."
+    )
+    quantize: Literal["4bit", "8bit"] | None = _base(None, "Base weights in 4 (nf4) or 8 bits, by bitsandbytes.")
+    attention: str | None = _base(None, "Implementation of attention: eager, sdpa, flash_attention_2, ...")
+    gradient_checkpointing: bool = _base(False, "Compute activations again in the backward pass: slower, less memory.")
+    chat_template: str | None = _base(None, "File with a Jinja chat template. Default: the tokenizer's own.")
+    end_token: str | None = _base(None, "Token that ends an answer. Default: the tokenizer's own.")
+    add_tokens: list[str] | None = _base(
+        None, "New tokens; the embedding is trained in full with them.", (lambda value: len(value) > 0, "at least one")
+    )
     device: str | None = _base(None, "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
 
     data: str | None = _data(
@@ -67,32 +82,61 @@ class TrainConfig:
         16.0, "lora_alpha; the scaling is alpha / rank. law: 256·√rank, see lorate alpha law.", _ABOVE_0, law=LAW
     )
     targets: list[str] | None = _adapter(
-        None, "Layers to adapt, separated by commas. Default: the architecture's usual ones.", _SOME
+        None,
+        "Layers to adapt: names, all-linear, or one regular expression. Default: the architecture's usual ones.",
+        _SOME,
     )
+    exclude: list[str] | None = _adapter(None, "Layers of --targets to leave out.", _SOME)
     dropout: float = _adapter(
         0.0, "Dropout of the adapters' input.", (lambda value: 0 <= value < 1, "from 0 to below 1")
     )
+
+    init: Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"] = _adapter(
+        "default", "How PEFT starts A and B."
+    )
+    rslora: bool = _adapter(False, "Scaling alpha / √rank instead of alpha / rank.")
+    dora: bool = _adapter(False, "DoRA: a trained magnitude beside the direction.")
+    modules_to_save: list[str] | None = _adapter(None, "Layers to train in full, and to save with the adapter.", _SOME)
+    adapter: str | None = _adapter(None, "Go on from this adapter: a run, or a directory in PEFT's format.")
 
     rule: str = _steps("auto", f"Rule for the step size: {', '.join(RULES)}.")
     lr: float | None = _steps(None, "The rule's constant a; each rule has its default.", _ABOVE_0)
     smoothness: float | None = _steps(None, f"L of the loss, for the rules that need it: {_NEED_L}.")
     batch_size: int = _steps(4, "Samples of a micro-batch.", POSITIVE)
     accumulate: int = _steps(1, "Micro-batches of a step.", POSITIVE)
-    steps: int = _steps(100, "Optimizer steps.", POSITIVE)
+    epochs: float | None = _steps(
+        None, "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.", _ABOVE_0
+    )
+    steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
+    packing: bool = _steps(False, "Several records in one sequence of --max-length, apart from each other (TRL's bfd).")
+    group_by_length: bool = _steps(False, "Batches of records of about the same length.")
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
     on_alarm: OnAlarm = _steps("warn", "At a diverging or non-finite alarm.")
 
     eval_every: int | None = _checks(
-        None, "Steps between evaluations, beside those before and after. Default: a quarter of --steps.", POSITIVE
+        None, "Steps between evaluations, beside those before and after. Default: an eighth of the run.", POSITIVE
+    )
+    keep: Literal["best", "last"] = _checks("best", "Which adapter: of the lowest held-out loss, or of the last step.")
+    patience: int | None = _checks(None, "End after this many evaluations without a better one.", POSITIVE)
+    metric_command: str | None = _checks(
+        None, "Command that gets an adapter's directory and prints a number, higher is better: it chooses the best one."
     )
     save_every: int | None = _checks(
-        None, "Steps between checkpoints. Default: a quarter of --steps, at most 200.", POSITIVE
+        None, "Steps between checkpoints. Default: a quarter of the run, at most 200.", POSITIVE
     )
     samples: int = _checks(2, "Held-out prompts to complete before and after.", (lambda value: value >= 0, "0 or more"))
     report_to: str = _checks("none", "Another logger of transformers, such as wandb.")
 
     def __post_init__(self) -> None:
         check_options(self)
+        if None not in (self.steps, self.epochs):
+            raise LorateError("give steps or epochs, not both: they may disagree about the length of the run.")
+        if self.task != "causal-lm":
+            for name in ("packing", "chat_template", "end_token", "add_tokens"):
+                if getattr(self, name):
+                    raise LorateError(f"{name} is for language models, and the task is {self.task}; leave it out.")
+        if self.targets is not None and len(self.targets) > 1 and any(is_pattern(name) for name in self.targets):
+            raise LorateError("targets must be names, or all-linear alone, or one regular expression alone.")
         rule = make_rule(self.rule, self.smoothness)
         if "closure" in rule.needs:
             raise LorateError(
@@ -128,7 +172,7 @@ class TrainConfig:
             )
             named["train_on"] = "answers"
         if named.get("alpha") == LAW:
-            named["alpha"] = lora_alpha(named.get("rank", cls.rank))
+            named["alpha"] = lora_alpha(named.get("rank", cls.rank), use_rslora=named.get("rslora") is True)
         return cls(**named)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -137,18 +181,34 @@ class TrainConfig:
 
     @property
     def scaling(self) -> float:
-        """The scaling of the adapters, s = alpha / rank."""
-        return self.alpha / self.rank
+        """The scaling of the adapters, s = alpha / rank, or alpha / √rank."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def with_steps(self, records: int, samples: int) -> Self:
+        """The same with the number of steps filled in, for so many records (or sequences) and samples a step."""
+        if self.steps is not None:
+            return self
+        # an epoch has one step at least, which then takes fewer samples
+        steps = math.ceil((self.epochs or DEFAULT_EPOCHS) * records / min(samples, records))
+        if self.epochs is None:
+            steps = min(max(steps, FEWEST_STEPS), MOST_STEPS)
+        return dataclasses.replace(self, steps=steps, epochs=None)
+
+    @property
+    def step_count(self) -> int:
+        """Steps of the run, once they are known, see `with_steps`."""
+        assert self.steps is not None
+        return self.steps
 
     @property
     def evaluation_interval(self) -> int:
-        """Steps between evaluations."""
-        return self.eval_every or max(1, self.steps // 4)
+        """Steps between evaluations: eight in a run, with the last one."""
+        return self.eval_every or math.ceil(self.step_count / 8)
 
     @property
     def checkpoint_interval(self) -> int:
         """Steps between checkpoints."""
-        return self.save_every or max(1, min(200, self.steps // 4))
+        return self.save_every or max(1, min(200, self.step_count // 4))
 
     @property
     def resolved_lr(self) -> float:
@@ -156,3 +216,12 @@ class TrainConfig:
         lr = self.lr if self.lr is not None else RULES[self.rule].default_lr
         assert lr is not None
         return lr
+
+
+def is_pattern(target: str) -> bool:
+    """Whether a target is no name: ``all-linear``, or a regular expression.
+
+    >>> is_pattern("q_proj"), is_pattern("layers.3.mlp.up_proj"), is_pattern(r".*[qv]_proj"), is_pattern("all-linear")
+    (False, False, True, True)
+    """
+    return target == ALL_LINEAR or any(letter in target for letter in r"*+?[](){}|^$\\")

@@ -9,16 +9,16 @@ from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory
 from lorate.runs.facts import now, versions
-from lorate.training.config import TrainConfig
 from lorate.training.plan import make_plan
 from lorate.training.preparation import Prepared
 
 PACKAGES = ("torch", "numpy", "transformers", "peft", "accelerate", "trl", "datasets")
 
 
-def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str, Any]:
+def describe(command: str, prepared: Prepared) -> dict[str, Any]:
     """The first entries of ``run.json``."""
-    plan, rule = make_plan(config, prepared), RULES[config.rule]
+    config = prepared.config
+    plan, rule = make_plan(prepared), RULES[config.rule]
     return {
         "lorate": version("lorate"),
         "command": command,
@@ -39,6 +39,7 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
             "name": prepared.data.name,
             "train": plan.train_examples,
             "eval": plan.eval_examples,
+            "labels": prepared.data.labels,
             "fingerprint": prepared.data.fingerprint,
             "format": prepared.data.format,
             "notes": prepared.notes,

@@ -1,18 +1,22 @@
-"""Held-out loss before, during and after, example by example, so that a change has a standard error."""
+"""Held-out loss and other figures, example by example, so that a change has a standard error."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lorate import ranks
-from lorate.jsonl import JsonlWriter
-from lorate.tasks import example_losses
+from lorate.tasks import example_scores
 from lorate.training.processes import together
+
+COLUMNS = 6
+"""Of the table of `Scores`."""
+
+Advance = Callable[[int, int], None]
+"""Is told how much of something is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def standard_error(values: Tensor) -> float:
 
 
 def in_order(shares: Sequence[Tensor], size: int) -> Tensor:
-    """Put the losses of the processes together, which take turns at batches of one size.
+    """Put what the processes found together, which take turns at batches of one size.
 
     The last round begins again with the first examples, so that all processes have something to do.
 
@@ -74,60 +78,88 @@ def in_order(shares: Sequence[Tensor], size: int) -> Tensor:
     """
     if len(shares) == 1:
         return shares[0]
-    return torch.stack([share.view(-1, size) for share in shares], dim=1).flatten()
+    return torch.stack([share.view(-1, size, *share.shape[1:]) for share in shares], dim=1).flatten(0, 2)
 
 
-def by_record(losses: Tensor, records: Sequence[int]) -> Tensor:
+def by_record(losses: Tensor, records: Tensor) -> Tensor:
     """Mean loss of each record; one may have several sequences, which depend on each other.
 
-    >>> by_record(torch.tensor([1.0, 3.0, 5.0]), [0, 0, 2])
+    >>> by_record(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]))
     tensor([2., 5.])
     """
-    _, index = torch.unique(torch.tensor(list(records)), return_inverse=True)
+    _, index = torch.unique(records, return_inverse=True)
     sums = torch.zeros(int(index.max()) + 1, dtype=losses.dtype).index_add_(0, index, losses)
     return sums / torch.bincount(index)
 
 
-class Evaluator(TrainerCallback):
-    """Evaluate the trainer's held-out data when asked, and every few steps of training.
+@dataclass(frozen=True)
+class Scores:
+    """What `lorate.tasks.example_scores` found on the held-out examples.
 
-    Every process evaluates its share of the examples, and all get all losses. The random state is put back afterwards
+    Attributes:
+        table: its rows, of all processes, and behind each the number of the record that the example is from.
+        classifies: whether an example has one target, its class.
+    """
+
+    table: Tensor
+    classifies: bool
+
+    @property
+    def losses(self) -> Tensor:
+        """Mean loss of each record."""
+        return by_record(self.table[:, 0], self.table[:, 5])
+
+    def figures(self) -> dict[str, float]:
+        """Accuracy and macro F1 of a classifier; perplexity and accuracy over the tokens of a language model.
+
+        >>> rows = [[0.0, 1, 1, 0, 0, 0], [0.0, 0, 1, 1, 0, 1], [0.0, 1, 1, 1, 1, 2]]
+        >>> Scores(torch.tensor(rows), True).figures()
+        {'accuracy': 0.6666666865348816, 'macro_f1': 0.6666666666666666}
+        """
+        losses, right, targets, label, found, _ = self.table.unbind(1)
+        accuracy = float(right.sum() / targets.sum())
+        if not self.classifies:
+            return {"perplexity": float(((losses * targets).sum() / targets.sum()).exp()), "token_accuracy": accuracy}
+        classes = set(label.tolist()) | set(found.tolist())
+        scores = [
+            float(2 * ((label == c) & (found == c)).sum() / ((label == c).sum() + (found == c).sum())) for c in classes
+        ]
+        return {"accuracy": accuracy, "macro_f1": sum(scores) / len(scores)}
+
+
+def evaluate(trainer: Any, classifies: bool, advance: Advance = lambda done, total: None) -> Scores:
+    """Scores of a trainer's held-out examples now.
+
+    Every process evaluates its share of the examples, and all get all scores. The random state is put back afterwards
     (a data loader draws a seed even when it does not shuffle), so evaluation does not change the run.
 
     Args:
         trainer: its evaluation data and model are used.
-        writer: gets ``{"step", "eval_loss", "eval_loss_se"}``; None in processes that do not write.
-        every: steps between evaluations during training.
-        listen: called with step, loss and standard error.
+        classifies: whether the model is a classifier.
+        advance: is told of every batch.
     """
+    with torch.random.fork_rng(), together():
+        loader = _rows_of_examples(trainer)
+        own = example_scores(trainer.model, _counted(loader, len(loader), advance))
+    size = trainer.args.per_device_eval_batch_size
+    table = in_order(ranks.everyones(own), size)[: len(trainer.eval_dataset)]
+    rows = trainer.eval_dataset
+    records = rows["record"] if "record" in rows.column_names else range(len(rows))
+    return Scores(torch.cat([table, torch.tensor([*records], dtype=table.dtype)[:, None]], dim=1), classifies)
 
-    def __init__(
-        self, trainer: Any, writer: JsonlWriter | None, every: int, listen: Callable[[int, float, float], None]
-    ) -> None:
-        self._trainer = trainer
-        self._writer = writer
-        self._every = every
-        self._listen = listen
 
-    def losses(self) -> Tensor:
-        """Losses of the held-out examples now."""
-        with torch.random.fork_rng(), together():
-            own = example_losses(self._trainer.model, self._trainer.get_eval_dataloader())
-        size = self._trainer.args.per_device_eval_batch_size
-        losses = in_order(ranks.everyones(own), size)[: len(self._trainer.eval_dataset)]
-        rows = self._trainer.eval_dataset
-        return by_record(losses, rows["record"]) if "record" in rows.column_names else losses
+def _rows_of_examples(trainer: Any) -> Any:
+    """The held-out batches with a row for each example, also where packed training puts all in one row."""
+    collator = trainer.data_collator
+    try:
+        if getattr(collator, "padding_free", False):
+            trainer.data_collator = replace(collator, padding_free=False)
+        return trainer.get_eval_dataloader()
+    finally:
+        trainer.data_collator = collator
 
-    def evaluate(self, step: int) -> Tensor:
-        """Losses of the held-out examples now; their mean is recorded under ``step``."""
-        losses = self.losses()
-        mean, error = float(losses.mean()), standard_error(losses)
-        if self._writer is not None:
-            self._writer.write({"step": step, "eval_loss": mean, "eval_loss_se": error})
-        self._listen(step, mean, error)
-        return losses
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Evaluate in between; the last step is evaluated by whoever ends the run."""
-        if state.global_step % self._every == 0 and state.global_step < state.max_steps:
-            self.evaluate(state.global_step)
+def _counted(batches: Iterable[Any], total: int, advance: Advance) -> Iterator[Any]:
+    for done, batch in enumerate(batches, start=1):
+        yield batch
+        advance(done, total)

@@ -14,6 +14,9 @@ class Listener:
     def phase(self, text: str) -> None:
         """Something that takes a while begins."""
 
+    def progress(self, done: int, total: int) -> None:
+        """So much of what takes a while is done."""
+
     def plan(self, plan: Plan) -> None:
         """Data and model are loaded."""
 

@@ -8,7 +8,7 @@ import reprlib
 import sys
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from lorate.errors import LorateError
 
@@ -60,7 +60,7 @@ def choices(declared: Any) -> tuple[str, ...]:
 
 def kinds(declared: Any) -> tuple[Any, ...]:
     """The types that a union consists of; a type alone is one."""
-    return get_args(declared) if isinstance(declared, UnionType) else (declared,)
+    return get_args(declared) if get_origin(declared) in (UnionType, Union) else (declared,)
 
 
 def _check_type(name: str, value: Any, declared: Any) -> None:

@@ -2,14 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorate import ranks
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
+from lorate.training.adapter import CHANGES_BASE
 from lorate.training.config import TrainConfig
-from lorate.training.evaluation import Change
 from lorate.training.preparation import Prepared
+
+if TYPE_CHECKING:
+    from lorate.training.ending import Outcome
 
 _PEFT_CLASS = {
     "causal-lm": "PeftModelForCausalLM",
@@ -18,20 +22,22 @@ _PEFT_CLASS = {
 }
 
 
-def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> None:
+INITIAL = "initial"
+"""Where the adapter of the start lies, if it took a part of the base with it."""
+
+
+def save_adapter(prepared: Prepared, outcome: "Outcome") -> None:
     """Write ``adapter/`` whole or not at all: adapter, tokenizer or image processor, model card.
 
     Args:
-        run: gets the directory.
-        config: the options.
-        prepared: data and model.
-        steps: steps that were done; fewer than in the options after an interruption or an alarm.
-        change: held-out loss before and after, if it was measured.
+        prepared: options, data and model.
+        outcome: of the run whose directory gets it.
     """
+    run = outcome.run
     fresh = run.inside(".adapter.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        _write_adapter(fresh, config, prepared, steps, change)
+        _write_adapter(fresh, prepared, outcome)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -39,18 +45,24 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, ste
     fresh.rename(run.adapter)
 
 
-def _write_adapter(fresh: Path, config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> None:
+def _write_adapter(fresh: Path, prepared: Prepared, outcome: "Outcome") -> None:
+    # an initialisation that moved a part of the base into the adapter is taken out again: it fits the base as it is
+    start = outcome.run.inside(INITIAL)
+    moved = str(start) if prepared.config.init in CHANGES_BASE else None
     with quiet():
-        # embeddings are never resized here, so there is nothing to look up on a hub and nothing more to save
-        prepared.model.save_pretrained(fresh, save_embedding_layers=False)
+        # an embedding that was trained is among modules_to_save; there is nothing to look up on a hub
+        prepared.model.save_pretrained(
+            fresh, save_embedding_layers=False, path_initial_model_for_weight_conversion=moved
+        )
         prepared.base.processor.save_pretrained(fresh)
     card = fresh / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else "---\nlibrary_name: peft\n---\n"
-    write_atomically(card, text.rstrip() + "\n\n" + card_section(config, prepared, steps, change))
+    write_atomically(card, text.rstrip() + "\n\n" + card_section(prepared, outcome))
 
 
-def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Change | None) -> str:
+def card_section(prepared: Prepared, outcome: "Outcome") -> str:
     """The part of the model card that lorate knows, in Markdown; see `save_adapter` for the arguments."""
+    config, change = prepared.config, outcome.change
     lines = [
         "## Training with lorate",
         "",
@@ -58,24 +70,31 @@ def card_section(config: TrainConfig, prepared: Prepared, steps: int, change: Ch
         f"- Data: `{prepared.data.name}`, {len(prepared.data.train)} training and {len(prepared.data.eval)} "
         "held-out records",
         f"- LoRA: rank {config.rank}, alpha {config.alpha:g}, dropout {config.dropout:g}",
-        f"- Step size: rule `{config.rule}` with constant {config.resolved_lr:g}, {steps} steps of "
+        f"- Step size: rule `{config.rule}` with constant {config.resolved_lr:g}, {outcome.steps} steps of "
         f"{config.batch_size * config.accumulate * ranks.world_size()} samples, seed {config.seed}",
     ]
     if RULES[config.rule].average_exponent is not None:
-        lines.append("- The adapter is an average over the run's steps, not the last one")
+        lines.append("- The adapter is an average over the steps so far, not the last one")
     if change is not None:
         lines.append(
             f"- Held-out loss: {change.before:.4f} before, {change.after:.4f} after ({change.relative:+.1%}; "
             f"difference {change.after - change.before:+.4f}, {change.certainty})"
         )
+    lines += [
+        f"- {name.replace('_', ' ').capitalize()} (held out): {before:.4g} before, {after:.4g} after"
+        for name, (before, after) in (outcome.figures or {}).items()
+    ]
+    if outcome.chosen:
+        lines.append(f"- {outcome.chosen.rstrip('.')}")
     return "\n".join(lines) + "\n"
 
 
-def write_usage(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> None:
+def write_usage(run: RunDirectory, prepared: Prepared) -> None:
     """Write the run's README: load, use and merge the adapter, without lorate."""
+    config = prepared.config
     peft_class = _PEFT_CLASS[config.task]
     sections: list[tuple[str, str]] = [
-        ("Load", f"{prepared.base.load_snippet}\n\n{_peft_lines(peft_class)}"),
+        ("Load", f"{prepared.base.load_snippet}{_own_tokenizer(prepared)}\n\n{_peft_lines(peft_class)}"),
         ("Use", _use_lines(config, prepared)),
         ("Merge into the base model", 'merged = model.merge_and_unload()\nmerged.save_pretrained("merged")'),
     ]
@@ -94,18 +113,32 @@ def _peft_lines(peft_class: str) -> str:
     return f'from peft import {peft_class}\n\nmodel = {peft_class}.from_pretrained(model, "adapter")'
 
 
+def _own_tokenizer(prepared: Prepared) -> str:
+    """Lines for a tokenizer that is not the base's own any more."""
+    config = prepared.config
+    if not (config.chat_template or config.end_token or config.add_tokens or config.adapter):
+        return ""
+    lines = '\n\ntokenizer = AutoTokenizer.from_pretrained("adapter")'
+    return lines + ("\nmodel.resize_token_embeddings(len(tokenizer))" if config.add_tokens else "")
+
+
 def _use_lines(config: TrainConfig, prepared: Prepared) -> str:
-    if prepared.data.record_kind == "messages":
+    if config.task == "causal-lm" and prepared.data.record_kind == "messages":
+        turns = [turn["content"] for turn in prepared.data.eval[0]["messages"] if turn["role"] == "user"]
+        asked = str(turns[0])[:200] if turns else "Hello"
         return (
-            'chat = [{"role": "user", "content": "What can you do?"}]\n'
-            'as_tensors = {"return_tensors": "pt", "return_dict": True}\n'
-            "inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, **as_tensors)\n"
+            f'messages = [{{"role": "user", "content": {asked!r}}}]\n'
+            "inputs = tokenizer.apply_chat_template(\n"
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True\n)\n'
             'answer = model.generate(**inputs, max_new_tokens=50)[0, inputs["input_ids"].shape[1] :]\n'
             "print(tokenizer.decode(answer, skip_special_tokens=True))"
         )
     if config.task == "causal-lm":
+        first = prepared.data.eval[0]
+        prompt = first.get("prompt")
+        text = prompt[:200] if isinstance(prompt, str) else "def fibonacci(n):"
         return (
-            'inputs = tokenizer("def fibonacci(n):", return_tensors="pt")\n'
+            f'inputs = tokenizer({text!r}, return_tensors="pt")\n'
             "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))"
         )
     labels = repr(prepared.data.labels)

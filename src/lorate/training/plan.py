@@ -19,6 +19,8 @@ class Plan:
         adapted_layers: matrices with a LoRA pair.
         train_examples: records to train on; sequences, where the data are tokens, see `lorate.tasks.encoding.Counts`.
         eval_examples: held-out records that are evaluated.
+        steps: of the run.
+        epochs: passes over the training records that they make.
         samples_per_step: batch size times accumulation, times processes.
         tokens_per_step: tokens of a step at most; 0 without text.
         memory_bytes: rough estimate of a process' peak: weights, adapters with gradients, activations of one
@@ -33,6 +35,8 @@ class Plan:
     adapted_layers: int
     train_examples: int
     eval_examples: int
+    steps: int
+    epochs: float
     samples_per_step: int
     tokens_per_step: int
     memory_bytes: int
@@ -41,14 +45,14 @@ class Plan:
     format: str = ""
 
 
-def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = None) -> Plan:
+def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
     """Count parameters, tokens and bytes.
 
     Args:
-        config: the options.
-        prepared: data and model.
+        prepared: options, data and model.
         processes: how many train together; those that are here if not given.
     """
+    config = prepared.config
     parameters = list(prepared.model.parameters())
     trainable = [p for p in parameters if p.requires_grad]
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
@@ -57,8 +61,10 @@ def make_plan(config: TrainConfig, prepared: Prepared, processes: int | None = N
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in trainable),
         adapted_layers=len(find_pairs(prepared.model)),
-        train_examples=prepared.examples,
+        train_examples=len(prepared.encoded.train.rows if prepared.encoded else prepared.data.train),
         eval_examples=min(len(prepared.data.eval), config.eval_examples),
+        steps=config.step_count,
+        epochs=config.step_count * min(samples, prepared.examples) / prepared.examples,
         samples_per_step=samples,
         tokens_per_step=samples * config.max_length if text else 0,
         memory_bytes=sum(p.numel() * p.element_size() for p in parameters)

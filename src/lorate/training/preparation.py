@@ -1,20 +1,39 @@
 """Load data and model, and put the adapters on."""
 
-import re
-import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks import EncodedData, Encoder, LoadedData, LoadedModel, cut_texts, load_data, load_model, text_limit
+from lorate.tasks import (
+    EncodedData,
+    Encoder,
+    LoadedData,
+    LoadedModel,
+    cut_texts,
+    load_data,
+    load_model,
+    positions,
+    quiet,
+    text_limit,
+)
+from lorate.training.adapter import (
+    adapter_folder,
+    adapter_options,
+    give_rows,
+    keep_precise,
+    new_adapter,
+    open_adapter,
+    with_own_tokenizer,
+)
 from lorate.training.config import TrainConfig
 from lorate.training.processes import own_device
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
 
 
 @dataclass(frozen=True)
@@ -22,25 +41,29 @@ class Prepared:
     """All that a trainer needs.
 
     Attributes:
+        config: the options, with what model and data decide filled in.
         data: training and held-out records.
         base: the base model with its processor.
         model: the PEFT model.
         device: where it stands.
         encoded: the data as tokens, of which some count; None for classifiers.
         cut: texts of a classifier that are cut.
+        packed: packed sequences of an epoch; None without packing.
     """
 
+    config: TrainConfig
     data: LoadedData
     base: LoadedModel
     model: Any
     device: str
     encoded: EncodedData | None = None
     cut: int = 0
+    packed: int | None = None
 
     @property
     def examples(self) -> int:
         """What the trainer draws from: sequences of tokens, or records."""
-        return len(self.encoded.train.rows if self.encoded else self.data.train)
+        return self.packed or len(self.encoded.train.rows if self.encoded else self.data.train)
 
     @property
     def notes(self) -> list[str]:
@@ -49,8 +72,12 @@ class Prepared:
         return [*self.data.notes, *(self.encoded.notes if self.encoded else [cut] if self.cut else [])]
 
 
-def prepare(config: TrainConfig) -> Prepared:
+def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: None) -> Prepared:
     """Load everything; the adapters' start depends on ``config.seed`` alone.
+
+    Args:
+        config: the options.
+        phase: is told what goes on.
 
     Raises:
         LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.
@@ -58,6 +85,11 @@ def prepare(config: TrainConfig) -> Prepared:
     peft = require("peft", extra="hf")
     transformers = require("transformers", extra="hf")
     device = own_device(config.device)
+    if device == "cpu" and "float16" in (config.autocast, config.quantize and config.dtype):
+        raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
+    folder = None if config.adapter is None else adapter_folder(config.adapter)
+    config = config if folder is None else _as_the_adapter(config, adapter_options(folder))
+    phase("Reading the data")
     data = load_data(
         config.data,
         eval_spec=config.eval_data,
@@ -68,7 +100,19 @@ def prepare(config: TrainConfig) -> Prepared:
         max_records=config.max_records,
     )
     transformers.set_seed(config.seed)
-    base = load_model(config.model, config.task, labels=data.labels, dtype=getattr(torch, config.dtype), device=device)
+    phase("Loading the model")
+    base = load_model(
+        config.model,
+        config.task,
+        labels=data.labels,
+        dtype=getattr(torch, config.dtype),
+        device=device,
+        quantize=config.quantize,
+        attention=config.attention,
+    )
+    if folder is not None and config.task != "image-classification":
+        base = with_own_tokenizer(base, folder)
+    _set_up_tokenizer(config, base)
     check_weights(base.model)
     if config.task != "image-classification":
         for part in (data.train, data.eval):
@@ -77,24 +121,50 @@ def prepare(config: TrainConfig) -> Prepared:
     cut = 0
     if config.task == "sequence-classification":
         cut = cut_texts(data.train, base.processor, text_limit(config.max_length, base.processor, base.model))
-    targets = config.targets or base.suggested_targets
-    check_targets(base.model, targets)
-    lora = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=targets,
-        modules_to_save=base.head or None,
-        task_type=TASK_TYPES[config.task],
-    )
+    if config.quantize:
+        peft.prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     transformers.set_seed(config.seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="LoRA adapter added to ConvNd layer with groups")
+    model = new_adapter(config, base) if folder is None else open_adapter(base, folder, trainable=True)
+    keep_precise(model)
+    return Prepared(config, data, base, model, device, encoded, cut)
+
+
+def _as_the_adapter(config: TrainConfig, own: dict[str, Any]) -> TrainConfig:
+    """The options with the shape of an adapter that is there.
+
+    Raises:
+        LorateError: another shape was asked for.
+    """
+    for name, value in own.items():
+        wanted = getattr(config, name)
+        if name != "model" and wanted not in (getattr(TrainConfig, name), value):
+            raise LorateError(f"{config.adapter} has {name} {value!r}, not {wanted!r}; leave {name} out.")
+    return replace(config, **own | {"model": config.model or own["model"]})
+
+
+def _set_up_tokenizer(config: TrainConfig, base: LoadedModel) -> None:
+    """Chat template, end token and new tokens.
+
+    Raises:
+        LorateError: the template cannot be read, or there is no such token.
+    """
+    tokenizer, model = base.processor, base.model
+    if config.chat_template is not None:
         try:
-            model = peft.get_peft_model(base.model, lora)
-        except ValueError as error:
-            raise LorateError(f"PEFT cannot adapt these layers: {str(error).splitlines()[0]}") from error
-    return Prepared(data, base, model, device, encoded, cut)
+            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise LorateError(f"chat_template {config.chat_template} cannot be read: {error}.") from None
+    if config.add_tokens:
+        tokenizer.add_tokens(config.add_tokens, special_tokens=True)
+        with quiet():
+            give_rows(model, max(tokenizer.convert_tokens_to_ids(config.add_tokens)))
+    if config.end_token is not None:
+        number = tokenizer.get_vocab().get(config.end_token)
+        if number is None:
+            raise LorateError(f"end_token: the tokenizer has no token {config.end_token!r}; see --add-tokens.")
+        tokenizer.eos_token = config.end_token
+        for settings in (model.config, model.generation_config):
+            settings.eos_token_id = number
 
 
 def encode(config: TrainConfig, data: LoadedData, base: LoadedModel) -> EncodedData:
@@ -106,14 +176,22 @@ def encode(config: TrainConfig, data: LoadedData, base: LoadedModel) -> EncodedD
     encoder = Encoder(base.processor, data.record_kind, config.train_on, config.max_length)
     held_out = data.eval.select(range(min(len(data.eval), config.eval_examples)))
     encoded = EncodedData(encoder, encoder.encode(data.train, data.places[0]), encoder.encode(held_out, data.places[1]))
-    positions = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or config.max_length
-    longest = min(config.max_length, max(encoded.train.counts.longest, encoded.eval.counts.longest))
-    if longest > positions:
-        raise LorateError(
-            f"{base.name} has positions for {positions} tokens, and the data hold {longest} in one sequence: "
-            f"--max-length {positions} is the most it can take."
-        )
+    check_positions(base, config.max_length, max(encoded.train.counts.longest, encoded.eval.counts.longest))
     return encoded
+
+
+def check_positions(base: LoadedModel, max_length: int, longest: int) -> None:
+    """No sequence may be longer than the model has positions.
+
+    Raises:
+        LorateError: ``longest``, cut to ``max_length``, is.
+    """
+    most = positions(base.model)
+    if most is not None and min(max_length, longest) > most:
+        raise LorateError(
+            f"{base.name} has positions for {most} tokens, and the data hold {longest} in one sequence: "
+            f"--max-length {most} is the most it can take."
+        )
 
 
 def check_weights(model: Any) -> None:
@@ -150,19 +228,3 @@ def check_vocabulary(part: Any, tokenizer: Any, model: Any) -> None:
                     f"The tokenizer of {model.name_or_path} makes token {highest} of {text[:40]!r}, but the model has "
                     f"embeddings for {rows} tokens only: model and tokenizer do not belong together."
                 )
-
-
-def check_targets(model: Any, targets: list[str]) -> None:
-    """Each name must be the end of some layer's path, as PEFT matches them.
-
-    Raises:
-        LorateError: a name matches nothing; the layers that there are are listed.
-    """
-    names = [name for name, _ in model.named_modules()]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in names):
-            leaves = [name for name, module in model.named_modules() if type(module).__name__ in ("Linear", "Conv2d")]
-            ends = sorted({re.sub(r"^.*\.(?=[^.\d])", "", name) for name in leaves})
-            raise LorateError(
-                f"targets: no layer of {model.name_or_path} is called {target!r}; it has: {', '.join(ends[:20])}."
-            )

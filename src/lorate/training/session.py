@@ -1,69 +1,46 @@
 """A fine-tuning run from options to a finished run directory."""
 
-import json
+import os
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require, require_extra
-from lorate.jsonl import JsonlWriter
+from lorate.integrations.attach import attach
+from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.monitor import Monitor
-from lorate.report import write_report
-from lorate.runs import RunDirectory, write_atomically
+from lorate.runs import RunDirectory
 from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
 from lorate.tasks import marked
+from lorate.training.adapter import CHANGES_BASE
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
 from lorate.training.description import check_same_data, describe
-from lorate.training.evaluation import Change, Evaluator, paired_change
+from lorate.training.ending import Outcome, Status, end
+from lorate.training.heldout import Evaluations
 from lorate.training.interruption import Interruption
 from lorate.training.listener import Listener, ListeningCallback
-from lorate.training.outputs import save_adapter, write_usage
+from lorate.training.outputs import INITIAL
 from lorate.training.plan import Plan, is_full_batch, make_plan
 from lorate.training.preparation import Prepared, prepare
 from lorate.training.processes import (
     check_processes,
     create_run,
     held,
-    main_first,
     meet,
     noticing_lost_processes,
     open_run,
     together,
 )
 from lorate.training.recovery import Recovery, recover
-from lorate.training.samples import answers, sample_prompts
-from lorate.training.trainers import build_trainer
-
-Status = Literal["finished", "stopped", "interrupted"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        status: ``"finished"``, ``"stopped"`` by an alarm, or ``"interrupted"`` by Ctrl-C.
-        steps: steps done in all.
-        change: held-out loss before and after; None if interrupted.
-        samples: prompts with what the model said before and after.
-        run: the run directory.
-        seconds: wall time of this session.
-    """
-
-    status: Status
-    steps: int
-    change: Change | None
-    samples: list[dict[str, str]]
-    run: RunDirectory
-    seconds: float
+from lorate.training.selection import Selection
+from lorate.training.trainers import assemble, move
+from lorate.training.untrained import untrained
 
 
 def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes: int = 1) -> Plan:
@@ -78,9 +55,13 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
         LorateError: whatever would stop the run itself.
     """
     listener = listener or Listener()
-    listener.phase("Loading data and model")
-    prepared = prepare(config)
-    plan = make_plan(config, prepared, processes)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the Trainer would wait for the other processes
+        prepared = prepare(config, listener.phase)
+        samples = config.batch_size * config.accumulate * processes
+        prepared = replace(prepared, config=prepared.config.with_steps(prepared.examples, samples))
+    else:
+        prepared, _ = assemble(config, processes, listener.phase)
+    plan = make_plan(prepared, processes)
     _announce(listener, plan, prepared)
     if prepared.encoded is not None:
         row = prepared.encoded.train.rows[0]
@@ -139,12 +120,16 @@ def resume(output: str | Path, *, steps: int | None = None, listener: Listener |
             with together():
                 found, info = recover(run, steps), run.read_run()
                 check_processes(run, info)
-                if found.step > found.config.steps:
+                if found.step > found.config.step_count:
                     raise LorateError(
                         f"{run.path} has done {found.step} steps already; give --steps {found.step} or more, or leave "
                         "it out."
                     )
-                if info.get("status") == "finished" and run.report.exists() and found.step >= found.config.steps:
+                if (
+                    info.get("status") == "finished"
+                    and run.report.exists()
+                    and (steps is None or found.step >= found.config.step_count)
+                ):
                     raise LorateError(
                         f"{run.path} has finished its {found.config.steps} steps; give --steps to train on."
                     )
@@ -161,70 +146,82 @@ class _Session:
         self.started = time.monotonic()
 
     def start(self, output: Path, force: bool) -> Outcome:
-        prepared = self._prepare()
+        prepared, trainer = self._prepare()
         run = create_run(output, force=force)
         with held(run):
             # run.json first: it makes the directory a run, which --force may replace
-            run.write_run(describe(self.config, self.command, prepared) | {"status": "running"})
-            run.write_config(self.config.to_mapping())
-            return self._carry_out(run, prepared, None)
+            run.write_run(describe(self.command, prepared) | {"status": "running"})
+            run.write_config(prepared.config.to_mapping())
+            return self._carry_out(run, prepared, trainer, None)
 
     def go_on(self, run: RunDirectory, found: Recovery) -> Outcome:
         for note in found.notes:
             self.listener.notice(note)
-        prepared, info = self._prepare(), run.read_run()
+        prepared, trainer = self._prepare()
+        info, options = run.read_run(), prepared.config.to_mapping()
         with together():
             check_same_data(run, prepared)
             if ranks.is_main():
                 discard_after(run.checkpoints, found.step)
-        run.write_config(self.config.to_mapping())
+        run.write_config(options)
         resumed = [*info.get("resumed", []), {"at": now(), "step": found.step, "notes": found.notes}]
-        changes = {"config": self.config.to_mapping(), "status": "running", "finished": None, "resumed": resumed}
+        changes = {"config": options, "status": "running", "finished": None, "resumed": resumed}
         run.write_run({**info, **changes, "error": None})
-        return self._carry_out(run, prepared, found.checkpoint)
+        return self._carry_out(run, prepared, trainer, found.checkpoint)
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self) -> tuple[Prepared, Any]:
+        """Everything that may refuse the options comes before anything is written."""
         require_extra("report")  # the report is drawn last, after hours of work
-        self.listener.phase("Loading data and model")
-        prepared = main_first(lambda: prepare(self.config))
-        _announce(self.listener, make_plan(self.config, prepared), prepared)
-        return prepared
+        prepared, trainer = assemble(self.config, phase=self.listener.phase)
+        _announce(self.listener, make_plan(prepared), prepared)
+        return prepared, trainer
 
-    def _carry_out(self, run: RunDirectory, prepared: Prepared, checkpoint: Checkpoint | None) -> Outcome:
+    def _carry_out(self, run: RunDirectory, prepared: Prepared, trainer: Any, checkpoint: Checkpoint | None) -> Outcome:
         step = 0 if checkpoint is None else checkpoint.step
-        config = self.config
+        config = prepared.config
+        move(trainer, run.checkpoints)
+        if config.init in CHANGES_BASE and step == 0 and ranks.is_main():
+            prepared.model.save_pretrained(run.inside(INITIAL), save_embedding_layers=False)
         try:
             with ExitStack() as stack:
                 full = is_full_batch(config, prepared.examples)
                 monitor = stack.enter_context(
                     Monitor(run.path, full_batch=full, on_alarm=config.on_alarm, resume_at=step)
                 )
-                evaluations = None
+                writer = None
                 if ranks.is_main():
-                    evaluations = stack.enter_context(JsonlWriter(run.evaluations))
+                    writer = stack.enter_context(JsonlWriter(run.evaluations))
                     # the evaluation after the last step is made again
-                    evaluations.truncate_after(min(step, config.steps - 1))
-                callback = ListeningCallback(monitor, self.listener, config.steps)
-                trainer = build_trainer(config, prepared, run, callback)
-                evaluator = Evaluator(trainer, evaluations, config.evaluation_interval, self.listener.evaluation)
-                trainer.add_callback(evaluator)
+                    writer.truncate_after(min(step, config.step_count - 1))
+                callback = ListeningCallback(monitor, self.listener, config.step_count)
+                attach(trainer, config.rule, callback=callback, lr=config.lr, smoothness=config.smoothness)
+                evaluations = Evaluations(config, trainer, writer, self.listener)
+                trainer.add_callback(evaluations)
                 trainer.add_callback(Sealer())
-                before, samples = self._before(run, prepared, evaluator, evaluations if step == 0 else None)
+                before = untrained(run, prepared, evaluations, self.listener, step == 0)
+                past = ranks.everyones(read_jsonl(run.evaluations).records if ranks.is_main() else None)[0]
+                evaluations.selection = Selection(
+                    run.inside("best"), run.checkpoints, prepared.model, before.scores.losses, past, config.keep
+                )
+                if (missing := evaluations.selection.missing) is not None:
+                    self.listener.notice(f"The best adapter so far is gone from {missing}; a later one is kept.")
                 self.listener.phase("Training")
                 with Interruption() as interruption:
                     trainer.add_callback(interruption)
                     self._train(trainer, prepared, checkpoint)
-                    if interruption.requested:
-                        return self._finish(run, prepared, trainer, "interrupted", None, samples)
-                status: Status = "stopped" if monitor.should_stop else "finished"
-                self.listener.phase("Evaluating and sampling")
-                after = evaluator.evaluate(trainer.state.global_step)
-                if ranks.is_main():
-                    replies = answers(prepared, [sample["prompt"] for sample in samples])
-                    samples = [sample | {"after": reply} for sample, reply in zip(samples, replies, strict=True)]
-                    _write_json(run.samples, samples)
-                change = paired_change(torch.tensor(before, dtype=torch.float64), after)
-                return self._finish(run, prepared, trainer, status, change, samples)
+                ending: Status = (
+                    "interrupted" if interruption.requested else "stopped" if monitor.should_stop else "finished"
+                )
+                return end(
+                    run,
+                    prepared,
+                    evaluations,
+                    before,
+                    status=ending,
+                    step=trainer.state.global_step,
+                    started=self.started,
+                    listener=self.listener,
+                )
         except BaseException as error:
             status_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             # neither a full disk nor a run.json that is gone may hide the error itself
@@ -234,79 +231,14 @@ class _Session:
 
     def _train(self, trainer: Any, prepared: Prepared, checkpoint: Checkpoint | None) -> None:
         # dropout of its own in each process
-        require("transformers", extra="hf").set_seed(self.config.seed + ranks.rank())
-        if checkpoint is None or checkpoint.step < self.config.steps:
+        require("transformers", extra="hf").set_seed(prepared.config.seed + ranks.rank())
+        if checkpoint is None or checkpoint.step < prepared.config.step_count:
             train_from(trainer, checkpoint)
             return
         # all steps are done, the end was missing; the Trainer would take one step more
         peft = require("peft", extra="hf")
         peft.set_peft_model_state_dict(prepared.model, peft.load_peft_weights(str(checkpoint.path), prepared.device))
         trainer.state.global_step = checkpoint.step
-
-    def _before(
-        self, run: RunDirectory, prepared: Prepared, evaluator: Evaluator, evaluations: JsonlWriter | None
-    ) -> tuple[list[float], list[dict[str, str]]]:
-        """Losses and answers of the untrained adapter, which stands in the model; a resumed run has them on file.
-
-        They are recorded if ``evaluations`` is given and they are not on file.
-        """
-        file = run.inside("before.json")
-        losses, samples = ranks.everyones(self._read_before(file))[0]
-        if losses:
-            return losses, samples
-        self.listener.phase("Evaluating and sampling")
-        if evaluations is None:
-            losses = evaluator.losses().tolist()
-        else:
-            evaluations.truncate_after(-1)
-            losses = evaluator.evaluate(0).tolist()
-        if not ranks.is_main():
-            return losses, []
-        prompts = sample_prompts(prepared, self.config.samples, self.config.max_length)
-        replies = answers(prepared, prompts)
-        samples = [{"prompt": p, "before": reply, "after": ""} for p, reply in zip(prompts, replies, strict=True)]
-        _write_json(file, {"losses": losses, "samples": samples})
-        return losses, samples
-
-    def _read_before(self, file: Path) -> tuple[list[float], list[dict[str, str]]]:
-        """What is on file; nothing if it is missing or damaged."""
-        try:
-            saved = json.loads(file.read_text(encoding="utf-8"))
-            return list(saved["losses"]), list(saved["samples"])
-        except FileNotFoundError:
-            return [], []
-        except (ValueError, TypeError, KeyError) as error:
-            self.listener.notice(f"{file.name} is damaged ({error}), and is made again.")
-            return [], []
-
-    def _finish(
-        self,
-        run: RunDirectory,
-        prepared: Prepared,
-        trainer: Any,
-        status: Status,
-        change: Change | None,
-        samples: list[dict[str, str]],
-    ) -> Outcome:
-        self.listener.phase("Saving")
-        seconds = time.monotonic() - self.started
-        outcome = Outcome(status, trainer.state.global_step, change, samples, run, seconds)
-        if not ranks.is_main():
-            return outcome
-        save_adapter(run, self.config, prepared, outcome.steps, change)
-        write_usage(run, self.config, prepared)
-        info = run.read_run()
-        result = change and {
-            "eval_before": change.before,
-            "eval_after": change.after,
-            "eval_change": change.relative,
-            "eval_change_se": change.standard_error,
-            "eval_examples": change.examples,
-        }
-        total = round(info.get("seconds", 0.0) + seconds, 1)
-        run.write_run({**info, "status": status, "finished": now(), "seconds": total, "result": result})
-        write_report([run.path], run.report)
-        return outcome
 
 
 def _announce(listener: Listener, plan: Plan, prepared: Prepared) -> None:
@@ -318,7 +250,3 @@ def _announce(listener: Listener, plan: Plan, prepared: Prepared) -> None:
         )
     for note in prepared.notes:
         listener.notice(note)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

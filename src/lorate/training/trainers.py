@@ -1,42 +1,86 @@
 """The trainers of transformers and TRL, set up for a run."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from lorate import ranks
+from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.integrations.attach import attach
-from lorate.integrations.callback import LorateCallback
-from lorate.runs import RunDirectory
 from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
+from lorate.training.adapter import keep_precise
 from lorate.training.config import TrainConfig
-from lorate.training.preparation import Prepared
+from lorate.training.preparation import Prepared, prepare
+from lorate.training.processes import main_first, together
 
 
-def build_trainer(config: TrainConfig, prepared: Prepared, run: RunDirectory, callback: LorateCallback) -> Any:
-    """A Trainer (an SFTTrainer for language models) under the run's rule, with a constant schedule.
+def assemble(
+    config: TrainConfig, processes: int | None = None, phase: Callable[[str], None] = lambda text: None
+) -> tuple[Prepared, Any]:
+    """Data and model, and a trainer that took them; the number of steps is filled in.
 
     Args:
         config: the options.
-        prepared: data and model.
-        run: its ``checkpoints`` get the checkpoints.
-        callback: records the steps; it comes before all other callbacks.
+        processes: how many train together; those that are here if not given.
+        phase: is told what goes on.
+
+    Raises:
+        LorateError: something cannot be used, as `prepare` and `build_trainer` say.
     """
+    prepared = main_first(lambda: prepare(config, phase))
+    phase("Tokenising")
+    with together(), TemporaryDirectory() as place:
+        trainer = build_trainer(prepared, Path(place))
+    samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
+    packed = len(trainer.train_dataset) if config.packing else None
+    prepared = replace(prepared, packed=packed)
+    config = prepared.config.with_steps(prepared.examples, samples)
+    trainer.args.max_steps, trainer.args.save_steps = config.step_count, config.checkpoint_interval
+    return replace(prepared, config=config), trainer
+
+
+def build_trainer(prepared: Prepared, place: Path) -> Any:
+    """A Trainer (an SFTTrainer for language models) under the run's rule, with a constant schedule.
+
+    Args:
+        prepared: options, data and model.
+        place: a directory that is there, or is made; see `move`.
+
+    Raises:
+        LorateError: the Trainer refuses model, data or options.
+    """
+    config = prepared.config
     shared: dict[str, Any] = {
         "model": prepared.model,
         "processing_class": prepared.base.processor,
     }
     with quiet():
         build = _language_trainer if config.task == "causal-lm" else _classifier_trainer
-        trainer = build(config, prepared, _arguments(config, prepared, run), shared)
+        try:
+            trainer = build(config, prepared, _arguments(config, prepared, place), shared)
+        except LorateError:
+            raise
+        except ValueError as error:
+            reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+            raise LorateError(f"{type(error).__name__} of the Trainer: {reason}.") from error
     transformers = require("transformers", extra="hf")
+    keep_precise(prepared.model)
     trainer.remove_callback(transformers.PrinterCallback)  # the command line has its own progress
-    return attach(trainer, config.rule, callback=callback, lr=config.lr, smoothness=config.smoothness)
+    return trainer
 
 
-def _arguments(config: TrainConfig, prepared: Prepared, run: RunDirectory) -> dict[str, Any]:
+def move(trainer: Any, place: Path) -> None:
+    """Let a trainer write its checkpoints elsewhere."""
+    trainer.args.output_dir = str(place)
+
+
+def _arguments(config: TrainConfig, prepared: Prepared, place: Path) -> dict[str, Any]:
     on_cpu = prepared.device == "cpu"
     return {
-        "output_dir": str(run.checkpoints),
-        "max_steps": config.steps,
+        "output_dir": str(place),
+        "max_steps": config.steps or 1,  # see `assemble`
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.accumulate,
@@ -44,14 +88,16 @@ def _arguments(config: TrainConfig, prepared: Prepared, run: RunDirectory) -> di
         "lr_scheduler_type": "constant",
         "logging_steps": 1,
         "save_strategy": "steps",
-        "save_steps": config.checkpoint_interval,
         "save_total_limit": 2,
         "report_to": config.report_to,
         "seed": config.seed,
         "data_seed": config.seed,
         "use_cpu": on_cpu,
-        "bf16": config.dtype == "bfloat16" and not on_cpu,
-        "fp16": config.dtype == "float16" and not on_cpu,
+        "bf16": "bfloat16" in (config.autocast, not on_cpu and not config.autocast and config.dtype),
+        "fp16": "float16" in (config.autocast, not on_cpu and not config.autocast and config.dtype),
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
+        "train_sampling_strategy": "group_by_length" if config.group_by_length else "random",
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "include_num_input_tokens_seen": "no",
@@ -67,8 +113,9 @@ def _language_trainer(
         **arguments,
         max_length=config.max_length,
         completion_only_loss=False,  # the labels say what counts
-        dataset_kwargs={"skip_prepare_dataset": True},
-        gradient_checkpointing=False,
+        dataset_kwargs={"skip_prepare_dataset": not config.packing},
+        packing=config.packing,
+        eval_packing=False,
     )
     _keep_to_one_device(settings)
     train, held_out = prepared.encoded.train.rows, prepared.encoded.eval.rows
