@@ -61,6 +61,11 @@ class JsonlWriter:
         self._file.write(encode(record).encode("utf-8") + b"\n")
         self._file.flush()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands in the file."""
+        return os.fstat(self._file.fileno()).st_size == 0
+
     def truncate_after(self, step: int) -> None:
         """Drop the records whose ``"step"`` is greater than ``step``, in one atomic replacement.
 

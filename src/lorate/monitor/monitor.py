@@ -17,12 +17,13 @@ from lorate.jsonl import JsonlWriter, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
-from lorate.monitor.record import is_complete, layer_record, step_record
+from lorate.monitor.record import has_all_numbers, is_complete, layer_record, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.window import Window
 from lorate.optim import LoraGradientDescent, Step
 from lorate.optim.layout import Layer
 from lorate.runs import RunDirectory
+from lorate.runs.description import FORMAT
 from lorate.runs.facts import now
 
 OnAlarm = Literal["warn", "stop", "halve"]
@@ -106,8 +107,11 @@ class Monitor:
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         metrics, layers = directory / "metrics.jsonl", directory / "layers.jsonl"
-        if resume_at is None and metrics.exists() and metrics.stat().st_size:
-            raise LorateError(f"{metrics} holds the records of a run; give another directory, or resume_at=step")
+        for file in (metrics, layers, directory / "setting.json") if resume_at is None else ():
+            if file.exists() and (not file.is_file() or file.stat().st_size):
+                raise LorateError(
+                    f"{file} is there: the directory holds the records of a run; give another one, or resume_at=step"
+                )
         self._metrics, self._layers = JsonlWriter(metrics), JsonlWriter(layers)
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
@@ -118,7 +122,7 @@ class Monitor:
 
     def _recall(self, record: dict[str, Any]) -> None:
         """Go on where a record of the interrupted run left off."""
-        if record["skipped"] is None:
+        if record["skipped"] is None and has_all_numbers(record):
             self._history.add(record)
         for alarm in record["alarms"]:
             self._raised[alarm["kind"]] = record["step"]
@@ -153,7 +157,7 @@ class Monitor:
         self.samples += samples
         self.tokens += tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "alarms": [asdict(alarm) for alarm in alarms]}
-        if self.record is None and self._directory is not None and ranks.is_main():
+        if self._step is None and self._directory is not None and ranks.is_main():
             setting = Setting.of(optimizer, full_batch=self._full_batch, lower_bound=self._lower_bound)
             setting.write(self._directory)
             self._describe(optimizer, self._directory)
@@ -248,6 +252,7 @@ class Monitor:
         run.write_run(
             {
                 "lorate": version("lorate"),
+                "format": FORMAT,
                 "status": "running",
                 "started": now(),
                 "rule": {
@@ -274,7 +279,7 @@ class Monitor:
     def _write_layers(self, step: Step, moved: Mapping[str, Any] | None = None) -> None:
         if self._layers is None:
             return
-        if self._layers.path.stat().st_size == 0:
+        if self._layers.is_empty:
             names, scaling = [x.name for x in self._layer_table], [x.scaling for x in self._layer_table]
             self._layers.write({"names": names, "scaling": scaling})
         self._layers.write(layer_record(step) | dict(moved or {}))

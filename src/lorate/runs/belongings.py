@@ -24,8 +24,8 @@ _OF_A_CHECKPOINT = (
 _FOLDERS: Mapping[str, tuple[str, ...]] = {
     "adapter": _OF_AN_ADAPTER,
     ".adapter.new": _OF_AN_ADAPTER,
-    # runs/: where transformers lets TensorBoard write
-    "checkpoints": tuple(f"checkpoint-[0-9]*/{name}" for name in _OF_A_CHECKPOINT) + ("runs/*/events.out.*",),
+    # README.md is TRL's; runs/ is where transformers lets TensorBoard write
+    "checkpoints": (*(f"checkpoint-[0-9]*/{name}" for name in _OF_A_CHECKPOINT), "README.md", "runs/*/events.out.*"),
 }
 
 

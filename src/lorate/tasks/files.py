@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lorate.errors import LorateError
+from lorate.runs.reading import check_regular
 
 
 def check_inside(entry: Path, folder: Path) -> None:
@@ -21,9 +22,10 @@ def read_bytes(file: Path) -> bytes:
     """The content of a file.
 
     Raises:
-        LorateError: it cannot be read.
+        LorateError: it cannot be read, or is no regular file.
     """
     try:
+        check_regular(file)
         return file.read_bytes()
     except OSError as error:
         raise LorateError(f"{file} cannot be read: {error.strerror or error}.") from error

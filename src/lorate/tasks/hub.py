@@ -1,12 +1,10 @@
 """Read records from a data set on the Hugging Face hub."""
 
-from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks.files import read_bytes
-from lorate.tasks.images import image_record
+from lorate.tasks.images import fetched_image
 from lorate.tasks.kinds import TaskKind
 from lorate.tasks.quiet import quiet
 from lorate.tasks.records import Record, RecordSet, check_record, record_kind
@@ -66,10 +64,7 @@ def _class_name(index: object, names: list[str], where: str) -> str:
 
 
 def _image(row: dict[str, Any], where: str) -> Record:
-    image, label = row["image"], row["label"]
-    if not isinstance(image, dict) or not (image.get("bytes") or image.get("path")):
-        raise LorateError(f"{where}: has no image.")
+    label = row["label"]
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise LorateError(f"{where}: label must be a string or a whole number.")
-    content = image.get("bytes") or read_bytes(Path(image["path"]))
-    return image_record(content, image, str(label), where)
+    return fetched_image(row["image"], str(label), where)

@@ -8,6 +8,7 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory
+from lorate.runs.description import FORMAT
 from lorate.runs.facts import now, versions
 from lorate.training.config import TrainConfig
 from lorate.training.plan import make_plan
@@ -21,6 +22,7 @@ def describe(config: TrainConfig, command: str, prepared: Prepared) -> dict[str,
     plan, rule = make_plan(config, prepared), RULES[config.rule]
     return {
         "lorate": version("lorate"),
+        "format": FORMAT,
         "command": command,
         "started": now(),
         "finished": None,

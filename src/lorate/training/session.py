@@ -35,11 +35,13 @@ from lorate.training.processes import (
     meet,
     noticing_lost_processes,
     open_run,
+    reason,
     together,
 )
 from lorate.training.recovery import Recovery, recover
 from lorate.training.samples import answers, sample_prompts
 from lorate.training.trainers import build_trainer
+from lorate.training.untrained import read_untrained, write_untrained
 
 Status = Literal["finished", "stopped", "interrupted"]
 
@@ -175,8 +177,11 @@ class _Session:
                 discard_after(run.checkpoints, found.step)
         run.write_config(self.config.to_mapping())
         resumed = [*info.get("resumed", []), {"at": now(), "step": found.step, "notes": found.notes}]
-        changes = {"config": self.config.to_mapping(), "status": "running", "finished": None, "resumed": resumed}
-        run.write_run({**info, **changes, "error": None})
+        # described anew: an entry that was damaged is as it was again
+        names = ("lorate", "started", "seconds", "versions", "result")
+        kept: dict[str, Any] = {name: info[name] for name in names if name in info}
+        changes = {"status": "running", "resumed": resumed, "error": None}
+        run.write_run({**describe(self.config, self.command, prepared), **kept, **changes})
         return self._carry_out(run, prepared, found.checkpoint)
 
     def _prepare(self) -> Prepared:
@@ -225,7 +230,7 @@ class _Session:
             status_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             # neither a full disk nor a run.json that is gone may hide the error itself
             with suppress(OSError, LorateError):
-                run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
+                run.write_run({**run.read_run(), "status": status_word, "error": reason(error), "finished": now()})
             raise
 
     def _train(self, trainer: Any, prepared: Prepared, checkpoint: Checkpoint | None) -> None:
@@ -247,7 +252,8 @@ class _Session:
         They are recorded if ``evaluations`` is given and they are not on file.
         """
         file = run.inside("before.json")
-        losses, samples = ranks.everyones(self._read_before(file))[0]
+        examples = min(len(prepared.data.eval), self.config.eval_examples)
+        losses, samples = ranks.everyones(self._read_before(file, examples))[0]
         if losses:
             return losses, samples
         self.listener.phase("Evaluating and sampling")
@@ -261,18 +267,17 @@ class _Session:
         prompts = sample_prompts(prepared, self.config.samples, self.config.max_length)
         replies = answers(prepared, prompts)
         samples = [{"prompt": p, "before": reply, "after": ""} for p, reply in zip(prompts, replies, strict=True)]
-        _write_json(file, {"losses": losses, "samples": samples})
+        write_untrained(file, losses, samples)
         return losses, samples
 
-    def _read_before(self, file: Path) -> tuple[list[float], list[dict[str, str]]]:
+    def _read_before(self, file: Path, examples: int) -> tuple[list[float], list[dict[str, str]]]:
         """What is on file; nothing if it is missing or damaged."""
         try:
-            saved = json.loads(file.read_text(encoding="utf-8"))
-            return list(saved["losses"]), list(saved["samples"])
+            return read_untrained(file, examples)
         except FileNotFoundError:
             return [], []
-        except (ValueError, TypeError, KeyError) as error:
-            self.listener.notice(f"{file.name} is damaged ({error}), and is made again.")
+        except LorateError as error:
+            self.listener.notice(f"{error} It is made again.")
             return [], []
 
     def _finish(
