@@ -16,6 +16,7 @@ from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first, is_launched, launch
 from lorate.errors import LorateError
 from lorate.rules import RULES
+from lorate.runs.reading import read_text
 from lorate.runs.safe_yaml import parse_yaml
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
@@ -179,7 +180,9 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        options = parse_yaml(path.read_text(encoding="utf-8"))
+        options = parse_yaml(read_text(path))
+    except LorateError:
+        raise
     except OSError as error:
         raise LorateError(f"--config {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:

@@ -1,6 +1,5 @@
 """Read a run directory for the report: whatever is there, in bounded memory, without raising on damaged files."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,9 @@ from lorate.jsonl import iterate_jsonl
 from lorate.report.heatmap import LayerNorms, layer_norms
 from lorate.report.track import Record, Track, alarms_of, track
 from lorate.report.windows import window_track
-from lorate.report.words import number
+from lorate.report.words import step_of
 from lorate.runs import RunDirectory
+from lorate.runs.reading import read_json
 
 MOST_ALARMS = 200
 """Rows of the table of alarms; more are counted only."""
@@ -47,7 +47,7 @@ class Tally:
                 reason = reason if reason in self.skipped or len(self.skipped) < 20 else "other reasons"
                 self.skipped[reason] = self.skipped.get(reason, 0) + 1
             for alarm in alarms_of(record):
-                self._count(alarm, number(record.get("step")) or 0.0)
+                self._count(alarm, step_of(record) or 0.0)
             yield record
 
     def _count(self, alarm: Record, step: float) -> None:
@@ -127,7 +127,7 @@ class RunData:
     @property
     def last_step(self) -> int:
         """Number of the last recorded step; 0 if there is none."""
-        return int(number(self.last.get("step")) or 0)
+        return int(step_of(self.last) or 0)
 
 
 def load_run(path: Path, name: str | None = None) -> RunData:
@@ -141,8 +141,8 @@ def load_run(path: Path, name: str | None = None) -> RunData:
         LorateError: the directory is no run.
     """
     run = RunDirectory.open(path)
-    info = run.read_run()
     problems: list[str] = []
+    info = run.read_run(problems)
     described = info.get("rule")
     rule = str(described.get("name") or "") if isinstance(described, dict) else ""
     name = name or run.path.resolve().name
@@ -177,11 +177,11 @@ def load_runs(paths: Sequence[Path]) -> list[RunData]:
 
 
 def _samples(path: Path, problems: list[str]) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
     try:
-        samples = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        samples = read_json(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, LorateError):
         samples = None
     if not isinstance(samples, list):
         problems.append(f"{path.name} cannot be read and was left out.")

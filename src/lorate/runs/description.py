@@ -32,8 +32,9 @@ def check_format(info: Mapping[str, Any], file: Path) -> None:
         LorateError: the format is newer, or its number is none.
     """
     written, by = info.get("format", 1), str(info["lorate"])[:40]
-    # versions before 1.0 wrote no number; whatever else has none is not one of them
-    if isinstance(written, bool) or not isinstance(written, int) or ("format" not in info and not by.startswith("0.")):
+    # the first versions wrote no number
+    is_later = "format" not in info and by.split(".")[0].isdecimal() and not by.startswith("0.")
+    if isinstance(written, bool) or not isinstance(written, int) or is_later:
         raise LorateError(f"{file} does not say which format it has (lorate: {by!r}); this version reads {FORMAT}.")
     if not 1 <= written <= FORMAT:
         raise LorateError(

@@ -3,7 +3,9 @@
 from typing import Any
 
 from lorate.errors import LorateError
+from lorate.runs.reading import LARGEST
 from lorate.tasks.kinds import RecordKind
+from lorate.tasks.model_limits import TEMPLATE_SECONDS, within
 
 
 def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, max_length: int | None) -> None:
@@ -47,7 +49,12 @@ def check_causal_data(dataset: Any, record_kind: RecordKind, tokenizer: Any, *, 
 def _check_conversation(messages: Any, tokenizer: Any) -> None:
     """The template comes with the model: it may refuse the order of roles, and its sandbox what it tries to reach."""
     try:
-        tokenizer.apply_chat_template(messages, tokenize=False)
+        with within(TEMPLATE_SECONDS, f"The chat template of {tokenizer.name_or_path}"):
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+        if len(text) > LARGEST:
+            raise LorateError(f"The chat template of {tokenizer.name_or_path} makes {len(text):,} characters.")
+    except LorateError:
+        raise
     except Exception as error:  # whatever a template can do wrong
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise LorateError(
