@@ -11,6 +11,7 @@ from lorate.report.track import Record, Track, alarms_of, track
 from lorate.report.windows import window_track
 from lorate.report.words import step_of
 from lorate.runs import RunDirectory
+from lorate.runs.digests import changed_records
 from lorate.runs.reading import read_json
 
 MOST_ALARMS = 200
@@ -143,6 +144,8 @@ def load_run(path: Path, name: str | None = None) -> RunData:
     run = RunDirectory.open(path)
     problems: list[str] = []
     info = run.read_run(problems)
+    checkpoints = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda path: (len(path.name), path.name))
+    problems += changed_records(checkpoints[-1]) if checkpoints else []
     described = info.get("rule")
     rule = str(described.get("name") or "") if isinstance(described, dict) else ""
     name = name or run.path.resolve().name

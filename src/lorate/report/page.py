@@ -22,6 +22,7 @@ from lorate.report.svg import inline_svg
 from lorate.report.verdict import comparison, verdict
 from lorate.report.words import listing, number, whole
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.reading import check_regular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,6 +79,7 @@ def _refuse_to_overwrite(target: Path) -> None:
     if target.is_dir():
         raise LorateError(f"{target} is a directory; give the name of a file, for example {target / 'report.html'}.")
     if target.exists():
+        check_regular(target)
         with target.open("rb") as file:
             if _SIGNATURE.encode() not in file.read(4096):
                 raise LorateError(f"{target} exists and is no report of lorate; choose another name.")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorate.errors import LorateError
+from lorate.runs.reading import check_regular, read_json
+
 _BLOCK = 2**20
 
 
@@ -52,18 +55,34 @@ class Growing:
         return {"size": self._size, "sha256": self._digest.hexdigest()}
 
 
-def changed(path: Path, entry: Any) -> bool:
-    """Whether a file no longer begins with what `Growing.entry` saw; False where the entry is none."""
+RECORDS = ("metrics.jsonl", "layers.jsonl", "eval.jsonl")
+MANIFEST = "manifest.json"
+
+
+def changed_records(checkpoint: Path) -> list[str]:
+    """Sentences about the run's files of records that no longer begin as they did when a checkpoint was written.
+
+    Args:
+        checkpoint: its directory; manifests of earlier versions do not say how the records began.
+    """
+    run = checkpoint.parent.parent
     try:
-        left, expected = int(entry["size"]), str(entry["sha256"])
-    except (TypeError, ValueError, LookupError):
-        return False
+        records = read_json(checkpoint / MANIFEST)["records"]
+        changed = [name for name in RECORDS if name in records and _has_changed(run / name, **records[name])]
+    except (OSError, LorateError, LookupError, TypeError):
+        return []
+    lost = f"has changed since {checkpoint.name} was written"
+    return [f"{name} {lost if (run / name).exists() else 'is missing'}." for name in changed]
+
+
+def _has_changed(path: Path, size: int, sha256: str) -> bool:
     found = hashlib.sha256()
     try:
+        check_regular(path)
         with path.open("rb") as file:
-            while left > 0 and (block := file.read(min(_BLOCK, left))):
+            while size > 0 and (block := file.read(min(_BLOCK, size))):
                 found.update(block)
-                left -= len(block)
-    except OSError:
-        return left > 0
-    return left > 0 or found.hexdigest() != expected
+                size -= len(block)
+    except (OSError, LorateError):
+        return size > 0
+    return size > 0 or found.hexdigest() != sha256

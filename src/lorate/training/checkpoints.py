@@ -21,10 +21,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lorate.errors import LorateError, StorageError
 from lorate.runs import write_atomically
-from lorate.runs.digests import Growing, changed, digest, is_as_signed, signed
+from lorate.runs.digests import MANIFEST, RECORDS, Growing, digest, is_as_signed, signed
 from lorate.runs.reading import read_json
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 """Of the manifest; grows when checkpoints are written that earlier versions would read wrongly."""
 
@@ -74,19 +73,6 @@ class Checkpoint:
             return "is incomplete: the process ended while it was written"
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return f"{MANIFEST} is damaged"
-
-    def changed_records(self) -> list[str]:
-        """Names of the run's files of records that no longer begin as they did when the checkpoint was written.
-
-        Manifests of earlier versions do not say.
-        """
-        records = read_json(self.path / MANIFEST).get("records", {})
-        run = self.path.parent.parent
-        entries = records.items() if isinstance(records, dict) else ()
-        return [name for name, entry in entries if name in RECORDS and changed(run / name, entry)]
-
-
-RECORDS = ("metrics.jsonl", "layers.jsonl", "eval.jsonl")
 
 
 class Sealer(TrainerCallback):

@@ -8,6 +8,7 @@ from lorate.errors import LorateError
 from lorate.jsonl import iterate_jsonl
 from lorate.monitor.record import is_complete
 from lorate.runs import RunDirectory
+from lorate.runs.digests import changed_records
 from lorate.runs.facts import versions
 from lorate.training.checkpoints import Checkpoint, checkpoints
 from lorate.training.config import TrainConfig
@@ -109,13 +110,13 @@ def _choose(run: RunDirectory, records: _Records, interval: int, notes: list[str
     for checkpoint in checkpoints(run.checkpoints):
         if (fault := checkpoint.fault()) is not None:
             faults[checkpoint] = fault
-        elif checkpoint.step <= records.whole and not checkpoint.changed_records():
-            return _used(checkpoint, faults, unrecorded, run, records, notes)
+        elif checkpoint.step <= records.whole and not changed_records(checkpoint.path):
+            return _used(checkpoint, faults, unrecorded, records, notes)
         else:
             unrecorded = unrecorded or checkpoint
     if unrecorded is not None:
         notes += [_sentence(*item) for item in faults.items()]
-        notes += _lost(unrecorded, run, records)
+        notes += _lost(unrecorded, records)
         notes.append(f"No earlier checkpoint can make this again; the run goes on from step {unrecorded.step}.")
         return unrecorded
     if records.last > interval or any(c.is_sealed or c.step < records.last for c in faults):
@@ -132,24 +133,20 @@ def _used(
     checkpoint: Checkpoint,
     faults: Mapping[Checkpoint, str],
     unrecorded: Checkpoint | None,
-    run: RunDirectory,
     records: _Records,
     notes: list[str],
 ) -> Checkpoint:
     notes += [_sentence(*item) for item in faults.items()]
     if unrecorded is not None:
-        notes += _lost(unrecorded, run, records)
+        notes += _lost(unrecorded, records)
     if faults or unrecorded is not None:
         notes.append(f"The run goes on from {checkpoint.path.name}.")
     return checkpoint
 
 
-def _lost(checkpoint: Checkpoint, run: RunDirectory, records: _Records) -> list[str]:
+def _lost(checkpoint: Checkpoint, records: _Records) -> list[str]:
     """What the files of records should hold by a checkpoint and do not."""
-    lost = []
-    for name in checkpoint.changed_records():
-        what = f"has changed since {checkpoint.path.name} was written" if (run.path / name).exists() else "is missing"
-        lost.append(f"{name} {what}.")
+    lost = changed_records(checkpoint.path)
     if records.whole < checkpoint.step:
         lost.append(f"metrics.jsonl lacks steps from {records.whole + 1} to {checkpoint.step} at most.")
     return lost

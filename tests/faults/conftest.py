@@ -1,0 +1,54 @@
+"""A run that was left alone, and one that Ctrl-C ended in step 6, with checkpoints of steps 4 and 6."""
+
+import gc
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorate.training import TrainConfig, session, train
+from training_runs import PressCtrlC, ten_records
+
+
+@pytest.fixture(scope="session")
+def runs(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``whole`` and ``cut``."""
+    folder = tmp_path_factory.mktemp("fault-runs")
+    config = TrainConfig(
+        model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
+        device="cpu", dropout=0.1, batch_size=2, save_every=2,
+    )  # fmt: skip
+    assert train(config, folder / "whole").status == "finished"
+    assert train(config, folder / "cut", listener=PressCtrlC(6)).status == "interrupted"
+    return folder
+
+
+class Endless(BaseException):
+    """A case that would not have ended: nobody catches this."""
+
+
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    """A minute for each case."""
+
+    def stop(*_: Any) -> None:
+        raise Endless
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(90)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without the page at the end, which has tests of its own, and without collecting garbage."""
+    monkeypatch.setattr(session, "write_report", lambda *_: None)
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+    warnings_before = os.environ.get("PYTHONWARNINGS")
+    yield
+    assert os.environ.get("PYTHONWARNINGS") == warnings_before
