@@ -1,15 +1,16 @@
 """A run that was left alone, and one that Ctrl-C ended in step 6, with checkpoints of steps 4 and 6."""
 
+import copy
 import gc
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from lorate.training import TrainConfig, session, train
+from lorate.training import TrainConfig, preparation, samples, session, train
 from training_runs import PressCtrlC, ten_records
 
 
@@ -24,6 +25,9 @@ def runs(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert train(config, folder / "whole").status == "finished"
     assert train(config, folder / "cut", listener=PressCtrlC(6)).status == "interrupted"
     return folder
+
+
+samples.NEW_TOKENS = 3
 
 
 class Endless(BaseException):
@@ -44,11 +48,23 @@ def ends() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+_prepared: dict[str, tuple[Any, Any]] = {}
+
+
+def _prepare_once(config: TrainConfig) -> Any:
+    """A copy of what was loaded for the same options before, with torch's generator as it was left."""
+    key = repr(config)
+    if key not in _prepared:
+        _prepared[key] = preparation.prepare(config), torch.get_rng_state()
+    original, state = _prepared[key]
+    torch.set_rng_state(state)
+    shared = (original.data, original.base.processor)
+    return copy.deepcopy(original, {id(one): one for one in shared})
+
+
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without the page at the end, which has tests of its own, and without collecting garbage."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what takes time and is no place for these faults: the page at the end, loading, collecting garbage."""
     monkeypatch.setattr(session, "write_report", lambda *_: None)
+    monkeypatch.setattr(session, "prepare", _prepare_once)
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
-    warnings_before = os.environ.get("PYTHONWARNINGS")
-    yield
-    assert os.environ.get("PYTHONWARNINGS") == warnings_before

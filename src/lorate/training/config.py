@@ -96,7 +96,7 @@ class TrainConfig:
             _check(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more", self)
         _check("samples", self.samples >= 0, "0 or more", self)
         _check("seed", 0 <= self.seed < 2**32, "from 0 to 2³² - 1", self)
-        _check("alpha", 0 < self.alpha < math.inf, "a finite number above 0", self)
+        _check("alpha", 0 < self.alpha / self.rank < math.inf, "a finite number above 0", self)
         _check("dropout", 0 <= self.dropout < 1, "from 0 to below 1", self)
         _check("eval_fraction", 0 < self.eval_fraction < 1, "between 0 and 1", self)
         _check("targets", self.targets is None or len(self.targets) > 0, "at least one layer name", self)
