@@ -29,6 +29,9 @@ FORMAT = 1
 
 STATE = "trainer_state.json"
 NEEDED = {STATE, "optimizer.pt", "scheduler.pt", "adapter_model.safetensors"}
+LOGGED = 100
+"""Entries of the Trainer's own log that stay in a checkpoint: it would grow with each step, as the records do."""
+
 KEPT = 2
 """Complete checkpoints that stay: the last one, and one before it in case that one is damaged."""
 
@@ -80,6 +83,10 @@ class Sealer(TrainerCallback):
 
     def __init__(self) -> None:
         self._records: dict[str, Growing] = {}
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Forget old entries of the log, which every checkpoint would hold again."""
+        del state.log_history[:-LOGGED]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Every process writes its random state before one of them writes the manifest."""
