@@ -1,7 +1,7 @@
 """A long run: does anything grow that should not?
 
 A tiny language model trains for many steps with evaluations and checkpoints, is interrupted twice as by Ctrl-C, and
-goes on. Every fiftieth part of the run notes memory, hooks on the model, the size of the last checkpoint and the time of a step.
+goes on. Every fiftieth part of the run notes memory, hooks on the model, the size of the last checkpoint and the time.
 ``memory_growth_kilobytes`` is what the process gained between a tenth and the end of a session, the largest of the
 three; ``slowdown`` is the time of a step in the last tenth of all steps over that in the second tenth.
 

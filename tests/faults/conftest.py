@@ -30,6 +30,18 @@ def runs(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 samples.NEW_TOKENS = 3
 
 
+@pytest.fixture(scope="session")
+def alone(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path]:
+    """Options, and a run with them that nothing happened to."""
+    folder = tmp_path_factory.mktemp("signals")
+    config = TrainConfig(
+        model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
+        device="cpu", dropout=0.1, batch_size=2, save_every=2, eval_every=3,
+    )  # fmt: skip
+    train(config, folder / "whole")
+    return config, folder / "whole"
+
+
 class Endless(BaseException):
     """A case that would not have ended: nobody catches this."""
 

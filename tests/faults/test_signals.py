@@ -14,7 +14,6 @@ from fault_outcome import compared
 
 from lorate.runs import RunDirectory
 from lorate.training import Listener, TrainConfig, checkpoints, outputs, resume, session, train
-from training_runs import ten_records
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the libraries' own
@@ -61,17 +60,6 @@ class Signals(Listener):
     def step(self, record: Any, total: int) -> None:
         if self._at == ("step", str(record["step"])):
             self.send()
-
-
-@pytest.fixture(scope="module")
-def alone(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path]:
-    folder = tmp_path_factory.mktemp("signals")
-    config = TrainConfig(
-        model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
-        device="cpu", dropout=0.1, batch_size=2, save_every=2, eval_every=3,
-    )  # fmt: skip
-    train(config, folder / "whole")
-    return config, folder / "whole"
 
 
 @pytest.fixture(autouse=True)
