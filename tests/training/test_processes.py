@@ -284,6 +284,9 @@ def test_a_connection_that_breaks_is_the_error_of_another_process(monkeypatch: p
         noticing_lost_processes(),
     ):
         raise broken
+    timeout = RuntimeError("Application timeout caused pair closure")
+    with pytest.raises(OtherProcessError, match="did not answer"), noticing_lost_processes():
+        raise timeout
     with pytest.raises(RuntimeError, match="out of memory"), noticing_lost_processes():
         raise RuntimeError("out of memory")
 

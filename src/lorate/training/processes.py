@@ -1,6 +1,7 @@
 """Several processes train one run: they meet, agree before anything is written, and only the main one writes."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -190,9 +191,10 @@ def reason(error: BaseException) -> str:
     return f"{_LOST}." if _is_lost(error) else str(error)
 
 
+_BROKEN = re.compile("gloo|pair closure|Connection (closed|reset)|Timed out waiting|Broken pipe")
 _LOST = "another process of the run ended or did not answer"
 
 
 def _is_lost(error: BaseException) -> bool:
-    lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
+    lost = isinstance(error, torch.distributed.DistBackendError) or _BROKEN.search(str(error)) is not None
     return ranks.world_size() > 1 and isinstance(error, RuntimeError) and lost
