@@ -65,6 +65,7 @@ class Signals(Listener):
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _ended)
     signal.signal(signal.SIGHUP, _ended)
     yield

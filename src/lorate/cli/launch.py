@@ -161,7 +161,7 @@ def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
         _signal(children, number)
 
     signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heard = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [one for one in signals if one == signal.SIGINT or signal.getsignal(one) != signal.SIG_IGN]
     before = {number: signal.signal(number, pass_on) for number in heard}
     try:
         yield

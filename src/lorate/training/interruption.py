@@ -18,12 +18,13 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 
 @contextmanager
 def handling(handler: Handler, *signals: signal.Signals) -> Iterator[None]:
-    """Inside, signals go to a handler; those that the process ignores stay ignored.
+    """Inside, signals go to a handler; a request to end that the process ignores stays ignored.
 
-    Only the main thread may set handlers; in another one nothing changes.
+    A shell makes what it starts in the background ignore Ctrl-C; sent to such a process by hand it is meant. Only the main thread may set handlers; in another one nothing changes.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    heard = [one for one in signals if is_main and signal.getsignal(one) not in (signal.SIG_IGN, None)]
+    deaf = [one for one in ENDING if signal.getsignal(one) in (signal.SIG_IGN, None)]
+    heard = [one for one in signals if is_main and one not in deaf]
     before = {one: signal.signal(one, handler) for one in heard}
     try:
         yield
