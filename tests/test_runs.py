@@ -229,3 +229,35 @@ def test_a_run_in_use_is_neither_held_twice_nor_deleted(tmp_path):
         holder.join(20)
     with run.in_use():
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2, "lorate": "1.4"}, "has format 2 of lorate 1.4, and this version reads formats up to 1"),
+        ({"format": 0}, "has format 0"),
+        ({"format": "1"}, "does not say which format"),
+        ({"format": True}, "does not say which format"),
+        ({"format": None}, "does not say which format"),
+        ({"lorate": "99.0"}, "does not say which format"),
+    ],
+)
+def test_a_run_of_another_format_is_refused_and_says_which_version_reads_it(tmp_path, change, words):
+    RunDirectory(tmp_path).write_run({**OURS, **change})
+    with pytest.raises(LorateError, match=words):
+        RunDirectory.open(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({**OURS, "format": 1, "lorate": "99.0"}))
+    assert RunDirectory.open(tmp_path).read_run()["lorate"] == "99.0"
+    (tmp_path / "run.json").write_text(json.dumps(OURS))  # of the first versions
+    RunDirectory.open(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", ".lock"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, name):
+    run = RunDirectory(tmp_path)
+    run.write_run(OURS)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LorateError, match="is a pipe, and a file is expected"):
+        run.read_run() if name == "run.json" else run.read_config() if name == "config.yaml" else run.in_use().__enter__()

@@ -12,7 +12,7 @@ from lorate.report.windows import window_track
 from lorate.report.words import step_of
 from lorate.runs import RunDirectory
 from lorate.runs.digests import changed_records
-from lorate.runs.reading import read_json
+from lorate.runs.reading import read_json, real
 
 MOST_ALARMS = 200
 """Rows of the table of alarms; more are counted only."""
@@ -148,7 +148,7 @@ def load_run(path: Path, name: str | None = None) -> RunData:
     problems += changed_records(checkpoints[-1]) if checkpoints else []
     described = info.get("rule")
     rule = str(described.get("name") or "") if isinstance(described, dict) else ""
-    name = name or run.path.resolve().name
+    name = name or real(run.path).name
     tally = Tally()
     drawn = track(
         name if rule and rule in name else f"{name} ({rule})" if rule else name,
@@ -163,7 +163,7 @@ def load_run(path: Path, name: str | None = None) -> RunData:
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:
     """Read several runs, each once, under names that tell them apart."""
-    unique = list(dict.fromkeys(Path(path).resolve() for path in paths))
+    unique = list(dict.fromkeys(real(path) for path in paths))
     if not unique:
         raise LorateError("A report needs at least one run directory.")
     names = [path.name for path in unique]

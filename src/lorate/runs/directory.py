@@ -12,7 +12,7 @@ from lorate.extras import require
 from lorate.runs.atomic import write_atomically
 from lorate.runs.belongings import HALF_A_FILE, strangers
 from lorate.runs.description import check_format, sound_entries
-from lorate.runs.reading import check_regular, read_json, read_text
+from lorate.runs.reading import check_regular, read_json, read_text, real
 from lorate.runs.safe_yaml import parse_yaml
 from lorate.runs.strict_json import encode
 
@@ -94,7 +94,7 @@ class RunDirectory:
             LorateError: the name leads out of the run directory (``..``, an absolute path, a link).
         """
         path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if not real(path).is_relative_to(real(self.path)):
             raise LorateError(f"{name} leads out of the run directory {self.path}; use a name inside it.")
         return path
 

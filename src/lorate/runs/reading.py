@@ -1,6 +1,7 @@
 """Read a file that anybody may have put there: a regular one, of bounded size, and JSON of any shape."""
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ from lorate.errors import LorateError
 
 LARGEST = 64 * 2**20
 """Bytes of a file that is read whole, and of a line of one that is read line by line."""
+
+
+def real(path: str | os.PathLike[str]) -> Path:
+    """The path without links, as `Path.resolve`, which raises a RuntimeError at a link to itself."""
+    return Path(os.path.realpath(path))
 
 
 def check_regular(path: Path, most: int | None = None) -> None:

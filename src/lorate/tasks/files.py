@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lorate.errors import LorateError
-from lorate.runs.reading import check_regular
+from lorate.runs.reading import check_regular, real
 
 
 def check_inside(entry: Path, folder: Path) -> None:
@@ -12,7 +12,7 @@ def check_inside(entry: Path, folder: Path) -> None:
     Raises:
         LorateError: the entry is a link, or lies behind one, that leads out of the folder.
     """
-    if not entry.resolve().is_relative_to(folder.resolve()):
+    if not real(entry).is_relative_to(real(folder)):
         raise LorateError(
             f"{entry} is a link that leads out of {folder}: put a copy of the file or folder in its place."
         )

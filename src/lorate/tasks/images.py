@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
+from lorate.runs.reading import real
 from lorate.tasks.files import check_inside, read_bytes
 from lorate.tasks.records import Record, RecordSet
 
@@ -86,7 +87,7 @@ def fetched_image(image: Any, label: str, where: str) -> Record:
     content, path = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (None, None)
     if not content and isinstance(path, str) and path:
         caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
-        if not any(Path(path).resolve().is_relative_to(Path(cache).resolve()) for cache in caches):
+        if not any(real(path).is_relative_to(real(cache)) for cache in caches):
             raise LorateError(f"{where}: names the file {path[:200]} of this machine as its image, which is not read.")
         content = read_bytes(Path(path))
     if not isinstance(content, bytes) or not content:

@@ -22,7 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from lorate.errors import LorateError, StorageError
 from lorate.runs import write_atomically
 from lorate.runs.digests import MANIFEST, RECORDS, Growing, digest, is_as_signed, signed
-from lorate.runs.reading import read_json
+from lorate.runs.reading import read_json, real
 
 FORMAT = 1
 """Of the manifest; grows when checkpoints are written that earlier versions would read wrongly."""
@@ -60,8 +60,8 @@ class Checkpoint:
             if manifest.get("format", 1) != FORMAT:
                 return f"{MANIFEST} has format {str(manifest['format'])[:20]}, which this version of lorate cannot read"
             files = manifest["files"]
-            own = self.path.resolve()
-            if not is_as_signed(manifest) or not all((own / name).resolve().is_relative_to(own) for name in files):
+            own = real(self.path)
+            if not is_as_signed(manifest) or not all(real(own / name).is_relative_to(own) for name in files):
                 return f"{MANIFEST} is damaged"
             if missing := sorted(NEEDED - set(files)) or (
                 [] if any("rng_state" in f for f in files) else ["rng_state"]

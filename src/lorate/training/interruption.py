@@ -20,11 +20,12 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 def handling(handler: Handler, *signals: signal.Signals) -> Iterator[None]:
     """Inside, signals go to a handler; a request to end that the process ignores stays ignored.
 
-    A shell makes what it starts in the background ignore Ctrl-C; sent to such a process by hand it is meant. Only the main thread may set handlers; in another one nothing changes.
+    A shell makes what it starts in the background ignore Ctrl-C; sent to such a process by hand it is meant. Only the
+    main thread may set handlers; in another one nothing changes.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    deaf = [one for one in ENDING if signal.getsignal(one) in (signal.SIG_IGN, None)]
-    heard = [one for one in signals if is_main and one not in deaf]
+    deaf = [one for one in ENDING if signal.getsignal(one) == signal.SIG_IGN]
+    heard = [one for one in signals if is_main and one not in deaf and signal.getsignal(one) is not None]
     before = {one: signal.signal(one, handler) for one in heard}
     try:
         yield
