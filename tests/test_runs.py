@@ -260,4 +260,4 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, name):
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     with pytest.raises(LorateError, match="is a pipe, and a file is expected"):
-        run.read_run() if name == "run.json" else run.read_config() if name == "config.yaml" else run.in_use().__enter__()
+        {"run.json": run.read_run, "config.yaml": run.read_config, ".lock": run.in_use().__enter__}[name]()

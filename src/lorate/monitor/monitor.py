@@ -106,8 +106,9 @@ class Monitor:
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        metrics, layers = directory / "metrics.jsonl", directory / "layers.jsonl"
-        for file in (metrics, layers, directory / "setting.json") if resume_at is None else ():
+        run = RunDirectory(directory)
+        metrics, layers, setting = run.metrics, run.layers, run.inside("setting.json")
+        for file in (metrics, layers, setting) if resume_at is None else ():
             if file.exists() and (not file.is_file() or file.stat().st_size):
                 raise LorateError(
                     f"{file} is there: the directory holds the records of a run; give another one, or resume_at=step"

@@ -217,8 +217,11 @@ class RunDirectory:
             yield
             return
         file = self.inside(".lock")
-        if file.exists():
-            check_regular(file)
+        if os.path.lexists(file):
+            try:
+                check_regular(file)
+            except OSError as error:
+                raise LorateError(f"{file} cannot be opened: {error.strerror}.") from None
         with file.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from lorate import ranks
+from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
@@ -27,7 +28,12 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, ste
         prepared: data and model.
         steps: steps that were done; fewer than in the options after an interruption or an alarm.
         change: held-out loss before and after, if it was measured.
+
+    Raises:
+        LorateError: there is something else than a directory in its place.
     """
+    if run.adapter.exists() and not run.adapter.is_dir():
+        raise LorateError(f"{run.adapter} is not a directory, and the adapter belongs there; move it away.")
     fresh = run.inside(".adapter.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:

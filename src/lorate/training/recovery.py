@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
@@ -50,6 +52,9 @@ def recover(run: RunDirectory, steps: int | None = None) -> Recovery:
     own = _own_options(run, info, notes)
     config = TrainConfig.from_mapping(own, source=str(run.config))
     records = _Records.of(iterate_jsonl(run.metrics, notes))
+    for file, repeats in ((run.metrics, records.repeats), *((f, _repeats(f)) for f in (run.layers, run.evaluations))):
+        if repeats:
+            notes.append(f"{file.name} holds steps twice, or not in their order.")
     checkpoint = _choose(run, records, config.checkpoint_interval, notes)
     notes += _other_versions(info)
     if steps is not None:
@@ -59,19 +64,28 @@ def recover(run: RunDirectory, steps: int | None = None) -> Recovery:
 
 @dataclass(frozen=True)
 class _Records:
-    """Which steps ``metrics.jsonl`` holds: each of ``1..whole`` once and in order, and none beyond ``last``."""
+    """Which steps ``metrics.jsonl`` holds: each of ``1..whole`` in order, perhaps again, and none beyond ``last``."""
 
     whole: int
     last: int
+    repeats: bool
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> "_Records":
         whole = last = 0
+        repeats = False
         for record in records:
             if is_complete(record):
+                repeats |= record["step"] <= last
                 last = max(last, record["step"])
                 whole += record["step"] == whole + 1
-        return cls(whole, last)
+        return cls(whole, last, repeats)
+
+
+def _repeats(file: Path) -> bool:
+    """Whether a step follows a later one."""
+    steps = [step for record in iterate_jsonl(file) if isinstance(step := record.get("step"), (int, float))]
+    return any(later < earlier for earlier, later in pairwise(steps))
 
 
 def _other_versions(info: Mapping[str, Any]) -> list[str]:
