@@ -33,7 +33,7 @@ def check_format(info: Mapping[str, Any], file: Path) -> None:
     """
     written, by = info.get("format", 1), str(info["lorate"])[:40]
     # the first versions wrote no number
-    is_later = "format" not in info and by.split(".")[0].isdecimal() and not by.startswith("0.")
+    is_later = "format" not in info and by.split(".")[0].isdecimal() and by.split(".")[0] != "0"
     if isinstance(written, bool) or not isinstance(written, int) or is_later:
         raise LorateError(f"{file} does not say which format it has (lorate: {by!r}); this version reads {FORMAT}.")
     if not 1 <= written <= FORMAT:
