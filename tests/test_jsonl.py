@@ -132,8 +132,10 @@ def test_a_line_that_is_finished_while_it_is_read_is_left_for_the_next_time(tmp_
     class Growing(BytesIO):
         """A file that ends within a line, and has grown when one reads on."""
 
-        def __iter__(self):
-            return iter([b'{"step": 1}\n', b'{"st', b'ep": 2}\n', b'{"step": 3}\n'])
+        def readline(self, size=-1):
+            return next(lines, b"")
+
+    lines = iter([b'{"step": 1}\n', b'{"st', b'ep": 2}\n', b'{"step": 3}\n'])
 
     monkeypatch.setattr(type(path), "open", lambda *_: Growing())
     content = read_jsonl(path)

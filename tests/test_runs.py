@@ -25,19 +25,83 @@ def test_a_place_that_is_taken_is_refused_and_untouched(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+TRAINED = {**OURS, "config": {}}
+
+
 def test_force_replaces_a_run_but_not_what_its_links_point_to(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "keep.txt").write_text("keep")
     run = RunDirectory.create(tmp_path / "run")
-    run.write_run(OURS)
-    run.checkpoints.mkdir()
-    (run.checkpoints / "model.bin").write_text("x")
-    (run.path / "link").symlink_to(outside)
-    (run.checkpoints / "link").symlink_to(outside)
+    run.write_run(TRAINED)
+    (run.path / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    (run.path / "checkpoints" / "checkpoint-4" / "optimizer.pt").symlink_to(outside / "keep.txt")
+    (run.path / "adapter").symlink_to(outside)
     RunDirectory.create(run.path, force=True)
     assert list(run.path.iterdir()) in ([], [run.path / ".lock"])
     assert (outside / "keep.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["thesis.tex", "run.json.bak", "notes/", "adapter/notes.md", "checkpoints/best/optimizer.pt", "report2.html",
+     "checkpoints/checkpoint-4/mine/optimizer.pt", "checkpoints/checkpoint-x/optimizer.pt", ".git/HEAD"],
+)  # fmt: skip
+def test_force_deletes_nothing_where_other_files_lie_and_names_them(tmp_path, name):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_run(TRAINED)
+    run.metrics.write_text("{}\n")
+    file = run.path / name
+    if name.endswith("/"):
+        file.mkdir()
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("years of work")
+    with pytest.raises(LorateError, match=f"not deleted, because it holds files that lorate did not write: {name}"):
+        RunDirectory.create(run.path, force=True)
+    assert file.exists() and run.metrics.read_text() == "{}\n"
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.yaml", "samples.json"])
+def test_force_leaves_the_readme_of_a_project_that_a_monitor_wrote_into(tmp_path, name):
+    """A Monitor in a folder with other files makes it a run, but it does not write files of these names."""
+    (tmp_path / name).write_text("mine")
+    RunDirectory(tmp_path).write_run(OURS)
+    with pytest.raises(LorateError, match=f"did not write: {name}"):
+        RunDirectory.create(tmp_path, force=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def _force(path, queue):
+    outcomes = []
+    for _ in range(40):
+        try:
+            run = RunDirectory.create(path, force=True)
+            with run.in_use():
+                run.write_run(TRAINED)
+                (run.path / "checkpoints" / "checkpoint-1").mkdir(parents=True, exist_ok=True)
+                (run.path / "checkpoints" / "checkpoint-1" / "optimizer.pt").touch()
+            outcomes.append("done")
+        except LorateError as error:
+            outcomes.append(str(error))
+        except Exception as error:
+            outcomes.append(repr(error))
+    queue.put(outcomes)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock on Windows")
+def test_two_processes_with_force_at_once_take_turns_or_are_refused(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_force, args=(tmp_path / "run", queue)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    outcomes = [outcome for _ in processes for outcome in queue.get(timeout=60)]
+    for process in processes:
+        process.join()
+    assert outcomes.count("done") > 10
+    # the one that comes second sees a directory that the first one is about to fill
+    assert all("in use" in outcome or "not deleted" in outcome for outcome in outcomes if outcome != "done"), outcomes
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[]", '{"name": "someone else\'s"}'])
@@ -94,7 +158,9 @@ def test_run_json_is_strict_and_complete(tmp_path):
     run = RunDirectory.create(tmp_path / "run")
     run.write_run({**OURS, "seconds": float("inf")})
     assert json.loads(run.run.read_text(), parse_constant=pytest.fail)["seconds"] is None
-    assert RunDirectory.open(run.path).read_run() == {**OURS, "seconds": None}
+    problems = []
+    assert RunDirectory.open(run.path).read_run(problems) == OURS
+    assert problems == ["run.json: not what lorate writes, and left out: seconds."]
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
@@ -163,3 +229,35 @@ def test_a_run_in_use_is_neither_held_twice_nor_deleted(tmp_path):
         holder.join(20)
     with run.in_use():
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2, "lorate": "1.4"}, "has format 2 of lorate 1.4, and this version reads formats up to 1"),
+        ({"format": 0}, "has format 0"),
+        ({"format": "1"}, "does not say which format"),
+        ({"format": True}, "does not say which format"),
+        ({"format": None}, "does not say which format"),
+        ({"lorate": "99.0"}, "does not say which format"),
+    ],
+)
+def test_a_run_of_another_format_is_refused_and_says_which_version_reads_it(tmp_path, change, words):
+    RunDirectory(tmp_path).write_run({**OURS, **change})
+    with pytest.raises(LorateError, match=words):
+        RunDirectory.open(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({**OURS, "format": 1, "lorate": "99.0"}))
+    assert RunDirectory.open(tmp_path).read_run()["lorate"] == "99.0"
+    (tmp_path / "run.json").write_text(json.dumps(OURS))  # of the first versions
+    RunDirectory.open(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", ".lock"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, name):
+    run = RunDirectory(tmp_path)
+    run.write_run(OURS)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LorateError, match="is a pipe, and a file is expected"):
+        {"run.json": run.read_run, "config.yaml": run.read_config, ".lock": run.in_use().__enter__}[name]()

@@ -6,13 +6,16 @@ does the same without holding the records (`lorate.report.downsampling` thins th
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from lorate.errors import LorateError, StorageError
 from lorate.runs.atomic import replacing
+from lorate.runs.reading import LARGEST, check_regular
 from lorate.runs.strict_json import encode
 
 Record = dict[str, Any]
@@ -34,17 +37,35 @@ class JsonlWriter:
 
     Args:
         path: the file; made if it is not there, its directory must exist.
+
+    Raises:
+        LorateError: there is something else than a file, such as a directory or a pipe.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        if self.path.exists():
+            check_regular(self.path)
         self._mend_end()
         self._file = self.path.open("ab")
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record; non-finite numbers are written as null."""
+        """Append one record; non-finite numbers are written as null.
+
+        Raises:
+            StorageError: the file was deleted meanwhile, or another one has its name.
+        """
+        if not self._is_there():
+            raise StorageError(
+                f"{self.path} is gone: it was deleted or replaced while the run went on, so nothing more can be kept."
+            )
         self._file.write(encode(record).encode("utf-8") + b"\n")
         self._file.flush()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands in the file."""
+        return os.fstat(self._file.fileno()).st_size == 0
 
     def truncate_after(self, step: int) -> None:
         """Drop the records whose ``"step"`` is greater than ``step``, in one atomic replacement.
@@ -72,18 +93,26 @@ class JsonlWriter:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
     def _lines(self, step: int) -> Iterator[tuple[bytes, bool]]:
         """Each line as it is, and whether it stays when what comes after ``step`` is dropped."""
         last: float = 0
         with self.path.open("rb") as file:
-            for line in file:
-                try:
-                    own = _step_of(line)
-                except ValueError:
-                    yield line, last < step
-                    continue
-                last = last if own is None else own
-                yield line, own is None or own <= step
+            stays = True
+            for piece, begins in _pieces(file):
+                if begins:
+                    try:
+                        own = _step_of(piece)
+                        last = last if own is None else own
+                        stays = own is None or own <= step
+                    except ValueError:
+                        stays = last < step
+                yield piece, stays
 
     def _mend_end(self) -> None:
         if not self.path.exists() or self.path.stat().st_size == 0:
@@ -91,7 +120,7 @@ class JsonlWriter:
         with self.path.open("r+b") as file:
             tail_start = _last_line_start(file)
             file.seek(tail_start)
-            tail = file.read()
+            tail = file.read(LARGEST)
             if tail and isinstance(_parse(tail), str):
                 file.truncate(tail_start)
             elif tail:
@@ -111,8 +140,18 @@ def _last_line_start(file: Any, block: int = 65536) -> int:
     return 0
 
 
+def _pieces(file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """The lines of a file, those of `LARGEST` bytes and more in pieces, and whether a line begins here."""
+    begins = True
+    while piece := file.readline(LARGEST):
+        yield piece, begins
+        begins = piece.endswith(b"\n")
+
+
 def _parse(line: bytes) -> Record | str:
     """The record in a line, or what is wrong with it."""
+    if len(line) >= LARGEST:
+        return f"has {LARGEST:,} bytes or more"
     try:
         text = line.decode("utf-8").strip()
         record, end = _DECODER.raw_decode(text)  # decode() looks for white space twice more, a million times
@@ -149,24 +188,30 @@ def iterate_jsonl(path: Path, problems: list[str] | None = None) -> Iterator[Rec
     Yields:
         The records, in the order of the file.
     """
-    if not path.exists():
-        return
-    bad = 0
     problems = [] if problems is None else problems
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        return
+    except LorateError as error:
+        problems.append(f"{str(error).split(',')[0]} and was left out.")
+        return
+    bad = number = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.isspace():
+        for line, begins in _pieces(file):
+            number += begins
+            if not begins or line.isspace():
                 continue
             record = _parse(line)
             if isinstance(record, dict):
                 yield record
-            elif not line.endswith(b"\n"):
+            elif not line.endswith(b"\n") and len(line) < LARGEST:
                 problems.append(f"{path.name}, line {number}: the last line is incomplete and was left out.")
             else:
                 bad += 1
                 if bad <= 20:
                     problems.append(f"{path.name}, line {number}: the line {record} and was left out.")
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and len(line) < LARGEST:
                 break  # its end, if the writer has written it by now, would be taken for a line of its own
     if bad > 20:
         problems.append(f"{path.name}: {bad - 20} more lines cannot be read and were left out.")

@@ -1,5 +1,6 @@
 """How several processes are started and come to a common end, with small programs in the place of lorate."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from lorate import ranks
@@ -122,3 +124,70 @@ def test_leaving_does_not_wait_for_threads_and_loses_nothing(tmp_path: Path, mon
     assert time.monotonic() - began < 30
     assert (ended.returncode, ended.stdout) == (4, "done\n")
     assert (tmp_path / "last").exists()
+
+
+FOLLOW = "from lorate.cli import launch\nlaunch.FAREWELL = 0.5\nlaunch.follow_launcher()\n"
+NOTE = "import os, signal, sys, time\nopen(sys.argv[0] + '.pid', 'w').write(str(os.getpid()))\n"
+
+
+def _alive(tmp_path: Path, count: int = 2) -> list[psutil.Process]:
+    """The processes that have begun and still run."""
+    notes = [tmp_path / f"{rank}.py.pid" for rank in range(count)]
+    pids = [int(note.read_text()) for note in notes if note.exists() and note.read_text()]
+    found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _until(condition: Any, seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+@pytest.mark.fault("the launcher is killed")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows hands no pipes on")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("deaf", [False, True], ids=["", "and one process hears nothing"])
+def test_no_process_outlives_the_launcher(number: int, deaf: bool, tmp_path: Path) -> None:
+    if deaf and number != signal.SIGKILL:
+        pytest.skip("the launcher is there to end it")
+    wait = f"{NOTE}{FOLLOW}time.sleep(100)\n"
+    (tmp_path / "0.py").write_text(wait)
+    (tmp_path / "1.py").write_text(f"{FORGET_SIGTERM}\n{wait}" if deaf else wait)
+    chooser = tmp_path / "python"
+    chooser.write_text(f'#!/bin/sh\nexec {PYTHON} {tmp_path}/$RANK.py "$@"\n')
+    chooser.chmod(0o700)
+    start = f"from lorate.cli import launch; launch.sys.executable = {str(chooser)!r}; launch.launch(2, [])"
+    launcher = subprocess.Popen([PYTHON, "-c", start], stderr=subprocess.DEVNULL)
+    try:
+        assert _until(lambda: len(_alive(tmp_path)) == 2)
+        time.sleep(0.5)
+        launcher.send_signal(number)
+        assert _until(lambda: not _alive(tmp_path))
+        launcher.wait(20)
+    finally:
+        launcher.kill()
+        for process in _alive(tmp_path):
+            process.kill()
+
+
+@pytest.mark.fault("a process hangs")
+def test_a_process_that_the_others_gave_up_is_named_and_ended(start: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    gives_up = f"raise SystemExit({OTHER_FAILED})"
+    assert start(gives_up, f"{FORGET_SIGTERM}; import time; time.sleep(100)") == 1
+    assert capfd.readouterr().err == "lorate: process 1 did not answer the others and was ended\n"
+    assert start("import time; time.sleep(100)", gives_up) == 1
+    assert capfd.readouterr().err == "lorate: process 0 did not answer the others and was ended\n"
+
+
+@pytest.mark.fault("a process raises")
+def test_an_error_that_nobody_foresaw_is_shown_and_its_process_named(
+    start: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert start(f"import time; time.sleep(0.5); raise SystemExit({OTHER_FAILED})", "raise KeyError('x')") == 1
+    error = capfd.readouterr().err
+    assert "Process 1 failed:\nTraceback" in error
+    assert error.endswith("lorate: process 1 failed: KeyError: 'x'\n")
+    assert start("raise KeyError('x')", f"raise SystemExit({OTHER_FAILED})") == 1
+    assert capfd.readouterr().err.endswith("lorate: process 0 failed: its error stands above\n")

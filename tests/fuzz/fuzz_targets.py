@@ -2,24 +2,30 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from fuzz_box import Box, check_said, say
 from fuzz_commands import command_lines, without_work
 from fuzz_inputs import damaged, json_line, numbers, values, words, wrong_records, yaml_files
 from hypothesis import strategies as st
 from PIL import Image
 
+from fuzz_box import Box, check_said, say
 from lorate.cli.train import options_from_file
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.rules import RULES
-from lorate.tasks import load_data
+from lorate.runs.digests import changed_records
+from lorate.tasks import load_data, load_model
 from lorate.tasks.formats import KINDS_OF_TASK
+from lorate.tasks.images import image_record
 from lorate.training import TrainConfig
+from lorate.training.checkpoints import Checkpoint
 from report.synthetic import run_info
 
 
@@ -231,6 +237,62 @@ def check_command_line(case: tuple[list[str], dict[str, bytes]], place: Path, mo
         check_said(say([word.replace("{llama}", str(model)) for word in arguments]))
 
 
+def _pictures() -> list[bytes]:
+    found = []
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
+        file = io.BytesIO()
+        Image.new("RGB", (5, 4), (200, 30, 40)).save(file, kind)
+        found.append(file.getvalue())
+    return [*found, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"]
+
+
+def check_image(content: bytes, place: Path, _: Path) -> None:
+    """Pixels, or one sentence; no other program."""
+    with patch("subprocess.Popen", side_effect=AssertionError("a program was started")):
+        try:
+            record = image_record(content, {"path": None, "bytes": content}, "a", "image 1")
+        except LorateError as error:
+            assert len(str(error)) < 300
+        else:
+            assert record.fields["label"] == "a"
+
+
+MANIFEST_ENTRY = {"size": 3, "sha256": "x"}
+
+
+@st.composite
+def manifests(draw: Any) -> bytes:
+    """``manifest.json``, more or less."""
+    files = {name: draw(wrong_records(MANIFEST_ENTRY)) for name in ("optimizer.pt", "trainer_state.json")}
+    right = {"format": 1, "files": draw(wrong_records(files)), "records": draw(wrong_records({"eval.jsonl": {}}))}
+    return draw(damaged(json_line(draw(wrong_records(right)))))
+
+
+def check_manifest(content: bytes, place: Path, _: Path) -> None:
+    folder = place / "checkpoints" / "checkpoint-1"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_bytes(content)
+    assert Checkpoint(folder, 1).fault()  # its files are not there
+    assert all(isinstance(sentence, str) for sentence in changed_records(folder))
+
+
+@st.composite
+def model_configs(draw: Any) -> bytes:
+    """``config.json`` of a tiny model, more or less."""
+    small = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 8}
+    right = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_attention_heads": 2, **small}
+    right |= {"num_key_value_heads": 1, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    return draw(damaged(json_line(draw(wrong_records(right)))))
+
+
+def check_model_config(content: bytes, place: Path, model: Path) -> None:
+    folder = place / "model"
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    (folder / "config.json").write_bytes(content)
+    with suppress(LorateError):
+        load_model(str(folder), "causal-lm")
+
+
 TARGETS: dict[str, Target] = {
     "config mappings": Target(CONFIGS, check_config, 50),
     "config files": Target(yaml_files(OPTIONS), check_config_file, 20),
@@ -239,5 +301,8 @@ TARGETS: dict[str, Target] = {
     "lorate report": Target(runs(), _check_command("report", "out/run"), 2),
     "lorate certify": Target(runs(), _check_command("certify", "out/run"), 8),
     "lorate train --resume": Target(runs(), _check_command("train", "--output", "out/run", "--resume"), 5),
+    "images": Target(st.sampled_from(_pictures()).flatmap(damaged), check_image, 30),
+    "manifests": Target(manifests(), check_manifest, 30),
+    "model configs": Target(model_configs(), check_model_config, 8),
     "command lines": Target(command_lines(), check_command_line, 8),
 }

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_box import Box, Said, check_said, say
 from fuzz_inputs import BOMB, json_line
 from fuzz_targets import SETTING, STEP
 
+from fuzz_box import Box, Said, check_said, say
 from lorate.cli.train import options_from_file
 from lorate.errors import LorateError
 from lorate.training import TrainConfig

@@ -13,7 +13,7 @@ from lorate.runs import RunDirectory
 from lorate.sweep import Run
 from lorate.sweep.folder import SweepFolder
 from lorate.tasks import load_data
-from lorate.training.checkpoints import MANIFEST, STATE, Checkpoint, checkpoints, discard_after, seal
+from lorate.training.checkpoints import MANIFEST, NEEDED, STATE, Checkpoint, checkpoints, discard_after, seal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 
@@ -60,13 +60,16 @@ def test_a_checkpoint_that_is_a_link_is_refused_and_what_it_leads_to_is_kept(tmp
 def test_a_manifest_names_files_of_its_checkpoint_only(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "checkpoint-2"
     folder.mkdir()
-    (folder / STATE).write_text("{}")
+    for other in (*NEEDED, "rng_state.pth"):
+        (folder / other).touch()
+    (folder / STATE).write_text('{"global_step": 2}')
     secret = tmp_path / "secret"
     secret.write_text("secret")
     (folder / "link").symlink_to(secret)
     seal(folder)
     manifest = json.loads((folder / MANIFEST).read_text())
     linked = manifest["files"].pop("link")
+    del manifest["sha256"]  # as an earlier version wrote it
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert Checkpoint(folder, 2).fault() is None
     manifest["files"][name.format(absolute=secret)] = linked

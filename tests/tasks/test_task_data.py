@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 
 import datasets
 import pytest
@@ -223,6 +224,7 @@ def test_hub_data_with_class_names(monkeypatch):
 
 def test_hub_images(monkeypatch, image_folder):
     rows = [{"image": str(f), "label": f.parent.name} for f in sorted(image_folder.glob("*/*.png"))]
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", image_folder)  # where fetched files lie
     stand_in(monkeypatch, train=datasets.Dataset.from_list(rows).cast_column("image", datasets.Image()))
     data = load_data("owner/name", kind=IMG)
     assert data.labels == ["dark", "light"] and data.train[0]["image"].size == (12, 10)
@@ -260,6 +262,7 @@ def test_hub_images_without_a_file_or_a_label(monkeypatch, tmp_path):
         return datasets.Dataset.from_list([image], features=features)
 
     gone = str(tmp_path / "gone.png")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     classes = datasets.ClassLabel(names=["a", "b"])
     stand_in(monkeypatch, train=rows(classes, {"image": {"path": gone, "bytes": None}, "label": 0}))
     with pytest.raises(LorateError, match=r"gone\.png cannot be read"):
@@ -273,6 +276,38 @@ def test_hub_images_without_a_file_or_a_label(monkeypatch, tmp_path):
     stand_in(monkeypatch, train=rows(datasets.Value("float32"), {"image": {"path": gone, "bytes": None}, "label": 0.5}))
     with pytest.raises(LorateError, match="row 1: label must be"):
         load_data("owner/name", kind=IMG)
+
+
+def test_a_data_set_does_not_choose_which_files_of_this_machine_are_read(monkeypatch, image_folder):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    row = {"image": {"path": str(image_folder / "dark" / "0.png"), "bytes": None}, "label": "a"}
+    stand_in(monkeypatch, train=datasets.Dataset.from_list([row, row], features=features))
+    with pytest.raises(LorateError, match=r"row 1: names the file .*0\.png of this machine"):
+        load_data("owner/name", kind=IMG)
+
+
+def test_an_image_is_opened_as_pixels_and_nothing_else_whatever_its_name(monkeypatch, image_folder):
+    def programs(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", programs)
+    monkeypatch.setattr(os, "system", programs)
+    (image_folder / "dark" / "innocent.png").write_bytes(POSTSCRIPT)
+    with pytest.raises(LorateError, match=r"innocent\.png: not a readable image"):
+        load_data(str(image_folder), kind=IMG)
+    (image_folder / "dark" / "innocent.png").unlink()
+    (image_folder / "dark" / "drawing.eps").write_bytes(POSTSCRIPT)
+    assert len(load_data(str(image_folder), kind=IMG).train) > 0  # skipped, as other kinds are
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe%touch made) (w) file\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_a_folder_of_images_is_refused_at_once(image_folder):
+    os.mkfifo(image_folder / "dark" / "pipe.png")
+    with pytest.raises(LorateError, match=r"pipe\.png is a pipe, and a file is expected"):
+        load_data(str(image_folder), kind=IMG)
 
 
 def test_the_only_split_is_read_whatever_its_name(monkeypatch):

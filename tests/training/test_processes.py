@@ -134,6 +134,60 @@ def test_a_killed_process_ends_the_run(running: Any, rank: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("a process hangs")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_hangs_ends_the_run_and_is_named(
+    rank: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("LORATE_TIMEOUT", "10")
+    process, children = request.getfixturevalue("running")
+    children[rank].suspend()
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert f"lorate: process {rank} did not answer the others and was ended" in error and "Traceback" not in error
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a process raises")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_raises_ends_the_run_and_is_named(rank: int, train: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        f"if os.environ.get('RANK') == '{rank}':\n"
+        "    from lorate.monitor import Monitor\n"
+        "    update = Monitor.update\n"
+        "    def fail(self, optimizer, **options):\n"
+        "        if optimizer.last.number == 3: raise ZeroDivisionError('three')\n"
+        "        return update(self, optimizer, **options)\n"
+        "    Monitor.update = fail\n"
+    )
+    words = [*LORATE, *train, *LONG, "--steps", "100", "--processes", "2", "--output", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=300, env=environment)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(f"lorate: process {rank} failed: ")
+    assert "ZeroDivisionError: three" in ended.stderr
+    info = RunDirectory(tmp_path / "run").read_run()
+    assert info["status"] == "failed" and "gloo" not in info["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("the launcher is killed")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_without_their_launcher_processes_save_a_checkpoint_and_end(number: int, running: Any, tmp_path: Path) -> None:
+    process, children = running
+    process.send_signal(number)
+    assert psutil.wait_procs(children, timeout=120)[1] == []
+    info = RunDirectory(tmp_path / "run").read_run()
+    done = len(records(tmp_path / "run"))
+    assert info["status"] == "interrupted" and (tmp_path / "run" / "checkpoints" / f"checkpoint-{done}").exists()
+    for count in ([], ["--processes", "3"]):
+        ended = launched(["train", "--output", str(tmp_path / "run"), "--resume", *count])
+        assert ended.returncode == 2 and "was trained by 2 processes, not" in ended.stderr
+
+
+@pytest.mark.slow
 def test_ctrl_c_and_resume(running: Any, train: list[str], tmp_path: Path) -> None:
     process, _ = running
     process.send_signal(signal.SIGINT)
@@ -226,8 +280,14 @@ def test_a_connection_that_breaks_is_the_error_of_another_process(monkeypatch: p
     with pytest.raises(RuntimeError, match="gloo"), noticing_lost_processes():
         raise broken  # alone there is no other process
     monkeypatch.setattr(ranks, "world_size", lambda: 2)
-    with pytest.raises(OtherProcessError, match="another process of the run ended"), noticing_lost_processes():
+    with (
+        pytest.raises(OtherProcessError, match="another process of the run ended or"),
+        noticing_lost_processes(),
+    ):
         raise broken
+    timeout = RuntimeError("Application timeout caused pair closure")
+    with pytest.raises(OtherProcessError, match="did not answer"), noticing_lost_processes():
+        raise timeout
     with pytest.raises(RuntimeError, match="out of memory"), noticing_lost_processes():
         raise RuntimeError("out of memory")
 

@@ -10,8 +10,9 @@ def main() -> None:
     except ImportError as error:
         raise SystemExit(f"lorate: {error}") from None
     from lorate.cli.app import run
-    from lorate.cli.launch import is_launched, leave
+    from lorate.cli.launch import follow_launcher, is_launched, leave
 
+    follow_launcher()
     code = run()
     if is_launched():
         leave(code)

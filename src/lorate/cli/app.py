@@ -61,6 +61,9 @@ def run(arguments: list[str] | None = None) -> int:
         what = f"{error.filename or error}: {error.strerror}." if error.strerror else str(error) or type(error).__name__
         stderr.print(f"[bold red]lorate:[/] {_escaped(what)}", soft_wrap=True)
         return 1
+    except MemoryError as error:
+        stderr.print(f"[bold red]lorate:[/] not enough memory ({_escaped(error) or 'none left'}).", soft_wrap=True)
+        return 1
     except (typer.Abort, KeyboardInterrupt):
         stderr.print("[bold red]lorate:[/] interrupted")
         return 130

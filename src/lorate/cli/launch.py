@@ -1,7 +1,7 @@
 """``lorate train --processes N``: the same command line in N processes of this machine, and their common end.
 
-Like torchrun, with two differences: Ctrl-C reaches each process once, so that the run saves a checkpoint, and an error
-is said once.
+Like torchrun, with three differences: Ctrl-C and requests to end reach each process once, so that the run saves a
+checkpoint; an error is said once, with the process that it began in; and no process outlives the launcher.
 """
 
 import atexit
@@ -10,13 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
+
+from rich.markup import escape
 
 from lorate.cli.console import shown, stderr
 
@@ -25,6 +28,11 @@ OTHER_FAILED = 3
 
 PATIENCE = 15.0
 """Seconds that the others get to end by themselves, and then again to obey."""
+
+FAREWELL = 300.0
+"""Seconds that a process gets to save a checkpoint after the launcher is gone."""
+
+_PIPE = "LORATE_LAUNCHER"
 
 
 def is_launched() -> bool:
@@ -49,6 +57,25 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def follow_launcher() -> None:
+    """End with the launcher, however it ends: as by a request to end, and at once if that does not help.
+
+    The launcher holds the other end of a pipe, which the system closes for it if it is killed.
+    """
+    pipe = os.environ.pop(_PIPE, None)
+    if pipe is None or os.name == "nt":  # Windows hands no pipes on
+        return
+
+    def wait() -> None:
+        with suppress(OSError):
+            os.read(int(pipe), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(FAREWELL)
+        os._exit(OTHER_FAILED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def launch(count: int, words: Sequence[str]) -> int:
     """Run ``lorate`` with these words in several processes.
 
@@ -63,22 +90,35 @@ def launch(count: int, words: Sequence[str]) -> int:
     """
     with TemporaryDirectory() as folder:
         notes = [Path(folder) / str(rank) for rank in range(count)]
-        port = _free_port()
-        children = [_start(rank, count, port, words, notes[rank]) for rank in range(count)]
+        port, (read, write) = _free_port(), os.pipe()
+        children = [_start(rank, count, port, words, notes[rank], read) for rank in range(count)]
+        os.close(read)
         with _passing_on(children):
-            failed = _wait(children)
+            failed, is_hanging = _wait(children)
+        os.close(write)
         codes = [_exit_code(child) for child in children]
         if failed is None:
             return max(codes)
+        if is_hanging:
+            _say(f"process {failed} did not answer the others and was ended")
+            return 1
+        said = "" if failed == 0 else shown(notes[failed].read_text(encoding="utf-8", errors="replace"))
         if failed != 0 and codes[0] in (0, OTHER_FAILED, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
             stderr.print(f"Process {failed} failed:", soft_wrap=True)
-            sys.stderr.write(shown(notes[failed].read_text(encoding="utf-8", errors="replace")))
+            sys.stderr.write(said)
         if codes[failed] > 128 and codes[failed] != 130:
-            stderr.print(f"[bold red]lorate:[/] process {failed} was killed by signal {codes[failed] - 128}")
+            _say(f"process {failed} was killed by signal {codes[failed] - 128}")
+        elif codes[failed] == 1:  # no mistake of the user, which is one sentence already
+            last = (said.strip().splitlines() or ["its error stands above"])[-1]
+            _say(f"process {failed} failed: {last}")
         return codes[failed]
 
 
-def _start(rank: int, count: int, port: int, words: Sequence[str], notes: Path) -> subprocess.Popen[bytes]:
+def _say(text: str) -> None:
+    stderr.print(f"[bold red]lorate:[/] {escape(text)}", soft_wrap=True)
+
+
+def _start(rank: int, count: int, port: int, words: Sequence[str], notes: Path, pipe: int) -> subprocess.Popen[bytes]:
     threads = str(max(1, (os.cpu_count() or 1) // count))
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     environment = {
@@ -87,14 +127,22 @@ def _start(rank: int, count: int, port: int, words: Sequence[str], notes: Path) 
         **os.environ,
         **{name: str(value) for name, value in place.items()},
         "MASTER_ADDR": "127.0.0.1",
+        _PIPE: str(pipe),
     }
     command = [sys.executable, "-m", "lorate", *words]
+    handed_on = [] if os.name == "nt" else [pipe]
     if rank == 0:
         # a session of its own: Ctrl-C comes from here, once
-        return subprocess.Popen(command, env=environment, start_new_session=True)
+        return subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=handed_on)
     with notes.open("wb") as file:
         return subprocess.Popen(
-            command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            command,
+            env=environment,
+            start_new_session=True,
+            pass_fds=handed_on,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
         )
 
 
@@ -107,12 +155,14 @@ def _free_port() -> int:
 
 @contextmanager
 def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Ctrl-C, and a request to end, go to all processes."""
+    """Ctrl-C, a request to end and the end of the terminal go to all processes; what is ignored stays ignored."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         _signal(children, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [one for one in signals if one == signal.SIGINT or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heard}
     try:
         yield
     finally:
@@ -123,22 +173,30 @@ def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
             child.wait()
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait for all; the first process that failed by itself, None if none did."""
-    failed: int | None = None
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> tuple[int | None, bool]:
+    """Wait for all.
+
+    Returns:
+        The first process that failed by itself, None if none did; and whether it is one that the others no longer
+        waited for, and that had to be ended.
+    """
+    failed, is_hanging = None, False
     deadlines = iter((PATIENCE, PATIENCE))
     until: float | None = None
-    while any(child.poll() is None for child in children):
+    while left := [rank for rank, child in enumerate(children) if child.poll() is None]:
         if failed is None:
             failed = _cause(children)
-        elif until is None:
-            until = time.monotonic() + next(deadlines)
+        if until is None:
+            if any(child.returncode for child in children):
+                until = time.monotonic() + next(deadlines)
         elif time.monotonic() > until:
+            if failed is None:
+                failed, is_hanging = left[0], True
             patience = next(deadlines, None)
             _signal(children, signal.SIGKILL if patience is None else signal.SIGTERM)
             until = time.monotonic() + (patience or PATIENCE)
         time.sleep(0.05)
-    return _cause(children) if failed is None else failed
+    return _cause(children) if failed is None else failed, is_hanging
 
 
 def _cause(children: Sequence[subprocess.Popen[bytes]]) -> int | None:

@@ -15,6 +15,7 @@ from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first, is_launched, launch
 from lorate.cli.options import typed, with_options
 from lorate.errors import LorateError
+from lorate.runs.reading import read_text
 from lorate.runs.safe_yaml import parse_yaml
 from lorate.training.config import DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS, TrainConfig
 
@@ -105,7 +106,9 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        options = parse_yaml(path.read_text(encoding="utf-8"))
+        options = parse_yaml(read_text(path))
+    except LorateError:
+        raise
     except OSError as error:
         raise LorateError(f"--config {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:

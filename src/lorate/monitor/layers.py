@@ -63,7 +63,7 @@ class LayerRecords:
     def _write(self, step: Step, moved: Mapping[str, Any] | None = None) -> None:
         if self._writer is None or not self._layers:
             return
-        if self._writer.path.stat().st_size == 0:
+        if self._writer.is_empty:
             names, scaling = [layer.name for layer in self._layers], [layer.scaling for layer in self._layers]
             self._writer.write({"names": names, "scaling": scaling})
         self._writer.write(layer_record(step) | dict(moved or {}))

@@ -20,10 +20,11 @@ from lorate.monitor.history import History
 from lorate.monitor.layers import LayerRecords, layers_are_due
 from lorate.monitor.observed import Again, Observed
 from lorate.monitor.own_run import OwnRun
-from lorate.monitor.record import is_complete, step_record
+from lorate.monitor.record import has_all_numbers, is_complete, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.silence import Silence
 from lorate.optim import LoraOptimizer
+from lorate.runs import RunDirectory
 
 OnAlarm = Literal["warn", "stop", "halve"]
 REPEAT_AFTER = 100
@@ -141,9 +142,13 @@ class Monitor:
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        metrics, layers = directory / "metrics.jsonl", directory / "layers.jsonl"
-        if resume_at is None and metrics.exists() and metrics.stat().st_size:
-            raise LorateError(f"{metrics} holds the records of a run; give another directory, or resume_at=step")
+        run = RunDirectory(directory)
+        metrics, layers, setting = run.metrics, run.layers, run.inside("setting.json")
+        for file in (metrics, layers, setting) if resume_at is None else ():
+            if file.exists() and (not file.is_file() or file.stat().st_size):
+                raise LorateError(
+                    f"{file} is there: the directory holds the records of a run; give another one, or resume_at=step"
+                )
         self._metrics, self._layers = JsonlWriter(metrics), LayerRecords(layers, resume_at)
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
@@ -153,7 +158,8 @@ class Monitor:
 
     def _recall(self, record: Record) -> None:
         """Go on where a record of the interrupted run left off."""
-        self._history.add(record)
+        if record["skipped"] is not None or has_all_numbers(record):
+            self._history.add(record)
         for alarm in record["alarms"]:
             self._raised[alarm["kind"]] = record["step"]
         self.record, self.samples, self.tokens = record, record["samples"], record["tokens"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from lorate.runs import RunDirectory
+from lorate.runs.description import FORMAT
 from lorate.runs.facts import now
 
 
@@ -31,7 +32,7 @@ class OwnRun:
             "lr": float(optimizer.param_groups[0]["lr"]),
             "formula": getattr(rule, "formula", name),
         }
-        started = {"lorate": version("lorate"), "status": "running", "started": now()}
+        started = {"lorate": version("lorate"), "format": FORMAT, "status": "running", "started": now()}
         self._run.write_run({**started, "rule": facts, "result": None})
 
     def go_on(self) -> None:

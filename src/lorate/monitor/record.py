@@ -1,5 +1,6 @@
 """The line that the monitor writes for each step."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,14 +57,32 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
 
 def is_complete(record: Mapping[str, Any]) -> bool:
     """Whether a record that was read back is that of a step, with all that the monitor goes on from."""
-    step = record.get("step")
-    return isinstance(step, int) and record.keys() >= _NEEDED and isinstance(record["alarms"], list)
+    alarms, skipped = record.get("alarms"), record.get("skipped", 0)
+    return (
+        type(record.get("step")) is int
+        and record.keys() >= _NEEDED
+        and all(_is_number(record[name]) for name in ("samples", "tokens", "seconds"))
+        and all(record[name] is None or _is_number(record[name]) for name in _MEASURED)
+        and all(record.get(name) is None or _is_number(record[name]) for name in _OF_SLOPES)
+        and (record.get("slope") is None or record.get("moved_sq") is not None)
+        and (skipped is None or isinstance(skipped, str))
+        and isinstance(alarms, list)
+        and all(isinstance(alarm, dict) and isinstance(alarm.get("kind"), str) for alarm in alarms)
+    )
 
 
-_NEEDED = {
-    *("loss", "eta", "stacked_norm", "a_norm", "b_norm", "scaled_grad_norm", "sum_eta", "samples", "tokens"),
-    *("seconds", "skipped", "alarms"),
-}
+def has_all_numbers(record: Mapping[str, Any]) -> bool:
+    """Whether a complete record lacks nothing that alarms look at; what was not finite is None."""
+    return all(record[name] is not None for name in _MEASURED if name != "loss")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+_MEASURED = ("loss", "eta", "stacked_norm", "a_norm", "b_norm", "scaled_grad_norm", "sum_eta")
+_OF_SLOPES = ("slope", "moved_sq")
+_NEEDED = {*_MEASURED, "samples", "tokens", "seconds", "skipped", "alarms"}
 
 
 def layer_record(step: Step) -> dict[str, Any]:

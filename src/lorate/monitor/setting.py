@@ -12,6 +12,7 @@ from torch import nn
 from lorate.errors import LorateError
 from lorate.monitor.noise import noise_sources
 from lorate.runs import write_atomically
+from lorate.runs.reading import read_json
 
 FILE = "setting.json"
 LARGEST = 1e150
@@ -106,7 +107,7 @@ class Setting:
         """
         file = directory / FILE
         try:
-            setting = cls(**json.loads(file.read_text(encoding="utf-8")))
+            setting = cls(**read_json(file))
         except FileNotFoundError:
             raise LorateError(f"{directory} holds no {FILE}; lorate.Monitor writes it beside metrics.jsonl.") from None
         except (OSError, ValueError, TypeError, RecursionError) as error:

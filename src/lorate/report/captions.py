@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from lorate.monitor.layers import LAYERS_EVERY
-from lorate.report.heatmap import LAYER_LABELS, LayerNorms
+from lorate.report.heatmap import LAYER_LABELS, LayerNorms, joined_rows
 from lorate.report.track import Track
 from lorate.report.windows import reading
 from lorate.report.words import listing, numeral, printable, whole
@@ -121,4 +121,6 @@ def layer_caption(norms: LayerNorms, key: str) -> str:
     }[key]
     if norms.bucket > 1:
         words += f" Each column shows the maximum of {norms.bucket} records."
+    if (joined := joined_rows(norms)) > 1:
+        words += f" A row shows the maximum of up to {joined} layers."
     return words

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lorate.jsonl import Record
-from lorate.report.words import number
+from lorate.report.words import number, step_of
 
 Tags = Callable[[Record], Iterable[str]]
 
@@ -138,7 +138,7 @@ def downsample(records: Iterable[Record], keys: Sequence[str], buckets: int = 40
     means: dict[str, list[tuple[float, float, int]]] = {key: [] for key in keys}
     kept: list[Record] = []
     for place, bucket in enumerate(done):
-        step = number(bucket.kept[bucket.last].get("step"))
+        step = step_of(bucket.kept[bucket.last])
         kept.extend(bucket.kept.values())
         for key, (value, count) in bucket.sums.items():
             means[key].append((place * width if step is None else step, value / count, count))

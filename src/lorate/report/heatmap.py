@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from lorate.jsonl import Record
 from lorate.report.layer_names import Panel, arrange
 from lorate.report.style import label_steps, new_figure, style, ticks_in_words
-from lorate.report.words import number
+from lorate.report.words import number, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,9 @@ LAYER_LABELS = {
     "grad_norm": "‖∇J‖ of each layer",
 }
 """What can be drawn, with its title."""
+
+MOST_ROWS = 200
+"""Rows of a panel; of more layers neighbours share one, which shows their maximum."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class LayerNorms:
     steps: Sequence[float] = ()
     values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     bucket: int = 1
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """The layers arranged for drawing."""
+        return arrange(self.names)
 
     def quantity(self, key: str) -> NDArray[np.float64]:
         """The array of a quantity; ``stacked_norm`` is sqrt(‖A‖² + ‖B‖²)."""
@@ -64,7 +73,7 @@ def layer_norms(records: Iterable[Record], columns: int = 200) -> LayerNorms:
         if isinstance(record.get("names"), list):
             names = names or [str(name) for name in record["names"]]
             continue
-        step = number(record.get("step"))
+        step = step_of(record)
         rows = [_row(record.get(key), len(names)) for key in ("a_norm", "b_norm", "grad_norm")]
         if step is None or not names or all(np.isnan(row).all() for row in rows):
             continue
@@ -100,7 +109,7 @@ def layer_figure(norms: LayerNorms, key: str) -> "Figure":
     """
     from matplotlib.colors import LogNorm, Normalize
 
-    panels = arrange(norms.names)
+    panels = norms.panels
     data = norms.quantity(key)
     known = data[np.isfinite(data)]
     positive = known[known > 0]
@@ -131,18 +140,26 @@ def layer_figure(norms: LayerNorms, key: str) -> "Figure":
         return figure
 
 
+def joined_rows(norms: LayerNorms) -> int:
+    """How many layers share a row of the heat map; 1 unless there are more of a kind than can be told apart."""
+    return max((math.ceil(len(panel.rows) / MOST_ROWS) for panel in norms.panels), default=1)
+
+
 def _panel_height(panels: Sequence[Panel]) -> float:
-    rows = max((len(panel.rows) for panel in panels), default=1)
+    rows = min(MOST_ROWS, max((len(panel.rows) for panel in panels), default=1))
     single = len(panels) == 1 and not panels[0].title
     return max(0.9, rows * 0.135) if single else max(0.9, min(2.2, rows * 0.075))
 
 
 def _draw_panel(axes: "Axes", panel: Panel, steps: Sequence[float], data: NDArray[np.float64], scale: Any) -> Any:
-    rows = len(panel.rows)
+    joined = math.ceil(len(panel.rows) / MOST_ROWS)
+    labels = panel.rows[::joined]
+    rows = len(labels)
+    values = np.fmax.reduceat(data[:, panel.indices], np.arange(0, len(panel.rows), joined), axis=1)
     mesh = axes.pcolormesh(
         _edges(steps),
         np.arange(rows + 1) - 0.5,
-        np.ma.masked_invalid(data[:, panel.indices].T),
+        np.ma.masked_invalid(values.T),
         norm=scale,
         cmap="viridis",
         rasterized=True,
@@ -151,7 +168,7 @@ def _draw_panel(axes: "Axes", panel: Panel, steps: Sequence[float], data: NDArra
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
     every = 1 if not panel.title and rows <= 120 else math.ceil(rows / 8)
-    axes.set_yticks(range(0, rows, every), panel.rows[::every])
+    axes.set_yticks(range(0, rows, every), labels[::every])
     axes.tick_params(length=0)
     if panel.title:
         axes.set_title(panel.title, loc="left", pad=3)

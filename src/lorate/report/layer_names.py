@@ -6,6 +6,9 @@ from itertools import takewhile
 
 from lorate.report.words import printable
 
+MOST_PANELS = 15
+"""Panels with a kind of their own."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -26,7 +29,8 @@ def arrange(names: Sequence[str]) -> list[Panel]:
     """Group layers by the kind of module when that makes the names shorter.
 
     A name is cut behind its last number that is not its end: ``layers.0.self_attn.q_proj`` belongs to the panel
-    ``q_proj`` and to the row ``0``; layers that are the only one of their kind share a last panel, ``other``. If
+    ``q_proj`` and to the row ``0``; layers that are the only one of their kind, or of a kind beyond the `MOST_PANELS`
+    largest, share a last panel, ``other``. If
     most panels would hold one or two layers only, there is one panel with the names in full, less what all begin with.
 
     >>> [(p.title, p.rows) for p in arrange([f"m.layers.{i}.attn.{k}_proj" for i in range(3) for k in "qv"])]
@@ -43,12 +47,14 @@ def arrange(names: Sequence[str]) -> list[Panel]:
     if len(names) < 3 * len(groups):
         rows = [printable(".".join(words), 28) for words in parts]
         return [Panel("", rows, list(range(len(names))))] if names else []
-    titles = _shortest_endings([module for module, members in groups.items() if len(members) > 1])
+    several = sorted((module for module in groups if len(groups[module]) > 1), key=lambda m: -len(groups[m]))
+    drawn = set(several[:MOST_PANELS])
+    titles = _shortest_endings([module for module in groups if module in drawn])
     panels = []
     for module, title in titles.items():
         rows = _without_constant_words([row for row, _ in groups[module]])
         panels.append(Panel(printable(title, 16), [printable(row, 16) for row in rows], [i for _, i in groups[module]]))
-    alone = [members[0][1] for members in groups.values() if len(members) == 1]
+    alone = [index for module, members in groups.items() if module not in drawn for _, index in members]
     if alone:
         panels.append(Panel("other", [printable(".".join(parts[i]), 16) for i in alone], alone))
     return panels

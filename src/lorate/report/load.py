@@ -1,6 +1,5 @@
 """Read a run directory for the report: whatever is there, in bounded memory, without raising on damaged files."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -11,8 +10,10 @@ from lorate.jsonl import Record, iterate_jsonl
 from lorate.report.heatmap import LayerNorms, layer_norms
 from lorate.report.track import Track, alarms_of, track
 from lorate.report.windows import window_track
-from lorate.report.words import number
+from lorate.report.words import step_of
 from lorate.runs import RunDirectory
+from lorate.runs.digests import changed_records
+from lorate.runs.reading import read_json, real
 
 MOST_ALARMS = 200
 """Rows of the table of alarms; more are counted only."""
@@ -48,7 +49,7 @@ class Tally:
                 reason = reason if reason in self.skipped or len(self.skipped) < 20 else "other reasons"
                 self.skipped[reason] = self.skipped.get(reason, 0) + 1
             for alarm in alarms_of(record):
-                self._count(alarm, number(record.get("step")) or 0.0)
+                self._count(alarm, step_of(record) or 0.0)
             yield record
 
     def _count(self, alarm: Record, step: float) -> None:
@@ -128,7 +129,7 @@ class RunData:
     @property
     def last_step(self) -> int:
         """Number of the last recorded step; 0 if there is none."""
-        return int(number(self.last.get("step")) or 0)
+        return int(step_of(self.last) or 0)
 
 
 def load_run(path: Path, name: str | None = None) -> RunData:
@@ -142,11 +143,13 @@ def load_run(path: Path, name: str | None = None) -> RunData:
         LorateError: the directory is no run.
     """
     run = RunDirectory.open(path)
-    info = run.read_run()
     problems: list[str] = []
+    info = run.read_run(problems)
+    checkpoints = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda path: (len(path.name), path.name))
+    problems += changed_records(checkpoints[-1]) if checkpoints else []
     rule_facts = info.get("rule")
     rule = str(rule_facts.get("name") or "") if isinstance(rule_facts, dict) else ""
-    name = name or run.path.resolve().name
+    name = name or real(run.path).name
     tally = Tally()
     curves = track(
         name if rule and rule in name else f"{name} ({rule})" if rule else name,
@@ -161,7 +164,7 @@ def load_run(path: Path, name: str | None = None) -> RunData:
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:
     """Read several runs, each once, under names that tell them apart."""
-    unique = list(dict.fromkeys(Path(path).resolve() for path in paths))
+    unique = list(dict.fromkeys(real(path) for path in paths))
     if not unique:
         raise LorateError("A report needs at least one run directory.")
     names = [path.name for path in unique]
@@ -174,11 +177,11 @@ def load_runs(paths: Sequence[Path]) -> list[RunData]:
 
 
 def _samples(path: Path, problems: list[str]) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
     try:
-        samples = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        samples = read_json(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, LorateError):
         samples = None
     if not isinstance(samples, list):
         problems.append(f"{path.name} cannot be read and was left out.")

@@ -21,11 +21,16 @@ from lorate.report.svg import inline_svg
 from lorate.report.verdict import comparison, judge
 from lorate.report.words import listing, number, whole
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.reading import check_regular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIGNATURE = '<meta name="generator" content="lorate'
+_SHOWN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: "␡"}
+_SHOWN |= dict.fromkeys(range(0x80, 0xA0), "�")
+"""A sign for each control character: names and texts may hold them, and a page that is copied hands them on."""
+
 _LAYER_FIGURES = ("stacked_norm", "a_norm", "b_norm", "grad_norm")
 
 
@@ -63,7 +68,7 @@ def write_report(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLi
     else:
         target = RunDirectory(loaded[0].path).report if len(loaded) == 1 else Path("report.html")
     _refuse_to_overwrite(target)
-    page = _render(loaded)
+    page = _render(loaded).translate(_SHOWN)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, page)
     return target
@@ -73,6 +78,7 @@ def _refuse_to_overwrite(target: Path) -> None:
     if target.is_dir():
         raise LorateError(f"{target} is a directory; give the name of a file, for example {target / 'report.html'}.")
     if target.exists():
+        check_regular(target)
         with target.open("rb") as file:
             if _SIGNATURE.encode() not in file.read(4096):
                 raise LorateError(f"{target} exists and is no report of lorate; choose another name.")

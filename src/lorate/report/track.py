@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from lorate.jsonl import Record
 from lorate.report.downsampling import Series, downsample
-from lorate.report.words import number
+from lorate.report.words import number, step_of
 
 QUANTITIES = (
     "loss",
@@ -42,7 +42,7 @@ class Track:
         """Steps and values of a quantity; NaN where a step has no value, so that the line is broken there."""
         steps, values = [], []
         for record in self.series.records:
-            step = number(record.get("step"))
+            step = step_of(record)
             if step is not None:
                 value = number(record.get(key))
                 steps.append(step)
@@ -75,19 +75,18 @@ class Track:
         points = [
             (step, loss, number(record.get("eval_loss_se")) or 0.0)
             for record in self.evaluations
-            if (step := number(record.get("step"))) is not None
-            and (loss := number(record.get("eval_loss"))) is not None
+            if (step := step_of(record)) is not None and (loss := number(record.get("eval_loss"))) is not None
         ]
         return [p[0] for p in points], [p[1] for p in points], [abs(p[2]) for p in points]
 
     def alarm_steps(self) -> list[float]:
         """Steps of the kept records and evaluations that carry an alarm, in order."""
         records = (*self.series.records, *self.evaluations)
-        return sorted(s for r in records if r.get("alarms") and (s := number(r.get("step"))) is not None)
+        return sorted(s for r in records if r.get("alarms") and (s := step_of(r)) is not None)
 
     def skipped_steps(self) -> list[float]:
         """Steps of the kept records that were not taken."""
-        return [s for r in self.series.records if r.get("skipped") and (s := number(r.get("step"))) is not None]
+        return [s for r in self.series.records if r.get("skipped") and (s := step_of(r)) is not None]
 
 
 def record_tags(record: Record) -> Iterable[str]:

@@ -8,7 +8,7 @@ from lorate.jsonl import Record
 from lorate.monitor.layers import LAYERS_EVERY
 from lorate.report.downsampling import downsample
 from lorate.report.track import Track
-from lorate.report.words import number, numeral
+from lorate.report.words import number, numeral, step_of
 
 QUANTITIES = ("signal", "drift", "drift_ratio")
 SHORTEST = LAYERS_EVERY - 1
@@ -33,7 +33,7 @@ def window_track(label: str, rule: str, records: Iterable[Record], buckets: int 
 
 def _windows(records: Iterable[Record]) -> Iterator[dict[str, float]]:
     for record in records:
-        start, step = number(record.get("window_start")), number(record.get("step"))
+        start, step = number(record.get("window_start")), step_of(record)
         signal, drift = _norm(record.get("signal")), _norm(record.get("drift"))
         if start is None or step is None or signal is None or drift is None or step - start < SHORTEST:
             continue

@@ -1,27 +1,33 @@
 """Numbers, durations and names in words, for people."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def number(value: Any) -> float | None:
-    """The value as a finite number, or None: what stands in a file may be anything.
+LARGEST = 1e150
+"""Of the numbers that are shown: what is drawn is squared and added, and the largest float is about 1.8e308."""
 
-    >>> number(3), number("3"), number(None), number(float("nan")), number(True)
-    (3.0, None, None, None, None)
+
+def number(value: Any) -> float | None:
+    """The value as a number of at most `LARGEST`, or None: what stands in a file may be anything.
+
+    >>> number(3), number("3"), number(None), number(float("nan")), number(True), number(1e200)
+    (3.0, None, None, None, None, None)
     """
     if value.__class__ is float:  # the common case, a million times
-        return value if math.isfinite(value) else None
+        return value if -LARGEST <= value <= LARGEST else None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            converted = float(value)
-        except OverflowError:
-            return None
-        return converted if math.isfinite(converted) else None
+        return float(value) if abs(value) <= LARGEST else None
     return None
+
+
+def step_of(record: Mapping[str, Any]) -> float | None:
+    """The step of a record, None without one or beyond any run: the axis of a figure could not show it."""
+    step = number(record.get("step"))
+    return None if step is None or abs(step) > 1e15 else step
 
 
 def numeral(value: float | None, digits: int = 4) -> str:

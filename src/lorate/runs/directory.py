@@ -1,8 +1,6 @@
 """A run directory: create it without overwriting anything, open it, read and write its files."""
 
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +10,11 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.runs.atomic import write_atomically
+from lorate.runs.belongings import HALF_A_FILE, strangers
+from lorate.runs.description import check_format, sound_entries
+from lorate.runs.reading import check_regular, read_json, read_text, real
 from lorate.runs.safe_yaml import parse_yaml
 from lorate.runs.strict_json import encode
-
-_HALF_A_FILE = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-"""What `lorate.runs.atomic.replacing` calls a file until it is whole."""
 
 
 class RunFile:
@@ -72,17 +70,20 @@ class RunDirectory:
 
         Args:
             path: where; parents are made as needed. An empty directory may be there already.
-            force: delete the run that stands there. Only a directory with a ``run.json`` written by lorate
-                is emptied; links in it are removed, what they point to stays.
+            force: delete the run that stands there: the files that lorate wrote. Where others lie beside them
+                nothing is deleted. Links are removed, what they point to stays.
 
         Raises:
-            LorateError: the place is taken, or ``force`` would delete something that is no lorate run.
+            LorateError: the place is taken, or ``force`` would delete something that lorate did not write.
         """
         run = cls(path)
         cls.check_free(path, force=force)
-        if run.path.is_dir() and not run._is_empty():
-            run._delete_content()
         run.path.mkdir(parents=True, exist_ok=True)
+        if force:
+            with run.in_use():
+                if not run._is_empty():  # looked at again: another process may have come first
+                    run._check_is_own()
+                    run._delete_content()
         return run
 
     @classmethod
@@ -102,7 +103,7 @@ class RunDirectory:
                 f"{run.path} is not empty, and runs are never overwritten; continue the run with --resume, "
                 "choose another name with --output, or replace it with --force."
             )
-        run._check_is_run()
+        run._check_is_own()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
@@ -124,7 +125,7 @@ class RunDirectory:
             LorateError: the name leads out of the run directory (``..``, an absolute path, a link).
         """
         path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if not real(path).is_relative_to(real(self.path)):
             raise LorateError(f"{name} leads out of the run directory {self.path}; use a name inside it.")
         return path
 
@@ -132,21 +133,25 @@ class RunDirectory:
         """Write ``run.json``, replacing it in one step; non-finite numbers become null."""
         write_atomically(self.run, encode(info, indent=2) + "\n")
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self, problems: list[str] | None = None) -> dict[str, Any]:
         """Read ``run.json``.
 
+        Args:
+            problems: gets a sentence about entries of another type than lorate writes, which are left out.
+
         Raises:
-            LorateError: the file is missing, cannot be read, or was not written by lorate.
+            LorateError: the file is missing, cannot be read, was not written by lorate, or by a later version.
         """
         try:
-            info = json.loads(self.run.read_text(encoding="utf-8"))
+            info = read_json(self.run)
         except FileNotFoundError:
             raise LorateError(f"{self.path} is no run of lorate: it holds no run.json.") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise LorateError(f"{self.run} cannot be read as JSON: {error}.") from None
+        except OSError as error:
+            raise LorateError(f"{self.run} cannot be read: {error.strerror or error}.") from None
         if not isinstance(info, dict) or "lorate" not in info:
             raise LorateError(f"{self.run} was not written by lorate: the entry 'lorate' is missing.")
-        return info
+        check_format(info, self.run)
+        return sound_entries(info, [] if problems is None else problems)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml``; only plain values (numbers, text, lists, maps) are allowed.
@@ -168,11 +173,11 @@ class RunDirectory:
             LorateError: the file is missing or is not a map of options.
         """
         try:
-            config = parse_yaml(self.config.read_text(encoding="utf-8"))
+            config = parse_yaml(read_text(self.config))
         except FileNotFoundError:
             raise LorateError(f"{self.path} holds no config.yaml.") from None
         except (OSError, ValueError) as error:
-            raise LorateError(f"{self.config} cannot be read as YAML: {error}.") from None
+            raise LorateError(f"{self.config} cannot be read as YAML: {str(error).rstrip('.')}.") from None
         if not isinstance(config, dict):
             raise LorateError(f"{self.config} should hold one option a line, name: value.")
         return config
@@ -192,7 +197,13 @@ class RunDirectory:
         except ImportError:
             yield
             return
-        with self.inside(".lock").open("a") as lock:
+        file = self.inside(".lock")
+        if os.path.lexists(file):
+            try:
+                check_regular(file)
+            except OSError as error:
+                raise LorateError(f"{file} cannot be opened: {error.strerror}.") from None
+        with file.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -200,28 +211,36 @@ class RunDirectory:
                     f"{self.path} is in use by another process; wait for it, or choose another name with --output."
                 ) from None
             for half in self.path.glob(".*.tmp"):  # left by a process that was killed while it wrote a file
-                if _HALF_A_FILE.fullmatch(half.name):
+                if HALF_A_FILE.fullmatch(half.name):
                     half.unlink()
             yield
 
     def _is_empty(self) -> bool:
         """Whether there is nothing to lose: a process that was killed at once leaves its lock, or half a file."""
-        return all(entry.name == ".lock" or _HALF_A_FILE.fullmatch(entry.name) for entry in self.path.iterdir())
+        return all(entry.name == ".lock" or HALF_A_FILE.fullmatch(entry.name) for entry in self.path.iterdir())
 
-    def _check_is_run(self) -> None:
+    def _check_is_own(self) -> None:
         try:
-            self.read_run()
+            info = self.read_run()
         except LorateError as error:
             raise LorateError(
                 f"{self.path} is not deleted, because --force replaces only runs of lorate ({str(error).rstrip('.')}); "
                 "choose another name with --output."
             ) from None
+        if others := strangers(self.path, info):
+            names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+            raise LorateError(
+                f"{self.path} is not deleted, because it holds files that lorate did not write: {names}; move them "
+                "away, or choose another name with --output."
+            )
 
     def _delete_content(self) -> None:
-        with self.in_use():
-            # run.json goes last: after an interruption --force still knows the directory as a run.
-            for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == "run.json"):
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+        # run.json goes last: after an interruption --force still knows the directory as a run. The lock stays: it is
+        # held, and another process would hold a new one of that name as well.
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == "run.json"):
+            if entry.name == ".lock":
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorate.errors import LorateError
+from lorate.runs.reading import LARGEST
 from lorate.tasks.kinds import TrainOn
+from lorate.tasks.model_limits import TEMPLATE_SECONDS, within
 
 Message = dict[str, Any]
 _QUESTION, _ANSWER = "q7Kz", "x9Vw"  # nothing that a template would write of its own
@@ -66,6 +68,8 @@ class ChatTemplate:
         plain = [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
         try:
             return self._apply(plain, tools, prompt)
+        except LorateError:
+            raise
         except Exception as error:  # whatever a template can do wrong
             as_text = _with_arguments_as_text(plain)
             if as_text is not None:
@@ -169,6 +173,8 @@ class ChatTemplate:
         turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
         try:
             _, found, behind = self._apply(turns, None, False).rpartition(_ANSWER)
+        except LorateError:
+            raise
         except Exception:  # a template that wants more than that
             return str(self._tokenizer.eos_token) if self._tokenizer.eos_token else None
         mark = self._marks.search(behind) if found else None
@@ -204,9 +210,11 @@ class ChatTemplate:
                 )
 
     def _apply(self, turns: Sequence[Message], tools: Any, prompt: bool) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(turns, tools=tools, tokenize=False, add_generation_prompt=prompt)
-        )
+        with within(TEMPLATE_SECONDS, f"The chat template of {self._name}"):
+            text = self._tokenizer.apply_chat_template(turns, tools=tools, tokenize=False, add_generation_prompt=prompt)
+        if len(text) > LARGEST:
+            raise LorateError(f"The chat template of {self._name} makes {len(text):,} characters.")
+        return str(text)
 
 
 def _common(one: str, other: str) -> int:

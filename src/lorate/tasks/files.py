@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lorate.errors import LorateError
 from lorate.extras import require
+from lorate.runs.reading import check_regular, real
 
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -15,7 +16,7 @@ def check_inside(entry: Path, folder: Path) -> None:
     Raises:
         LorateError: the entry is a link, or lies behind one, that leads out of the folder.
     """
-    if not entry.resolve().is_relative_to(folder.resolve()):
+    if not real(entry).is_relative_to(real(folder)):
         raise LorateError(
             f"{entry} is a link that leads out of {folder}: put a copy of the file or folder in its place."
         )
@@ -25,9 +26,10 @@ def read_bytes(file: Path) -> bytes:
     """The content of a file; ``.gz`` and ``.zst`` are unpacked.
 
     Raises:
-        LorateError: it cannot be read.
+        LorateError: it cannot be read, or is no regular file.
     """
     try:
+        check_regular(file)
         packing = PACKED.get(file.suffix.lower())
         if packing is None:
             return file.read_bytes()

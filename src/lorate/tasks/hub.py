@@ -7,9 +7,9 @@ from typing import Any
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.tasks.files import read_bytes, suffix
+from lorate.tasks.files import suffix
 from lorate.tasks.formats import Columns, columns_of
-from lorate.tasks.images import image_record
+from lorate.tasks.images import fetched_image
 from lorate.tasks.kinds import TaskKind
 from lorate.tasks.quiet import quiet
 from lorate.tasks.records import Located, Record, RecordSet, collect
@@ -152,13 +152,10 @@ def read_rows(rows: Any, name: str, task: TaskKind, columns: Columns) -> RecordS
 def _images(rows: Iterable[Located], image: str, label: str) -> Iterator[Record]:
     for row, where in rows:
         assert isinstance(row, dict)
-        picture, name = row[image], row[label]
-        if not isinstance(picture, dict) or not (picture.get("bytes") or picture.get("path")):
-            raise LorateError(f"{where}: has no image.")
+        name = row[label]
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise LorateError(f"{where}: label must be a string or a whole number.")
-        content = picture.get("bytes") or read_bytes(Path(picture["path"]))
-        yield image_record(content, picture, str(name), where)
+        yield fetched_image(row[image], str(name), where)
 
 
 def _class_name(index: object, names: list[str], where: str) -> str:

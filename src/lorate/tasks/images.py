@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from lorate.errors import LorateError
+from lorate.runs.reading import real
 from lorate.tasks.files import check_inside, read_bytes
 from lorate.tasks.records import Record, RecordSet
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+"""Pixels, decoded in this process. Pillow hands other formats to programs: PostScript to Ghostscript, which runs it."""
 
 
 def read_image_folder(path: Path) -> RecordSet:
@@ -24,8 +28,7 @@ def read_image_folder(path: Path) -> RecordSet:
 
     if not path.is_dir():
         raise LorateError(f"{path}: image classification reads a folder with a sub-folder of images a class.")
-    # Pillow knows kinds that it writes only, such as PDF
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     records = []
     for folder in _visible(path):
         if not folder.is_dir():
@@ -53,16 +56,43 @@ def image_record(content: bytes, image: dict[str, Any], label: str, where: str) 
         where: for errors.
 
     Raises:
-        LorateError: the content is no image that Pillow can decode.
+        LorateError: the content is no image of one of the `FORMATS`, whatever its name says.
     """
     from PIL import Image
 
+    Image.init()
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(content), formats=[kind for kind in FORMATS if kind in Image.OPEN]) as opened:
             opened.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LorateError(f"{where}: not a readable image ({type(error).__name__}).") from error
     return Record({"image": image, "label": label}, where, hashlib.sha256(content).hexdigest())
+
+
+def fetched_image(image: Any, label: str, where: str) -> Record:
+    """A checked record of an image as the hub has it; its bytes are kept, and not the name of a file.
+
+    Args:
+        image: ``{"path": ..., "bytes": ...}``.
+        label: name of the class.
+        where: for errors.
+
+    Raises:
+        LorateError: there is no image, or it is a file outside the folders that the hub's files are kept in: whoever
+            wrote the data set must not choose which files of this machine are read.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    content, path = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (None, None)
+    if not content and isinstance(path, str) and path:
+        caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+        if not any(real(path).is_relative_to(real(cache)) for cache in caches):
+            raise LorateError(f"{where}: names the file {path[:200]} of this machine as its image, which is not read.")
+        content = read_bytes(Path(path))
+    if not isinstance(content, bytes) or not content:
+        raise LorateError(f"{where}: has no image.")
+    return image_record(content, {"path": None, "bytes": content}, label, where)
 
 
 def _record(file: Path, label: str) -> Record:

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from lorate.errors import LorateError
+from lorate.errors import LorateError, MissingExtraError
 from lorate.extras import require
 from lorate.tasks.device import check_device
+from lorate.tasks.embedded import SMOLLM2
 from lorate.tasks.kinds import TaskKind
+from lorate.tasks.model_limits import check_config
 from lorate.tasks.model_source import AUTO_CLASS, ModelSource, find_model, loading_lines
 from lorate.tasks.quiet import quiet
 from lorate.tasks.targets import head_modules, suggested_targets
@@ -123,7 +125,7 @@ def positions(model: Any) -> int | None:
 def _load(what: str, kind: TaskKind, loader: Callable[[], T]) -> T:
     try:
         return loader()
-    except (LorateError, ImportError, MemoryError):
+    except (LorateError, MissingExtraError):
         raise
     except Exception as error:  # a damaged checkpoint raises a dozen unrelated types, down to bare Exception
         raise LorateError(_reason(what, kind, error)) from error
@@ -181,6 +183,9 @@ def _model(
         options["id2label"] = dict(enumerate(labels))
         options["label2id"] = {label: index for index, label in enumerate(labels)}
         options["ignore_mismatched_sizes"] = True
+    if source.name != SMOLLM2:
+        files = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+        check_config(transformers.PreTrainedConfig.get_config_dict(source.place, **files)[0], source.name)
     model, info = getattr(transformers, AUTO_CLASS[kind]).from_pretrained(source.place, **options)
     return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
 

@@ -145,6 +145,8 @@ class TrainConfig:
             )
         if rule.default_lr is None and self.lr is None:
             raise LorateError(f"rule {self.rule!r} needs lr (--lr): it has no constant that is right by default.")
+        if not 0 < self.scaling < math.inf:
+            raise LorateError(f"alpha must be a finite number above 0 after division by the rank, got {self.alpha!r}.")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], source: str) -> Self:

@@ -8,6 +8,7 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory
+from lorate.runs.description import FORMAT
 from lorate.runs.facts import now, versions
 from lorate.training.plan import make_plan
 from lorate.training.preparation import Prepared
@@ -21,6 +22,7 @@ def describe(command: str, prepared: Prepared) -> dict[str, Any]:
     plan, rule = make_plan(prepared), RULES[config.rule]
     return {
         "lorate": version("lorate"),
+        "format": FORMAT,
         "command": command,
         "started": now(),
         "finished": None,

@@ -1,7 +1,9 @@
-"""Ctrl-C in the middle of a run: finish the step, save a checkpoint, stop."""
+"""Ctrl-C in the middle of a run, and the ways a machine ends one: finish the step, save a checkpoint, stop."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -9,27 +11,56 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lorate import ranks
 
+Handler = Callable[[int, FrameType | None], Any]
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""How a scheduler ends a job, and what a terminal that is closed sends; ``nohup`` makes a process ignore the second."""
+
+
+@contextmanager
+def handling(handler: Handler, *signals: signal.Signals) -> Iterator[None]:
+    """Inside, signals go to a handler; a request to end that the process ignores stays ignored.
+
+    A shell makes what it starts in the background ignore Ctrl-C; sent to such a process by hand it is meant. Only the
+    main thread may set handlers; in another one nothing changes.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    deaf = [one for one in ENDING if signal.getsignal(one) == signal.SIG_IGN]
+    heard = [one for one in signals if is_main and one not in deaf and signal.getsignal(one) is not None]
+    before = {one: signal.signal(one, handler) for one in heard}
+    try:
+        yield
+    finally:
+        for one, previous in before.items():
+            signal.signal(one, previous)
+
+
+def ended_as_by_ctrl_c() -> Any:
+    """Inside, a request to end is a KeyboardInterrupt, so that the run notes how it ended."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    return handling(interrupt, *ENDING)
+
 
 class Interruption(TrainerCallback):
-    """While active, the first Ctrl-C asks for a checkpoint and an end; the second one ends at once.
+    """While active, the first Ctrl-C or request to end asks for a checkpoint and an end; the second one ends at once.
 
     Attributes:
-        requested: whether the run ends because Ctrl-C was pressed.
+        requested: whether the run ends because of it.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._is_pressed = False
-        self._previous: Any = None
+        self._handling = handling(self._on_signal, signal.SIGINT, *ENDING)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # nobody else may set handlers
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        self._handling.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+    def __exit__(self, *error: Any) -> None:
+        self._handling.__exit__(*error)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._is_pressed:
@@ -37,7 +68,7 @@ class Interruption(TrainerCallback):
         self._is_pressed = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Save and stop at the end of the step in which Ctrl-C was pressed.
+        """Save and stop at the end of the step in which the signal came.
 
         It may reach several processes in different steps: all stop with the first one.
         """

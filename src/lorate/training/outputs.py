@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorate import ranks
+from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.tasks import quiet
@@ -32,8 +33,13 @@ def save_adapter(prepared: Prepared, outcome: "Outcome") -> None:
     Args:
         prepared: options, data and model.
         outcome: of the run whose directory gets it.
+
+    Raises:
+        LorateError: there is something else than a directory in its place.
     """
     run = outcome.run
+    if run.adapter.exists() and not run.adapter.is_dir():
+        raise LorateError(f"{run.adapter} is not a directory, and the adapter belongs there; move it away.")
     fresh = run.inside(".adapter.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:

@@ -1,8 +1,10 @@
 """Several processes train one run: they meet, agree before anything is written, and only the main one writes."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,8 +14,11 @@ from lorate import ranks
 from lorate.errors import LorateError, OtherProcessError
 from lorate.extras import require
 from lorate.runs import RunDirectory
+from lorate.training.interruption import ended_as_by_ctrl_c
 
 T = TypeVar("T")
+TIMEOUT = 1800
+"""Seconds after which a process that does not answer counts as lost; the environment's LORATE_TIMEOUT goes before."""
 
 
 def default_device() -> str:
@@ -55,7 +60,14 @@ def meet(device: str | None) -> None:
                 "shard the model in a training loop of your own."
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        require("accelerate", extra="hf").PartialState(cpu=own_device(device) == "cpu")
+        require("accelerate", extra="hf").PartialState(cpu=own_device(device) == "cpu", timeout=_timeout())
+
+
+def _timeout() -> timedelta:
+    text = os.environ.get("LORATE_TIMEOUT", str(TIMEOUT))
+    if not text.isdecimal() or not 0 < int(text) < 10**9:
+        raise LorateError(f"LORATE_TIMEOUT must be a whole number of seconds, got {text[:40]!r}.")
+    return timedelta(seconds=int(text))
 
 
 @contextmanager
@@ -136,7 +148,7 @@ def open_run(path: str | Path) -> RunDirectory:
 
 @contextmanager
 def held(run: RunDirectory) -> Iterator[None]:
-    """Hold the run in the main process, or fail in all.
+    """Hold the run in the main process, or fail in all; inside, a request to end is like Ctrl-C.
 
     Raises:
         LorateError: another run of lorate train holds it.
@@ -144,6 +156,7 @@ def held(run: RunDirectory) -> Iterator[None]:
     with ExitStack() as stack:
         with together():
             stack.enter_context(run.in_use())
+        stack.enter_context(ended_as_by_ctrl_c())
         yield
 
 
@@ -153,7 +166,7 @@ def check_processes(run: RunDirectory, info: Mapping[str, Any]) -> None:
     Raises:
         LorateError: there are more or fewer.
     """
-    began, now = info.get("processes", 1), ranks.world_size()
+    began, now = int(info.get("processes", 1)), ranks.world_size()
     if began != now:
         raise LorateError(f"{run.path} was trained by {began} processes, not {now}: go on with --processes {began}.")
 
@@ -168,7 +181,20 @@ def noticing_lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
-        if ranks.world_size() == 1 or not lost:
+        if not _is_lost(error):
             raise
-        raise OtherProcessError("another process of the run ended, and says why") from error
+        raise OtherProcessError(f"{_LOST}, and says why") from error
+
+
+def reason(error: BaseException) -> str:
+    """What ``run.json`` says about an error that ended the run."""
+    return f"{_LOST}." if _is_lost(error) else str(error)
+
+
+_BROKEN = re.compile("gloo|pair closure|Connection (closed|reset)|Timed out waiting|Broken pipe")
+_LOST = "another process of the run ended or did not answer"
+
+
+def _is_lost(error: BaseException) -> bool:
+    lost = isinstance(error, torch.distributed.DistBackendError) or _BROKEN.search(str(error)) is not None
+    return ranks.world_size() > 1 and isinstance(error, RuntimeError) and lost

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.monitor import Alarm
+from lorate.runs.reading import read_json
 from lorate.tasks import quiet
+from lorate.training.checkpoints import checkpoints
 from lorate.training.evaluation import paired_change
 
 ENOUGH = 40
@@ -68,7 +71,7 @@ class Selection:
 
     Args:
         folder: where the adapters lie.
-        checkpoints: the run's checkpoints: what was the best at each of them stays.
+        checkpoint_folder: the run's checkpoints: what was the best at each of them stays.
         model: the PEFT model.
         untrained: losses of the held-out examples before training.
         past: records of the evaluations so far, in order; see `Evaluations`.
@@ -81,13 +84,13 @@ class Selection:
     def __init__(
         self,
         folder: Path,
-        checkpoints: Path,
+        checkpoint_folder: Path,
         model: Any,
         untrained: Tensor,
         past: Iterable[Mapping[str, Any]],
         keep: str,
     ) -> None:
-        self._folder, self._checkpoints, self._model, self._untrained = folder, checkpoints, model, untrained
+        self._folder, self._checkpoints, self._model, self._untrained = folder, checkpoint_folder, model, untrained
         self._chooses, _ = halves(len(untrained), keep)
         records = [r for r in past if isinstance(r.get("step"), int) and isinstance(r.get("choice"), int | float)]
         scores = [(r["step"], float(r["choice"])) for r in records]
@@ -163,14 +166,13 @@ class Selection:
         file = self.place(step) / LOSSES
         found = None
         if ranks.is_main():
-            try:
-                found = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                found = None
+            with suppress(OSError, LorateError):
+                found = read_json(file)
         found = ranks.everyones(found)[0]
-        if not isinstance(found, list) or len(found) != len(self._untrained):
+        numbers = isinstance(found, list) and all(one is None or type(one) in (int, float) for one in found)
+        if not numbers or len(found) != len(self._untrained):
             raise LorateError(f"{file} is damaged, so the best adapter is lost: train a new run.")
-        return torch.tensor(found, dtype=torch.float64)
+        return torch.tensor([math.nan if one is None else one for one in found], dtype=torch.float64)
 
     def restore(self, step: int) -> None:
         """Put a kept adapter into the model."""
@@ -179,7 +181,7 @@ class Selection:
         peft.set_peft_model_state_dict(self._model, weights)
 
     def _kept_checkpoints(self) -> Sequence[int]:
-        return [int(path.name.rpartition("-")[2]) for path in self._checkpoints.glob("checkpoint-*")]
+        return [checkpoint.step for checkpoint in checkpoints(self._checkpoints)]
 
 
 def _lowest(past: Sequence[tuple[int, float]], until: float = float("inf")) -> int | None:

@@ -35,6 +35,7 @@ from lorate.training.processes import (
     meet,
     noticing_lost_processes,
     open_run,
+    reason,
     together,
 )
 from lorate.training.recovery import Recovery, recover
@@ -165,8 +166,11 @@ class _Session:
                 discard_after(run.checkpoints, found.step)
         run.write_config(options)
         resumed = [*info.get("resumed", []), {"at": now(), "step": found.step, "notes": found.notes}]
-        changes = {"config": options, "status": "running", "finished": None, "resumed": resumed}
-        run.write_run({**info, **changes, "error": None})
+        # described anew: an entry that was damaged is as it was again
+        names = ("lorate", "started", "seconds", "versions", "result")
+        kept: dict[str, Any] = {name: info[name] for name in names if name in info}
+        changes = {"status": "running", "resumed": resumed, "error": None}
+        run.write_run({**describe(self.command, prepared), **kept, **changes})
         return self._carry_out(run, prepared, trainer, found.checkpoint)
 
     def _prepare(self) -> tuple[Prepared, Any]:
@@ -226,7 +230,7 @@ class _Session:
             status_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             # neither a full disk nor a run.json that is gone may hide the error itself
             with suppress(OSError, LorateError):
-                run.write_run({**run.read_run(), "status": status_word, "error": str(error), "finished": now()})
+                run.write_run({**run.read_run(), "status": status_word, "error": reason(error), "finished": now()})
             raise
 
     def _train(self, trainer: Any, prepared: Prepared, checkpoint: Checkpoint | None) -> None:

@@ -88,7 +88,7 @@ def _arguments(config: TrainConfig, prepared: Prepared, place: Path) -> dict[str
         "lr_scheduler_type": "constant",
         "logging_steps": 1,
         "save_strategy": "steps",
-        "save_total_limit": 2,
+        "save_total_limit": None,  # `Sealer` deletes by the number of steps, the Trainer by the time on the clock
         "report_to": config.report_to,
         "seed": config.seed,
         "data_seed": config.seed,

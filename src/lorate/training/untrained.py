@@ -1,6 +1,7 @@
 """What the model does before training: its held-out losses and its answers, on file so that a resumed run has them."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import torch
 
 from lorate import ranks
+from lorate.errors import LorateError
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.digests import is_as_signed, signed
+from lorate.runs.reading import read_json
 from lorate.training.evaluation import COLUMNS, Scores
 from lorate.training.heldout import Evaluations
 from lorate.training.listener import Listener
@@ -64,7 +68,7 @@ def untrained(
         prompts = sample_prompts(prepared, config.samples, config.max_length)
         replies = answers(prepared, prompts)
         samples = [{"prompt": p, "before": reply, "after": ""} for p, reply in zip(prompts, replies, strict=True)]
-        write_json(file, {"scores": scores.table.tolist(), "metric": metric, "samples": samples})
+        write_json(file, signed({"scores": _numbers(scores.table), "metric": metric, "samples": samples}))
     return Untrained(scores, metric, samples)
 
 
@@ -73,17 +77,24 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def _numbers(table: torch.Tensor) -> list[list[float | None]]:
+    """What is not finite as None, which JSON can hold."""
+    return [[number if math.isfinite(number) else None for number in row] for row in table.tolist()]
+
+
 def _read(file: Path, listener: Listener) -> tuple[list[list[float]], float | None, list[dict[str, str]]] | None:
     """What is on file; None if it is missing or damaged."""
     try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        scores = [[float(number) for number in row] for row in saved["scores"]]
-        if not scores or {len(row) for row in scores} != {COLUMNS}:
-            raise ValueError("no scores")
-        metric = saved["metric"]
-        return scores, None if metric is None else float(metric), [dict(sample) for sample in saved["samples"]]
+        saved = read_json(file)
+        scores = [[float("nan") if number is None else float(number) for number in row] for row in saved["scores"]]
+        samples, metric = [dict(sample) for sample in saved["samples"]], saved["metric"]
+        sound = bool(scores) and {len(row) for row in scores} == {COLUMNS} and is_as_signed(saved)
+        sound &= all(isinstance(sample["prompt"] + sample["before"], str) for sample in samples)
+        if sound:
+            return scores, None if metric is None else float(metric), samples
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        listener.notice(f"{file.name} is damaged ({error}), and is made again.")
-        return None
+    except (LorateError, OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
+        pass
+    listener.notice(f"{file.name} is not as it was written, and is made again.")
+    return None
