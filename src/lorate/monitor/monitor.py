@@ -102,11 +102,9 @@ class Monitor:
     def _begin(self, resume_at: int | None) -> None:
         self.should_stop = False
         self.record: Record | None = None
-        self.samples = 0
-        self.tokens = 0
-        self._history = History()
+        self.samples = self.tokens = 0
+        self._history, self._silence = History(), Silence()
         self._raised: dict[str, int] = {}
-        self._silence = Silence()
         self._setting: Setting | None = None
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
@@ -146,9 +144,7 @@ class Monitor:
         metrics, layers, setting = run.metrics, run.layers, run.inside("setting.json")
         for file in (metrics, layers, setting) if resume_at is None else ():
             if file.exists() and (not file.is_file() or file.stat().st_size):
-                raise LorateError(
-                    f"{file} is there: the directory holds the records of a run; give another one, or resume_at=step"
-                )
+                raise LorateError(f"{directory} holds the records of a run; give another directory, or resume_at=step")
         self._metrics, self._layers = JsonlWriter(metrics), LayerRecords(layers, resume_at)
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
