@@ -141,8 +141,8 @@ class Monitor:
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         run = RunDirectory(directory)
-        metrics, layers, setting = run.metrics, run.layers, run.inside("setting.json")
-        for file in (metrics, layers, setting) if resume_at is None else ():
+        metrics, layers = run.metrics, run.layers
+        for file in (metrics, layers, run.inside("setting.json")) if resume_at is None else ():
             if file.exists() and (not file.is_file() or file.stat().st_size):
                 raise LorateError(f"{directory} holds the records of a run; give another directory, or resume_at=step")
         self._metrics, self._layers = JsonlWriter(metrics), LayerRecords(layers, resume_at)
@@ -195,8 +195,7 @@ class Monitor:
         # only the main process knows the past of a run that was resumed
         harm = ranks.is_main() and self._is_harmful(record, alarms)
         samples, tokens, is_harmed = ranks.total((samples, tokens, int(harm)), observed.device)
-        self.samples += samples
-        self.tokens += tokens
+        self.samples, self.tokens = self.samples + samples, self.tokens + tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "change_bound": self._history.slopes.bound}
         record["alarms"] = [asdict(alarm) for alarm in alarms]
         if self._own_run is not None and self.record is None:
@@ -272,10 +271,10 @@ class Monitor:
 
     def _alarms(self, record: Record, silence: Alarm | None) -> list[Alarm]:
         alarm = skipped(record) or next(filter(None, (check(self._history) for check in CHECKS)), silence)
-        if alarm is None or not self._is_due(alarm, record["step"]):
-            return []
-        self._raised[alarm.kind] = record["step"]
-        return [alarm]
+        if alarm is not None and self._is_due(alarm, record["step"]):
+            self._raised[alarm.kind] = record["step"]
+            return [alarm]
+        return []
 
     def _is_due(self, alarm: Alarm, step: int) -> bool:
         """Whether the alarm is new: not raised before, or long ago, or a step was skipped after one that was not."""
