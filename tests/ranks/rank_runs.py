@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import lorate
-from lorate.adapters import find_pairs
+from lorate.adapters import plain_pairs
 from lorate.jsonl import read_jsonl
 from lorate.optim.layout import slots, values
-from peft_models import mixed_model
+from peft_models import Mixed, mixed_model
 
 WORLD, STEPS, ROWS = 2, 20, 8
 PATIENCE = 30.0
@@ -47,6 +47,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "auto, closure": ("auto", {}),
     "auto, replay": ("auto", {}),
     "auto, micro-batches": ("auto", {}),
+    "auto, whole model": ("auto", {}),
 }
 FAULTY_RULES = ("constant", "adaptive, sketch", "majorizer along AdamW", "backtracking", "auto, replay")
 RESUMED_RULES = ("auto, closure", "majorizer along AdamW", "backtracking")
@@ -65,8 +66,9 @@ class Run:
         torch.manual_seed(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model: Any = mixed_model(dtype, modules_to_save=["head"])
-        for pair in find_pairs(model):
+            whole = rule == "auto, whole model"
+            model: Any = Mixed().to(dtype) if whole else mixed_model(dtype, modules_to_save=["head"])
+        for pair in plain_pairs(model):
             nn.init.normal_(pair.A, std=0.3)
             nn.init.normal_(pair.B, std=0.3)
         generator = torch.Generator().manual_seed(2)
@@ -138,7 +140,8 @@ def sharded(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) ->
 
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     mesh = init_device_mesh("cpu", (WORLD,))
-    fully_shard(model.base_model.model.linear, mesh=mesh)
+    inner: Any = model if isinstance(model, Mixed) else model.base_model.model
+    fully_shard(inner.linear, mesh=mesh)
     fully_shard(model, mesh=mesh)
     now = dict(model.named_parameters())
     for group in [] if optimizer is None else optimizer.param_groups:
