@@ -149,7 +149,7 @@ def result(task: str, made: Any) -> float:
     if task != "grpo":
         return float(made.evaluate()["eval_loss"])
     words, own = tokenizer(), made.model.eval()
-    prompts = words(data(task, 64, 999)["prompt"], return_tensors="pt", padding=True)
+    prompts = words(list(data(task, 64, 999)["prompt"]), return_tensors="pt", padding=True)
     torch.manual_seed(5)
     with torch.no_grad():
         found = own.generate(
