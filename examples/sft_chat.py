@@ -41,11 +41,11 @@ model = peft.get_peft_model(base, peft.LoraConfig(r=8, lora_alpha=16, target_mod
 
 with tempfile.TemporaryDirectory() as folder:
     arguments = SFTConfig(
-        folder, max_steps=60, per_device_train_batch_size=12, max_grad_norm=0, lr_scheduler_type="constant",
-        logging_steps=10, disable_tqdm=True, use_cpu=True, bf16=False, report_to="none",
+        folder, max_steps=60, per_device_train_batch_size=12, logging_steps=10,
+        disable_tqdm=True, use_cpu=True, bf16=False, report_to="none",
     )  # fmt: skip
-    rule = lorate.for_trainer()
-    trainer = SFTTrainer(model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer, **rule)
+    trainer = SFTTrainer(model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
+    lorate.attach(trainer)
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     print(f"loss on the timetable: {before:.3f} before, {trainer.evaluate()['eval_loss']:.3f} after")

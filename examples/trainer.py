@@ -33,21 +33,14 @@ with tempfile.TemporaryDirectory() as folder:
         folder,
         max_steps=200,
         per_device_train_batch_size=32,
-        max_grad_norm=0,  # the rule must see the true gradient
-        lr_scheduler_type="constant",  # or any schedule: it multiplies the rule's step size
         logging_steps=20,
         save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
         report_to="none",
     )
-    trainer = Trainer(
-        model,
-        arguments,
-        train_dataset=data["train"],
-        eval_dataset=data["test"],
-        **lorate.for_trainer(monitor=f"{folder}/records"),
-    )
+    trainer = Trainer(model, arguments, train_dataset=data["train"], eval_dataset=data["test"])
+    lorate.attach(trainer, monitor=f"{folder}/records")
     before = trainer.evaluate()["eval_loss"]
     trainer.train()  # each log line holds eta, stacked_norm and grad_norm
     print(f"held-out loss: {before:.3f} before, {trainer.evaluate()['eval_loss']:.3f} after")

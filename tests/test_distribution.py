@@ -87,7 +87,7 @@ model = peft.get_peft_model(Regression(), peft.LoraConfig(r=2, target_modules=["
 arguments = TrainingArguments("out", max_steps=3, max_grad_norm=0, lr_scheduler_type="constant", report_to=[],
                               use_cpu=True, save_strategy="no", disable_tqdm=True, remove_unused_columns=False)
 data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(64)]
-Trainer(model, arguments, train_dataset=data, **lorate.for_trainer(monitor="runs/one")).train()
+lorate.attach(Trainer(model, arguments, train_dataset=data), monitor="runs/one").train()
 assert len(open("runs/one/metrics.jsonl").readlines()) == 3
 """
 
@@ -209,7 +209,7 @@ def test_the_command_of_the_core_says_what_to_install(core: Environment) -> None
 
 
 MISSING = [
-    ("lorate.for_trainer()", "transformers is not installed; type: pip install 'lorate[hf]'"),
+    ("lorate.attach(None)", "transformers is not installed; type: pip install 'lorate[hf]'"),
     ("import lorate.training", "transformers is not installed; type: pip install 'lorate[hf]'"),
     ("import lorate.calibration", "transformers is not installed; type: pip install 'lorate[hf]'"),
     ("lorate.scaling.lora_config(8)", "peft is not installed; type: pip install 'lorate[hf]'"),

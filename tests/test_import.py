@@ -34,7 +34,7 @@ def test_core_works_where_no_extra_is_installed() -> None:
 @pytest.mark.parametrize(
     ("module", "call", "extra"),
     [
-        ("transformers", "lorate.for_trainer('normalized')", "hf"),
+        ("transformers", "lorate.attach(None)", "hf"),
         ("matplotlib", "from lorate.report import write_report; write_report(['x'])", "report"),
         ("typer", "from lorate.cli import main; main()", "cli"),
         ("transformers", "from lorate.training import train", "hf"),

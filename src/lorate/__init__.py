@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def for_trainer(*args: Any, **options: Any) -> dict[str, Any]:
-    """Arguments for a transformers Trainer; see `lorate.integrations.transformers.for_trainer`.
+def attach(trainer: Any, *args: Any, **options: Any) -> Any:
+    """Let a Trainer of transformers or TRL train with a rule of lorate; see `lorate.integrations.attach.attach`.
 
     Raises:
         MissingExtraError: transformers is not installed.
     """
-    from lorate.integrations.transformers import for_trainer as build
+    from lorate.integrations.attach import attach as give
 
-    return build(*args, **options)
+    return give(trainer, *args, **options)
 
 
 _PLACES = {
@@ -69,9 +69,9 @@ __all__ = [
     "Step",
     "StepSizes",
     "__version__",
+    "attach",
     "create_optimizer",
     "find_pairs",
-    "for_trainer",
     "lora_alpha",
     "make_rule",
 ]

@@ -4,6 +4,7 @@ The layers are recognised by what they hold (``lora_A``, ``lora_B``, ``scaling``
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any, Literal
@@ -70,6 +71,10 @@ def factor_blocks(A: Tensor, B: Tensor, groups: int = 1) -> tuple[Tensor, Tensor
     return A.reshape(groups, A.shape[0] // groups, -1), B.reshape(groups, B.shape[0] // groups, -1)
 
 
+class NotPlain(LorateError):
+    """A layer is not trained as W = W0 + s B A."""
+
+
 def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
     """List every LoRA pair of the active adapter, in the order of ``model.named_modules()``.
 
@@ -81,13 +86,16 @@ def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
         One pair an adapted matrix; never empty.
 
     Raises:
-        LorateError: the model has no LoRA layer, the adapter is unknown, frozen, merged, switched off, tied or has a
-            scaling that is not positive, or a layer is of a kind for which ``W = W0 + s B A`` does not hold as trained
-            here.
+        LorateError: the model has no LoRA layer or is wrapped in another method, the adapter is unknown, frozen,
+            merged, switched off, tied or has a scaling that is not positive, or a layer is of a kind for which
+            ``W = W0 + s B A`` does not hold as trained here.
     """
-    layers: list[tuple[str, Any]] = [
-        (_plain_name(name), module) for name, module in model.named_modules() if _is_lora_layer(module)
-    ]
+    other = ", ".join(method for method in methods(model) if method != "LORA")
+    if other:
+        raise NotPlain(
+            f"the model is wrapped in PEFT's {other}, which does not train W = W0 + s B A as plain LoRA does"
+        )
+    layers = _lora_layers(model)
     if not layers:
         raise LorateError(
             "the model has no LoRA layers; wrap it first: peft.get_peft_model(model, peft.LoraConfig(...))"
@@ -98,8 +106,42 @@ def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
         known = sorted({key for _, layer in layers for key in layer.scaling})
         raise LorateError(f"no LoRA layer holds the adapter {adapter!r}; the model has: {', '.join(known)}")
     _refuse_frozen(pairs)
-    _refuse_tied(pairs)
+    _refuse_tied({pair.name: [pair.A, pair.B] for pair in pairs})
     return pairs
+
+
+def plain_pairs(model: nn.Module) -> list[LoraPair]:
+    """The trainable pairs of all active adapters that are trained as W = W0 + s B A; perhaps none.
+
+    Whatever else is trainable, in layers of other kinds and by other methods, is left to `rest_parameters`.
+
+    Raises:
+        LorateError: adapters are merged, switched off, tied, all frozen, or have a scaling that is not positive.
+    """
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "disable_adapters", None), bool):  # transformers has a method of that name
+            _refuse_unused(_plain_name(name), module)
+    pairs = []
+    for name, layer in _lora_layers(model):
+        for adapter in layer.active_adapters:
+            with suppress(NotPlain):
+                pair = _pair(name, layer, adapter)
+                pairs += [] if pair is None else [pair]
+    trained = [pair for pair in pairs if pair.A.requires_grad and pair.B.requires_grad]
+    if not any(factor.requires_grad for pair in pairs for factor in (pair.A, pair.B)):
+        _refuse_frozen(pairs)
+    _refuse_tied({name: [p] for name, p in model.named_parameters() if p.requires_grad})
+    return trained
+
+
+def methods(model: nn.Module) -> list[str]:
+    """PEFT's names of the methods that a model is wrapped in.
+
+    >>> methods(nn.Linear(1, 1))
+    []
+    """
+    configs = [config for module in model.modules() for config in _configs(module)]
+    return list(dict.fromkeys(getattr(c.peft_type, "value", str(c.peft_type)) for c in configs))
 
 
 def rest_parameters(model: nn.Module, pairs: list[LoraPair]) -> dict[str, nn.Parameter]:
@@ -124,6 +166,15 @@ def _plain_name(name: str) -> str:
     return ".".join(p for p in dropwhile(lambda part: part in outside, name.split(".")) if p != "_orig_mod")
 
 
+def _configs(module: Any) -> list[Any]:
+    found = getattr(module, "peft_config", None)
+    return [config for config in found.values() if hasattr(config, "peft_type")] if isinstance(found, dict) else []
+
+
+def _lora_layers(model: nn.Module) -> list[tuple[str, Any]]:
+    return [(_plain_name(name), module) for name, module in model.named_modules() if _is_lora_layer(module)]
+
+
 def _is_lora_layer(module: nn.Module) -> bool:
     return (
         hasattr(module, "lora_A") and hasattr(module, "lora_B") and isinstance(getattr(module, "scaling", None), dict)
@@ -144,15 +195,10 @@ def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
     """The pair of one layer, or None where the layer does not hold this adapter."""
     if adapter not in layer.scaling:
         return None
-    if layer.merged:
-        raise LorateError(f"the adapter is merged into {name}; call model.unmerge_adapter() before training")
-    if layer.disable_adapters:
-        raise LorateError(
-            f"the adapters of {name} are switched off; call model.enable_adapter_layers() before training"
-        )
+    _refuse_unused(name, layer)
     variant = type(layer.lora_variant[adapter]).__name__ if adapter in getattr(layer, "lora_variant", {}) else None
     if variant is not None and "Dora" not in variant:
-        raise LorateError(
+        raise NotPlain(
             f"{name} is a {variant} layer, which is not trained as W = W0 + s B A; "
             "lorate supports plain LoRA, rsLoRA and DoRA"
         )
@@ -168,6 +214,15 @@ def _pair(name: str, layer: Any, adapter: str) -> LoraPair | None:
     return LoraPair(name, adapter, kind, layer, A, B, scaling, groups, dropout=share, dora=variant is not None)
 
 
+def _refuse_unused(name: str, layer: Any) -> None:
+    if getattr(layer, "merged", False):
+        raise LorateError(f"the adapter is merged into {name}; call model.unmerge_adapter() before training")
+    if layer.disable_adapters:
+        raise LorateError(
+            f"the adapters of {name} are switched off; call model.enable_adapter_layers() before training"
+        )
+
+
 def _factors(name: str, layer: Any, adapter: str) -> tuple[Kind, nn.Parameter, nn.Parameter, int]:
     if adapter in layer.lora_embedding_A:
         return "embedding", layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], 1
@@ -181,7 +236,7 @@ def _factors(name: str, layer: Any, adapter: str) -> tuple[Kind, nn.Parameter, n
     if isinstance(layer.lora_A[adapter], nn.Linear) and not own_forward:
         return "linear", first.weight, second.weight, 1
     what = type(layer).__name__ if own_forward else type(first).__name__
-    raise LorateError(
+    raise NotPlain(
         f"{name}: LoRA on {what} is not supported; lorate knows Linear, Conv2d and Embedding layers "
         "(leave this layer out of target_modules)"
     )
@@ -200,14 +255,14 @@ def _refuse_frozen(pairs: list[LoraPair]) -> None:
         )
 
 
-def _refuse_tied(pairs: list[LoraPair]) -> None:
+def _refuse_tied(parameters: dict[str, list[nn.Parameter]]) -> None:
     """Two parameters over one storage would be moved twice a step."""
     owner: dict[int, str] = {}
-    for pair in pairs:
-        for factor in (pair.A, pair.B):
-            address = sharding.local([factor.detach()])[0].data_ptr()
-            if address and owner.setdefault(address, pair.name) != pair.name:
+    for name, own in parameters.items():
+        for parameter in own:
+            address = sharding.local([parameter.detach()])[0].data_ptr()
+            if address and owner.setdefault(address, name) != name:
                 raise LorateError(
-                    f"{pair.name} and {owner[address]} share one LoRA factor; tied adapters are not supported "
+                    f"{name} and {owner[address]} share their numbers; tied adapters are not supported "
                     "(leave ensure_weight_tying off)"
                 )

@@ -136,6 +136,8 @@ def displacement_gram(
         both = torch.cat([torch.stack([factors[i] for i in layers]) for factors in (B, D_B)], dim=-1)
         for i, column in zip(layers, _contract(_precise(rows), _precise(both)).unbind(dim=1), strict=True):
             columns[i] = column
+    if not columns:
+        return DisplacementGram(*torch.zeros(3, 0, dtype=torch.float64))
     # numbers, not a tensor of them: copying one to a GPU would wait for it
     scaled = torch._foreach_mul(columns, [s**2 for s in scaling])
     return DisplacementGram(*torch.stack(scaled, dim=1))

@@ -37,8 +37,12 @@ def _records(rule: str, place: Path, reentrant: bool | None) -> list[dict[str, A
         "gradient_checkpointing_kwargs": {"use_reentrant": reentrant} if on else None,
     }
     settings = TrainingArguments(**arguments(place, **options))
-    ours = lorate.for_trainer(rule, monitor=place / "monitor", **OPTIONS.get(rule, {}))
-    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
+    trainer = lorate.attach(
+        Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad),
+        rule,
+        monitor=place / "monitor",
+        **OPTIONS.get(rule, {}),
+    )
     trainer.train()
     assert trainer.model.is_gradient_checkpointing == on
     return read_jsonl(place / "monitor" / "metrics.jsonl").records

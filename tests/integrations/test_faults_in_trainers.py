@@ -117,9 +117,11 @@ def train(
         )
     )
     model = language_model()
-    ours = lorate.for_trainer(rule, monitor=place / "monitor", **options)
-    trainer = Trainer(
-        model, settings, train_dataset=IterableDataset.from_generator(lambda: iter(data)), data_collator=pad, **ours
+    trainer = lorate.attach(
+        Trainer(model, settings, train_dataset=IterableDataset.from_generator(lambda: iter(data)), data_collator=pad),
+        rule,
+        monitor=place / "monitor",
+        **options,
     )
     if fault is not None:
         trainer.add_callback(FAULTS[fault](model))
@@ -207,9 +209,11 @@ def test_a_label_out_of_range_is_an_error_of_the_model_and_the_adapters_stay(rul
     settings = TrainingArguments(**arguments(tmp_path, max_steps=3, per_device_train_batch_size=SIZE))
     model = language_model()
     monitor = lorate.Monitor(tmp_path / "monitor")
-    ours = lorate.for_trainer(rule, monitor=monitor, **RULES[rule])
-    trainer = Trainer(
-        model, settings, train_dataset=IterableDataset.from_generator(lambda: iter(data)), data_collator=pad, **ours
+    trainer = lorate.attach(
+        Trainer(model, settings, train_dataset=IterableDataset.from_generator(lambda: iter(data)), data_collator=pad),
+        rule,
+        monitor=monitor,
+        **RULES[rule],
     )
     with monitor, pytest.raises(IndexError, match="Target 99 is out of bounds"):
         trainer.train()

@@ -38,7 +38,7 @@ def losses(base, out, rule, quantisation=None, **options):
     model = peft.get_peft_model(model, config)
     rows = [{"input_ids": row, "labels": row} for row in (torch.arange(32)[:, None] + torch.arange(12)) % 32]
     settings = TrainingArguments(**arguments(out, max_steps=12))
-    trainer = Trainer(model, settings, train_dataset=rows, **lorate.for_trainer(rule, **options))
+    trainer = lorate.attach(Trainer(model, settings, train_dataset=rows), rule, **options)
     trainer.train()
     history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return history, type(lorate.find_pairs(model)[0].layer).__name__

@@ -24,7 +24,6 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 import lorate
-from lorate.errors import LorateError
 from lorate.jsonl import read_jsonl
 
 WORDS = [f"w{i}" for i in range(28)]
@@ -104,21 +103,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def run(kind: str, path: Path, batch: int, accumulate: int, rule: str = "adaptive-loss", **options: Any) -> Any:
     settings = arguments(path, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate)
-    ours = lorate.for_trainer(rule, monitor=path / "monitor", **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' and TRL's own deprecations
         if kind == "sft":
             rows = [{"text": " ".join(WORDS[i - 4] for i in row["input_ids"])} for row in texts()]
             config = SFTConfig(**settings, bf16=False, gradient_checkpointing=False, max_length=32)
-            trainer = SFTTrainer(
-                language_model(), config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer(), **ours
-            )
+            data = Dataset.from_list(rows)
+            trainer = SFTTrainer(language_model(), config, train_dataset=data, processing_class=tokenizer())
         elif kind == "images":
-            trainer = Trainer(image_model(), TrainingArguments(**settings), train_dataset=images(), **ours)
+            trainer = Trainer(image_model(), TrainingArguments(**settings), train_dataset=images())
         else:
-            trainer = Trainer(
-                language_model(), TrainingArguments(**settings), train_dataset=texts(), data_collator=pad, **ours
-            )
+            trainer = Trainer(language_model(), TrainingArguments(**settings), train_dataset=texts(), data_collator=pad)
+        lorate.attach(trainer, rule, monitor=path / "monitor", **options)
         trainer.train()
     return trainer
 
@@ -164,69 +160,18 @@ def test_other_rules_run_too(rule: str, tmp_path: Path) -> None:
     assert (record["weight_grad_norm"] is not None) == (rule == "adaptive")
 
 
-def test_clipping_is_refused(tmp_path: Path) -> None:
-    settings = TrainingArguments(**arguments(tmp_path, max_grad_norm=1.0))
-    trainer = Trainer(
-        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("normalized")
-    )
-    with pytest.raises(LorateError, match=r"max_grad_norm=1.0 clips .* set max_grad_norm=0"):
-        trainer.train()
-
-
-def test_data_parallel_copies_are_refused(tmp_path: Path) -> None:
-    settings = TrainingArguments(**arguments(tmp_path))
-    trainer = Trainer(
-        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("normalized")
-    )
-    settings._n_gpu = 2
-    with pytest.raises(LorateError, match="2 GPUs with DataParallel"):
-        trainer.train()
-
-
 def test_settings_that_never_arrive_are_told(tmp_path: Path) -> None:
     settings = TrainingArguments(**arguments(tmp_path, learning_rate=1e-3, max_steps=1))
-    trainer = Trainer(
-        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("normalized")
-    )
+    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad)
     with pytest.warns(UserWarning, match="learning_rate does not reach"):
-        trainer.train()
-
-
-def test_another_optimizer_is_refused(tmp_path: Path) -> None:
-    settings = TrainingArguments(**arguments(tmp_path))
-    callbacks = lorate.for_trainer()["callbacks"]
-    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, callbacks=callbacks)
-    with pytest.raises(LorateError, match="the Trainer runs AdamW, not an optimizer of lorate"):
-        trainer.train()
-
-
-def test_a_loss_computed_elsewhere_cannot_be_read(tmp_path: Path) -> None:
-    settings = TrainingArguments(**arguments(tmp_path, label_smoothing_factor=0.1))
-    trainer = Trainer(
-        language_model(), settings, train_dataset=texts(), data_collator=pad, **lorate.for_trainer("adaptive-loss")
-    )
-    with pytest.raises(LorateError, match="GRPO, label smoothing"):
-        trainer.train()
-
-
-def test_first_in_line_before_other_loggers(tmp_path: Path) -> None:
-    options = lorate.for_trainer("normalized")
-    (callback,) = options.pop("callbacks")
-    settings = TrainingArguments(**arguments(tmp_path, max_steps=1))
-    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **options)
-    callback.first_in(trainer)
-    assert trainer.callback_handler.callbacks[0] is callback
-    trainer.train()
-    assert callback.monitor.record["step"] == 1
+        lorate.attach(trainer, "normalized")
 
 
 def test_resume_from_a_checkpoint_gives_the_same_numbers(tmp_path: Path) -> None:
     def trainer(path: Path, steps: int, monitor: lorate.Monitor) -> Trainer:
         settings = TrainingArguments(**arguments(path, max_steps=steps, save_strategy="steps", save_steps=3))
-        return Trainer(
-            language_model(), settings, train_dataset=texts(), data_collator=pad,
-            **lorate.for_trainer("adaptive-loss", monitor=monitor),
-        )  # fmt: skip
+        own = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad)
+        return lorate.attach(own, "adaptive-loss", monitor=monitor)
 
     whole = lorate.Monitor(tmp_path / "whole")
     trainer(tmp_path / "a", 6, whole).train()
@@ -252,8 +197,9 @@ def test_the_guilty_gradient_is_named_though_the_trainer_spreads_it(tmp_path: Pa
 
     dict(model.named_parameters())[guilty].register_hook(poison)
     settings = TrainingArguments(**arguments(tmp_path))
-    ours = lorate.for_trainer("normalized", monitor=tmp_path / "monitor")
-    trainer = Trainer(model, settings, train_dataset=texts(), data_collator=pad, **ours)
+    trainer = lorate.attach(
+        Trainer(model, settings, train_dataset=texts(), data_collator=pad), "normalized", monitor=tmp_path / "monitor"
+    )
     with pytest.warns(UserWarning, match="Step 2 was skipped"):
         trainer.train()
     skipped = [record["skipped"] for record in read_jsonl(tmp_path / "monitor" / "metrics.jsonl").records]
@@ -270,10 +216,8 @@ def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(
     ):
         monitor = lorate.Monitor(tmp_path / name / "monitor")
         settings = TrainingArguments(**arguments(tmp_path / name))
-        trainer = Trainer(
-            language_model(), settings, train_dataset=texts(), data_collator=pad,
-            **lorate.for_trainer(rule, monitor=monitor),
-        )  # fmt: skip
+        own = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad)
+        trainer = lorate.attach(own, rule, monitor=monitor)
         trainer.accelerator.scaler = scaler
         trainer.train()
         found[name] = read_jsonl(tmp_path / name / "monitor" / "metrics.jsonl").records
@@ -283,8 +227,11 @@ def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(
             assert one[key] == (None if other[key] is None else pytest.approx(other[key], rel=1e-4)), key
 
     settings = TrainingArguments(**arguments(tmp_path / "overflow"))
-    ours = lorate.for_trainer(rule, monitor=tmp_path / "overflow" / "monitor")
-    trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad, **ours)
+    trainer = lorate.attach(
+        Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad),
+        rule,
+        monitor=tmp_path / "overflow" / "monitor",
+    )
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-100)
     with pytest.warns(UserWarning, match="Step 1 was skipped"):
         trainer.train()

@@ -13,7 +13,6 @@ from torch import nn
 import lorate
 from lorate.adapters import find_pairs
 from lorate.errors import LorateError
-from lorate.optim import Replay
 from lorate.optim.evaluation import Batch
 from lorate.optim.layout import slots
 from lorate.rules.auto.control import Control
@@ -195,29 +194,27 @@ def test_replay_does_as_a_closure_does():
     assert torch.equal(adapters(model), adapters(twin))
 
 
-def test_accumulated_gradients_are_probed_on_one_micro_batch():
+def test_accumulated_gradients_are_probed_on_all_micro_batches():
     model = linear_model()
     optimizer = lorate.create_optimizer(model)
-    evaluations = 0
     for x, y in batches(40):
         optimizer.zero_grad()
         losses = []
-        for rows in (slice(0, 4), slice(4, 8)):
-            loss = (model(x[rows]) - y[rows]).square().mean() / 2
+
+        def part(rows, x=x, y=y):
+            return (model(x[rows]) - y[rows]).square().mean() / 2
+
+        halves = (slice(0, 4), slice(4, 8))
+        for rows in halves:
+            loss = part(rows)
             loss.backward()
             losses.append(loss.detach())
-
-        def last(x=x, y=y):
-            nonlocal evaluations
-            evaluations += 1
-            return (model(x[4:]) - y[4:]).square().mean() / 2
-
-        optimizer.replay = Replay(last, part=losses[1])
+        optimizer.replay = lambda part=part, halves=halves: sum(part(rows) for rows in halves)
         optimizer.step(loss=sum(losses))
-    assert evaluations == 2 * optimizer.rule.control.probes > 20
     whole = train(twin := linear_model(), lorate.create_optimizer(twin), batches(40))
-    assert optimizer.rule.control.smoothness == pytest.approx(whole.rule.control.smoothness, rel=0.5)
-    assert optimizer.rule.control.eta == pytest.approx(whole.rule.control.eta, rel=0.5)
+    assert optimizer.rule.control.probes == whole.rule.control.probes > 10
+    assert optimizer.rule.control.smoothness == pytest.approx(whole.rule.control.smoothness)
+    assert optimizer.rule.control.eta == pytest.approx(whole.rule.control.eta)
 
 
 class Noisy(nn.Module):
@@ -263,7 +260,7 @@ def test_a_probe_sees_the_randomness_of_training_and_leaves_no_trace():
                 state = optimizer.forward.random_state
                 for p, d in zip(optimizer._parameters, optimizer._move.directions, strict=True):
                     p.data.add_(d, alpha=optimizer._move.length)
-                torch.set_rng_state(state[0])
+                torch.set_rng_state(state.torch)
                 seen.append((self.loss, float(self.inner())))
                 for p, value in zip(optimizer._parameters, moved, strict=True):
                     p.data.copy_(value)

@@ -1,9 +1,11 @@
 """What two processes of a test do: train with half of the batch each, and leave what they saw in files."""
 
+import copy
 import functools
 import io
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -106,13 +108,19 @@ class Run:
             return
         optimizer.zero_grad()
         if self.rule == "auto, micro-batches":
-            # the last one stands for the whole when it is evaluated again
             halves = [slice(i, None, 2) for i in (0, 1)]
             for rows in halves:
                 part = self.loss(rows) / 2
                 part.backward()
                 optimizer.record_loss(part)
-            optimizer.replay = lorate.optim.Replay(lambda: self.loss(halves[1]) / 2, part=part.detach())
+
+            def again() -> Tensor:
+                parts = [self.loss(rows) / 2 for rows in halves]
+                for part in parts if torch.is_grad_enabled() else ():
+                    part.backward()
+                return torch.stack(parts).sum().detach()
+
+            optimizer.replay = lorate.optim.Replay(again, again)
             optimizer.step()
             return
         optimizer.replay = self.loss
@@ -199,6 +207,63 @@ def interrupted(rule: str) -> dict[str, Tensor]:
     return {"whole": trajectory(run, 5)["weights"], "resumed": trajectory(again, 5)["weights"]}
 
 
+def checkpointed(wrap: str) -> dict[str, Tensor]:
+    """The same through torch's distributed checkpoints, which make optimizers rehearse a step."""
+    from torch.distributed.checkpoint import state_dict as checkpoints
+
+    run = Run("auto, closure", wrap)
+    trajectory(run, 5)
+    run.optimizer.use_average()
+    averaged = run.weights()
+    state = copy.deepcopy(checkpoints.get_optimizer_state_dict(run.model, run.optimizer))
+    unmoved = torch.equal(averaged, run.weights()) and run.optimizer.param_groups[0]["steps"] == 5
+    again = Run("auto, closure", wrap)
+    again.model.load_state_dict(run.model.state_dict())
+    checkpoints.set_optimizer_state_dict(again.model, again.optimizer, state)
+    for one in (run, again):
+        one.optimizer.use_last()
+    return {
+        "whole": trajectory(run, 5)["weights"],
+        "resumed": trajectory(again, 5)["weights"],
+        "unmoved": torch.tensor(unmoved),
+    }
+
+
+def in_a_trainer() -> dict[str, Any]:
+    """Six steps of a Trainer on both ranks, resumed after three; then what was recorded."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "integrations"))
+    from test_transformers import arguments, language_model, pad, texts
+    from transformers import Trainer, TrainingArguments
+
+    rank = dist.get_rank()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+    def trainer(steps: int, place: str) -> Any:
+        settings = arguments(
+            Path(place), max_steps=steps, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+            save_strategy="steps", save_steps=3, ddp_find_unused_parameters=False,
+        )  # fmt: skip
+        own = Trainer(language_model(), TrainingArguments(**settings), train_dataset=texts(), data_collator=pad)
+        return lorate.attach(own, monitor=f"{place}/records")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = trainer(6, "whole")
+        whole.train()
+        trainer(3, "parts").train()
+        parts = trainer(6, "parts")
+        parts.train(resume_from_checkpoint=str(Path("parts") / "checkpoint-3"))
+    found: dict[str, Any] = {
+        name: torch.cat([p.detach().flatten() for p in own.model.parameters() if p.requires_grad])
+        for name, own in (("whole", whole), ("parts", parts))
+    }
+    dist.barrier()
+    records = read_jsonl(Path("whole/records/metrics.jsonl")).records
+    logged = [entry["loss"] for entry in whole.state.log_history if "loss" in entry]
+    return {**found, "records": records, "logged": logged, "processes": whole.args.world_size}
+
+
 def losses_around_the_average() -> list[float]:
     """Last adapters, their average, last adapters again, without a backward pass in between."""
     run = Run("auto, closure", "fsdp")
@@ -245,6 +310,7 @@ def thorough() -> dict[str, Any]:
         "silent": silent_rank("fsdp"),
         "interrupted": {rule: interrupted(rule) for rule in RESUMED_RULES},
         "average": losses_around_the_average(),
+        "checkpointed": {wrap: checkpointed(wrap) for wrap in ("ddp", "fsdp")},
     }
 
 

@@ -109,6 +109,25 @@ def test_a_sharded_optimizer_goes_on_from_its_state(on_two_ranks: Any, rule: str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wrap", ["ddp", "fsdp"])
+def test_auto_goes_on_from_a_distributed_checkpoint_whose_making_moves_nothing(on_two_ranks: Any, wrap: str) -> None:
+    for seen in on_two_ranks("thorough"):
+        found = seen["checkpointed"][wrap]
+        assert found["unmoved"] and torch.equal(found["resumed"], found["whole"])
+
+
+@pytest.mark.slow
+def test_a_trainer_on_two_ranks_counts_each_loss_once_and_resumes(on_two_ranks: Any) -> None:
+    first, second = on_two_ranks("in_a_trainer")
+    assert first["processes"] == second["processes"] == 2
+    assert torch.equal(first["whole"], second["whole"]) and torch.equal(first["whole"], first["parts"])
+    assert [record["step"] for record in first["records"]] == [1, 2, 3, 4, 5, 6]
+    assert [record["loss"] for record in first["records"]] == pytest.approx(first["logged"], abs=1e-4)
+    assert [record["samples"] for record in first["records"]] == [8 * step for step in range(1, 7)]
+    assert sum(record["probe"] is not None for record in first["records"]) >= 3
+
+
+@pytest.mark.slow
 def test_a_sharded_model_sees_the_average_and_then_the_last_adapters(on_two_ranks: Any) -> None:
     first, second = (torch.tensor(seen["average"]) for seen in on_two_ranks("thorough"))
     last, average, again = first + second

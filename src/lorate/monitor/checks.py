@@ -150,6 +150,8 @@ def stuck_at_origin(history: History) -> Alarm | None:
         return None
     last = history.recent[-1]
     small, large = sorted((last["a_norm"], last["b_norm"]))
+    if large == 0 and last["scaled_grad_norm"] > 0:  # nothing here is a LoRA pair
+        return None
     losses = _losses(history.last(WINDOW))
     if history.first["loss"] is None or not losses or (small > 0.01 * large and large > 0.1):
         return None

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -16,20 +16,16 @@ from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, Record, iterate_jsonl
 from lorate.monitor.alarm import Alarm
 from lorate.monitor.checks import CHECKS, skipped
-from lorate.monitor.description import describe
 from lorate.monitor.history import History
+from lorate.monitor.layers import LayerRecords, layers_are_due
 from lorate.monitor.observed import Again, Observed
-from lorate.monitor.other import OtherOptimizer
-from lorate.monitor.record import is_complete, layer_record, step_record
+from lorate.monitor.own_run import OwnRun
+from lorate.monitor.record import is_complete, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.silence import Silence
-from lorate.monitor.window import Window
-from lorate.optim import LoraOptimizer, Step
-from lorate.optim.layout import Layer
-from lorate.runs import RunDirectory
+from lorate.optim import LoraOptimizer
 
 OnAlarm = Literal["warn", "stop", "halve"]
-LAYERS_EVERY = 10
 REPEAT_AFTER = 100
 """An alarm that goes on is raised again after this many steps; skipped steps in a row are one such alarm."""
 
@@ -97,37 +93,60 @@ class Monitor:
             raise LorateError(f"on_alarm must be one of {', '.join(get_args(OnAlarm))}, got {on_alarm!r}")
         self.on_alarm = on_alarm
         self._full_batch, self._lower_bound = full_batch, lower_bound
-        self._directory = None if directory is None else Path(directory)
+        self._directory = self._place = None if directory is None else Path(directory)
+        self._again, self._model = again, model
+        self._observed = None if optimizer is None else self._observe(optimizer)
+        self._begin(resume_at)
+
+    def _begin(self, resume_at: int | None) -> None:
         self.should_stop = False
         self.record: Record | None = None
-        self.samples = 0
-        self.tokens = 0
+        self.samples = self.tokens = 0
         self._history = History()
         self._raised: dict[str, int] = {}
-        self._step: Step | None = None
-        self._own_run: RunDirectory | None = None
-        self._layer_table: list[Layer] = []
-        self._window: Window | None = None
         self._silence = Silence()
-        self._again, self._model = again, model
         self._setting: Setting | None = None
-        self._observed = None if optimizer is None else self._observe(optimizer)
         self._started = time.monotonic()
         self._metrics: JsonlWriter | None = None
-        self._layers: JsonlWriter | None = None
+        self._layers: LayerRecords | None = None
+        self._own_run: OwnRun | None = None
         if self._directory is not None and ranks.is_main():
+            self._own_run = OwnRun(self._directory)
             self._open(self._directory, resume_at)
+        elif self._directory is not None:
+            self._layers = LayerRecords(None)
+
+    def go_on(self, step: int) -> None:
+        """Record a training that begins now, perhaps after another one that was recorded here.
+
+        Where the other one ended, its records go on; from an earlier step on they are dropped; at step 0 a new run
+        begins, in a directory of its own, ``NAME-2``.
+
+        Args:
+            step: steps that the optimizer has taken.
+        """
+        if self.record is None:
+            return
+        if self.record["step"] != step:
+            self.end("interrupted")
+            if step == 0 and self._place is not None:
+                self._directory = _next_to(self._place)
+            self._begin(step or None)
+        self.should_stop = False
+        if self._directory is not None and self._own_run is not None:
+            if self._metrics is None:
+                self._open(self._directory, step)
+            self._own_run.go_on()
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         metrics, layers = directory / "metrics.jsonl", directory / "layers.jsonl"
         if resume_at is None and metrics.exists() and metrics.stat().st_size:
             raise LorateError(f"{metrics} holds the records of a run; give another directory, or resume_at=step")
-        self._metrics, self._layers = JsonlWriter(metrics), JsonlWriter(layers)
+        self._metrics, self._layers = JsonlWriter(metrics), LayerRecords(layers, resume_at)
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
-            self._layers.truncate_after(resume_at)
-            for record in iterate_jsonl(metrics):
+            for record in iterate_jsonl(metrics) if self.record is None else ():
                 if is_complete(record):
                     self._recall(record)
 
@@ -177,16 +196,15 @@ class Monitor:
         self.tokens += tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "change_bound": self._history.slopes.bound}
         record["alarms"] = [asdict(alarm) for alarm in alarms]
-        if self._directory is not None and ranks.is_main() and self.record is None:
-            self._own_run = describe(optimizer, self._directory)
-        if self._setting is None or (self._full_batch and _layers_are_due(step)):
+        if self._own_run is not None and self.record is None:
+            self._own_run.begin(optimizer)
+        if self._setting is None or (self._full_batch and layers_are_due(step)):
             self._settle(observed)
         self.record = record
         if self._metrics is not None:
             self._metrics.write(record)
-        self._step, self._layer_table = step, observed.source.layers
-        if self._directory is not None:
-            self._record_layers(observed.source, step)
+        if self._layers is not None:
+            self._layers.add(observed.source, step)
         if is_harmed:
             self._react(optimizer)
         return alarms
@@ -219,9 +237,11 @@ class Monitor:
         The run counts as finished, or as stopped where the monitor asked for it; a ``with`` block that an error leaves
         makes it interrupted (Ctrl-C) or failed.
         """
-        self._end("stopped" if self.should_stop else "finished")
+        self.end("finished")
 
-    def _end(self, status: str) -> None:
+    def end(self, status: str) -> None:
+        """Close, and say how the run ended: ``"finished"``, ``"interrupted"`` or ``"failed"``."""
+        status = "stopped" if status == "finished" and self.should_stop else status
         with ExitStack() as files:  # closed also if a full disk takes no further line
             for writer in (self._metrics, self._layers):
                 if writer is not None:
@@ -232,11 +252,8 @@ class Monitor:
                 if self._setting is not None:
                     self._settle(observed)
                 self._observed = None
-            if self._step is not None and not _layers_are_due(self._step):
-                self._write_layers(self._step)
         if self._own_run is not None and self.record is not None:
-            self._own_run.write_run(self._own_run.read_run() | {"status": status, "seconds": self.record["seconds"]})
-            self._own_run = None
+            self._own_run.end(status, self.record["seconds"])
 
     def _let_go(self) -> None:
         self._metrics = self._layers = None
@@ -248,7 +265,7 @@ class Monitor:
         if kind is None:
             self.close()
         else:
-            self._end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+            self.end("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     def _alarms(self, record: Record, silence: Alarm | None) -> list[Alarm]:
         alarm = skipped(record) or next(filter(None, (check(self._history) for check in CHECKS)), silence)
@@ -275,26 +292,7 @@ class Monitor:
         elif self.on_alarm == "halve" and isinstance(optimizer, LoraOptimizer):
             optimizer.dampen(0.5)
 
-    def _record_layers(self, optimizer: LoraOptimizer | OtherOptimizer, step: Step) -> None:
-        """Write the layers where it is their turn; a window ends there, and the next one begins.
 
-        A resumed run has lost the adapters of its window's start, so that its first window begins with the first step
-        it takes, as the record says.
-        """
-        due = _layers_are_due(step)
-        if due:
-            self._write_layers(step, {} if self._window is None else self._window.record(optimizer))
-        if due or self._window is None:
-            self._window = Window(optimizer)
-
-    def _write_layers(self, step: Step, moved: Mapping[str, Any] | None = None) -> None:
-        if self._layers is None:
-            return
-        if self._layers.path.stat().st_size == 0:
-            names, scaling = [x.name for x in self._layer_table], [x.scaling for x in self._layer_table]
-            self._layers.write({"names": names, "scaling": scaling})
-        self._layers.write(layer_record(step) | dict(moved or {}))
-
-
-def _layers_are_due(step: Step) -> bool:
-    return step.number == 1 or step.number % LAYERS_EVERY == 0
+def _next_to(directory: Path) -> Path:
+    """The first of ``NAME-2``, ``NAME-3``, ... that is not there."""
+    return next(path for n in count(2) if not (path := directory.with_name(f"{directory.name}-{n}")).exists())

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from lorate import sharding
-from lorate.adapters import LoraPair, find_pairs, rest_parameters
+from lorate.adapters import LoraPair, NotPlain, find_pairs, plain_pairs, rest_parameters
 from lorate.errors import LorateError
 from lorate.gradient_norm import GradientCapture, Method
 from lorate.optim.direction import DirectionFactory
@@ -30,7 +30,9 @@ def create_optimizer(
     r"""An optimizer for the LoRA adapters of a model, and for all else that is trainable in it.
 
     Args:
-        model: a PEFT model (or a module with PEFT's LoRA layers), with one active, trainable adapter.
+        model: a PEFT model (or a module with PEFT's LoRA layers), with one active, trainable adapter. Rules ``auto``,
+            ``normalized``, ``adaptive-loss`` and ``constant`` train anything: other methods of PEFT, several active
+            adapters, whole models.
         rule: the rule: a name (see `lorate.RULES` or ``lorate rules``) or a `Rule`.
         lr: the rule's constant ``a``, 1.0 by default; required for ``constant``. Schedulers multiply it.
         smoothness: L of the loss, for ``theory``, ``sharp``, ``one-factor`` and ``majorizer``; ``backtracking``
@@ -48,8 +50,9 @@ def create_optimizer(
         A `torch.optim.Optimizer`; that of ``backtracking`` needs ``optimizer.step(closure)``.
 
     Raises:
-        LorateError: no LoRA layers, frozen ones, parameters that ZeRO-3 or the first FSDP hides, an unknown rule, a
-            missing constant, an option that the rule does not use, or a rule whose theory does not hold for a layer.
+        LorateError: nothing to train, no LoRA layers where the rule needs them, frozen ones, parameters that ZeRO-3 or
+            the first FSDP hides, an unknown rule, a missing constant, an option that the rule does not use, or a rule
+            whose theory does not hold for a layer.
 
     Examples:
         >>> import peft, torch, lorate
@@ -64,28 +67,52 @@ def create_optimizer(
     """
     rule = make_rule(rule, smoothness)
     sharding.refuse_unreadable(model)
-    pairs = find_pairs(model)
-    _refuse_dora(rule, pairs)
+    pairs = _lora_pairs(rule, model) if rule.needs & LORA_NEEDS else plain_pairs(model)
+    rest = rest_parameters(model, pairs)
+    if not pairs and not rest:
+        raise LorateError(
+            "nothing in the model is trainable: wrap it with peft.get_peft_model, or load adapters with "
+            "is_trainable=True"
+        )
     optimizer = LoraOptimizer(
-        param_groups(pairs, rest_parameters(model, pairs).values(), groups),
+        param_groups(pairs, rest.values(), groups),
         layers_of(pairs),
         rule,
         lr,
         direction=direction,
         weight_gradient=_weight_gradient(rule, pairs, gradient_norm),
-        forward=TrainingForward(model, pairs[0].layer),
+        forward=TrainingForward(model, pairs[0].layer if pairs else _inner_layer(model)),
     )
     optimizer.use_last()
     return optimizer
 
 
-def _refuse_dora(rule: Rule, pairs: list[LoraPair]) -> None:
+def _lora_pairs(rule: Rule, model: nn.Module) -> list[LoraPair]:
+    instead = "'auto', 'adaptive-loss', 'normalized' or 'constant'"
+    try:
+        pairs = find_pairs(model)
+    except NotPlain as error:
+        raise LorateError(
+            f"{error}; rule {rule.name!r} rests on that: use {instead}, or plain LoRA on Linear, Conv2d and Embedding "
+            "layers"
+        ) from error
     dora = [pair.name for pair in pairs if pair.dora]
-    if dora and rule.needs & LORA_NEEDS:
+    if dora:
         raise LorateError(
             f"rule {rule.name!r} rests on W = W0 + s B A, which does not hold for DoRA layers ({dora[0]} and "
-            f"{len(dora) - 1} more); use 'auto', 'adaptive-loss', 'normalized' or 'constant', or LoRA without DoRA"
+            f"{len(dora) - 1} more); use {instead}, or LoRA without DoRA"
         )
+    return pairs
+
+
+def _inner_layer(model: nn.Module) -> nn.Module:
+    """A layer that computes with floating-point numbers of its own, whose input shows the precision."""
+    passive = (nn.ParameterDict, nn.ParameterList, nn.Embedding)
+    for module in model.modules():
+        own = next(module.parameters(recurse=False), None)
+        if own is not None and own.is_floating_point() and not isinstance(module, passive):
+            return module
+    return model
 
 
 def _weight_gradient(rule: Rule, pairs: list[LoraPair], method: Method | None) -> GradientCapture | None:

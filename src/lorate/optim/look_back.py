@@ -1,16 +1,16 @@
 """The last move, seen from its end with the batch of this step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from lorate import ranks
+from lorate import ranks, sharding
 from lorate.errors import LorateError
+from lorate.geometry import inner_products
 from lorate.measurement import Array
 from lorate.optim.evaluation import Batch
-from lorate.optim.layout import Slot
+from lorate.optim.layout import Slot, gradients
 from lorate.optim.move import Move
 from lorate.optim.replay import Replay, without_trace
 
@@ -43,11 +43,10 @@ class LookBack:
         self.end_slope, self.start_slope = e * float(pieces["end slope"].sum()), e * slope
         self.squared_length = max(e**2 * pp + 2 * e**3 * pq + e**4 * qq, 0.0)
 
-    @cached_property
-    def part(self) -> float | None:
-        """What the last micro-batch gave of the loss, if only that one can be evaluated again."""
-        replay = self._batch.replay
-        return None if replay is None or replay.part is None else self._mean(replay.part)
+    @property
+    def shows_slopes(self) -> bool:
+        """Whether the batch can be differentiated again."""
+        return self._batch.replay is not None and self._batch.replay.backward is not None
 
     def loss_before(self, share: float = 1.0) -> float:
         """The loss of this step's batch with a share of the move taken back, without a trace.
@@ -55,6 +54,23 @@ class LookBack:
         Raises:
             LorateError: there is no way to evaluate the batch again.
         """
+        return self._elsewhere(share, lambda replay: self._evaluated(replay))
+
+    def slope_before(self) -> tuple[float, float]:
+        """The loss likewise before the whole move, and its slope there along the move."""
+        directions, slopes = sharding.whole(self._move.directions), []
+
+        def differentiate(replay: Replay) -> Tensor:
+            assert replay.backward is not None
+            with torch.enable_grad():
+                loss = replay.backward()
+            slopes.append(inner_products(gradients(self._slots), directions).sum())
+            return loss
+
+        loss = self._elsewhere(1.0, differentiate)
+        return loss, self._move.length * self._mean(slopes[0])
+
+    def _elsewhere(self, share: float, evaluate: Callable[[Replay], Tensor]) -> float:
         replay, forward = self._batch.replay, self._batch.forward
         if replay is None:
             raise LorateError(
@@ -65,11 +81,11 @@ class LookBack:
         model = nn.Module() if forward is None else forward.model
         with without_trace(model, [slot.parameter for slot in self._slots], state):
             self._move.undo(self._slots, share)
-            return self._mean(self._evaluated(replay))
+            return self._mean(evaluate(replay))
 
     def _evaluated(self, replay: Replay) -> Tensor:
         try:
-            return replay.function()
+            return replay.loss()
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise

@@ -49,9 +49,12 @@ class Move:
             directions = list(torch._foreach_mul(list(directions), [factor / length for factor in factors]))
         numbers = displacement_numbers(slots, directions, layers, None)
         rest = [i for i, slot in enumerate(slots) if slot.role is None]
-        straight = numbers["pp"].double().sum() + numbers["length"][rest].sum()
+        straight = (
+            numbers["length"][rest].sum() + numbers["pp"].double().sum()
+        )  # without layers the latter is on the CPU
         packed = (numbers["slope"].sum(), straight, numbers["pq"].double().sum(), numbers["qq"].double().sum())
-        return cls(directions, length, multiplier, torch.stack([number.double() for number in packed]))
+        device = straight.device
+        return cls(directions, length, multiplier, torch.stack([number.double().to(device) for number in packed]))
 
     def pieces(self, slots: Sequence[Slot]) -> dict[str, Tensor]:
         """Vectors for the next transfer to the host: slopes at the end of D, and the numbers."""

@@ -1,10 +1,12 @@
 """Evaluate the loss of the last training batch once more, and leave no trace of it."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -13,71 +15,71 @@ from lorate import sharding
 from lorate.hooks import attach
 
 Loss = Callable[[], Tensor]
-RandomState = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """Of all generators that a training pass may draw from."""
+
+    torch: Tensor
+    device: Tensor | None
+    python: Any
+    numpy: Any
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How to evaluate the last training batch again.
+    """How to evaluate the whole batch of the last step again, all of its micro-batches.
 
     Attributes:
-        function: evaluates the loss at the weights as they are, without gradients.
-        part: the loss that the same function gave in training, if it covers only a part of the step's batch (one of
-            several micro-batches), scaled as it was trained on; None if it covers the whole.
+        loss: evaluates it at the weights as they are, without gradients.
+        backward: does the same and adds the gradients to those of the parameters; None if that cannot be done.
     """
 
-    function: Loss
-    part: Tensor | float | None = None
+    loss: Loss
+    backward: Loss | None = None
 
     @classmethod
     def of(cls, given: "Loss | Replay | None") -> "Replay | None":
-        """A function that covers the whole batch, if no more is said."""
+        """A function gives the loss, if no more is said."""
         return given if given is None or isinstance(given, Replay) else cls(given)
 
 
 class TrainingForward:
-    """Notes of the last forward pass that gradients came from: its inputs, its random state, its precision.
+    """Notes of the forward passes that the gradients of a step came from: random state, precision.
 
     Args:
         model: whose passes are noted.
-        layer: one of its adapted layers; it sees the autocast in force.
+        layer: one of its layers; it sees the autocast in force.
 
     Attributes:
         model: as given.
-        inputs: of the last pass that gradients came from; None if it is forgotten.
-        random_state: with which that pass began, if ``keeps_random_state`` was set, which takes time.
+        random_state: with which the first pass of this step began, if ``keeps_random_state`` was set, which takes time.
         keeps_random_state: whether the next pass notes it.
         dtype: in which the model computes.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Module) -> None:
         self.model = model
-        self.inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.random_state: RandomState | None = None
         self.keeps_random_state = False
         self.dtype = torch.float32
         self._in_closure = False
         self._layer = layer
-        self._device = next(layer.parameters()).device
+        self._device = next(model.parameters()).device
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
         """Put the hooks on; nothing happens if they are on."""
         if not self._handles:
             self._handles = [
-                attach(self.model.register_forward_pre_hook, self._note_pass, with_kwargs=True),
+                attach(self.model.register_forward_pre_hook, self._note_pass),
                 attach(self._layer.register_forward_pre_hook, self._note_precision),
             ]
 
-    def again(self) -> Any:
-        """Run the pass again at the weights as they are; what it returns."""
-        assert self.inputs is not None
-        args, kwargs = self.inputs
-        return self.model(*args, **kwargs)
-
     def forget(self) -> None:
-        """Let go of the batch."""
-        self.inputs = self.random_state = None
+        """Begin a new step."""
+        self.random_state = None
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -95,10 +97,9 @@ class TrainingForward:
         finally:
             self._in_closure = False
 
-    def _note_pass(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled() and not self._in_closure:
-            self.inputs = (args, dict(kwargs))  # always: a loss that is not finite is looked into at any step
-            self.random_state = random_state(self._device) if self.keeps_random_state else None
+    def _note_pass(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        if self.keeps_random_state and self.random_state is None and torch.is_grad_enabled() and not self._in_closure:
+            self.random_state = random_state(self._device)
 
     def _note_precision(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         kind = self._device.type
@@ -109,14 +110,25 @@ class TrainingForward:
 
 
 def random_state(device: torch.device) -> RandomState:
-    """State of the generators that a model on this device draws from."""
+    """State of the generators that a model on this device, its data and its loss draw from."""
     own = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), own
+    return RandomState(torch.get_rng_state(), own, random.getstate(), np.random.get_state())
+
+
+def restore(state: RandomState, device: torch.device) -> None:
+    """Draw from there on."""
+    torch.set_rng_state(state.torch)
+    if state.device is not None:
+        torch.cuda.set_rng_state(state.device, device)
+    random.setstate(state.python)
+    np.random.set_state(state.numpy)
 
 
 @contextmanager
 def without_trace(model: nn.Module, parameters: Iterable[Tensor], state: RandomState | None) -> Iterator[None]:
     """Parameters, gradients, buffers (batch-norm statistics) and random state are bit for bit the same afterwards.
+
+    Inside there are no gradients yet.
 
     Args:
         model: its buffers are kept.
@@ -130,21 +142,17 @@ def without_trace(model: nn.Module, parameters: Iterable[Tensor], state: RandomS
     device = kept[0].device
     now = random_state(device)
     sharding.reshard(model)
+    for parameter in kept:
+        parameter.grad = None
     try:
         if state is not None:
-            _restore(state, device)
+            restore(state, device)
         yield
     finally:
-        _restore(now, device)
+        restore(now, device)
         sharding.reshard(model)
         torch._foreach_copy_(parts, values)
         for parameter, gradient in zip(kept, gradients, strict=True):
             parameter.grad = gradient
         for buffer, value in buffers:
             buffer.copy_(value)
-
-
-def _restore(state: RandomState, device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)

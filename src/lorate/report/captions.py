@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from lorate.monitor.monitor import LAYERS_EVERY
+from lorate.monitor.layers import LAYERS_EVERY
 from lorate.report.heatmap import LAYER_LABELS, LayerNorms
 from lorate.report.track import Track
 from lorate.report.windows import reading

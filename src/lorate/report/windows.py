@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lorate.jsonl import Record
-from lorate.monitor.monitor import LAYERS_EVERY
+from lorate.monitor.layers import LAYERS_EVERY
 from lorate.report.downsampling import downsample
 from lorate.report.track import Track
 from lorate.report.words import number, numeral

@@ -38,9 +38,8 @@ class AdaptiveLoss(Rule):
         """
         if measurement.loss is None:
             raise LorateError(
-                "rule 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer the model's own "
-                "forward must return it. Where it cannot (DPO, GRPO, label smoothing, compute_loss_func), use rule "
-                "'normalized'"
+                "rule 'adaptive-loss' needs the loss: call optimizer.step(loss=loss); in a Trainer call "
+                "lorate.attach(trainer, 'adaptive-loss')"
             )
         if measurement.loss < 0:
             raise LorateError(

@@ -60,14 +60,17 @@ class LastLine(Protocol):
     is_repeatable: bool
 
     @property
-    def part(self) -> float | None:
-        """What the last micro-batch gave of the loss, if only that one can be evaluated again; None for the whole."""
+    def shows_slopes(self) -> bool:
+        """Whether the batch can be differentiated again."""
 
     def loss_before(self, share: float = 1.0) -> float:
-        """The loss of this step's batch (or of its last micro-batch) with a share of the displacement taken back.
+        """The loss of this step's batch with a share of the displacement taken back.
 
         Leaves no trace in the model, its buffers, its gradients or the random state.
         """
+
+    def slope_before(self) -> tuple[float, float]:
+        r"""The loss likewise before all of it, and $\langle g, \delta\rangle$ there, by a backward pass."""
 
     @property
     def take_back(self) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorate.integrations.transformers import LorateCallback
+from lorate.integrations.callback import LorateCallback
 from lorate.monitor import Alarm, Monitor
 from lorate.training.plan import Plan
 

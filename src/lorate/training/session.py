@@ -10,6 +10,7 @@ from typing import Any
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require, require_extra
+from lorate.integrations.attach import attach
 from lorate.jsonl import JsonlWriter, read_jsonl
 from lorate.monitor import Monitor
 from lorate.runs import RunDirectory
@@ -192,7 +193,8 @@ class _Session:
                     writer = stack.enter_context(JsonlWriter(run.evaluations))
                     # the evaluation after the last step is made again
                     writer.truncate_after(min(step, config.step_count - 1))
-                ListeningCallback(monitor, self.listener, config.step_count).first_in(trainer)
+                callback = ListeningCallback(monitor, self.listener, config.step_count)
+                attach(trainer, config.rule, callback=callback, lr=config.lr, smoothness=config.smoothness)
                 evaluations = Evaluations(config, trainer, writer, self.listener)
                 trainer.add_callback(evaluations)
                 trainer.add_callback(Sealer())

@@ -10,7 +10,7 @@ import numpy as np
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
 from lorate.rules.auto.control import Control
-from lorate.rules.auto.probe import second_difference
+from lorate.rules.auto.probe import ENOUGH, agree, by_slopes, by_values
 from lorate.rules.line import LastLine, Line
 from lorate.rules.rule import Rule
 from lorate.rules.step_sizes import StepSizes
@@ -27,13 +27,14 @@ class Auto(Rule):
     what AdamW without weight decay would add, or another torch optimizer; its own ``lr`` is not used. The result is an
     average of the adapters over the run.
 
-    The probes evaluate the step's batch again, so pass a closure, which is called without gradients for them, or set
-    ``optimizer.replay = lambda: model(**batch).loss`` before ``optimizer.step(loss=loss)``.
+    The probes evaluate the whole batch of the step again, so pass a closure, which is called without gradients for
+    them, or set ``optimizer.replay = lambda: model(**batch).loss`` before ``optimizer.step(loss=loss)``.
 
     Attributes:
         control: what the feedback remembers; None before the first step.
         probe: L as a probe saw it in the last step; None if there was none, or it did not count.
         suspect: whether the gradient after the last displacement was not finite while the loss was.
+        agreements: probes in a row in which values and slopes showed the same curvature.
 
     Source: docs/auto.md.
     """
@@ -41,6 +42,7 @@ class Auto(Rule):
     control: Control | None = field(default=None, init=False)
     probe: float | None = field(default=None, init=False)
     suspect: bool = field(default=False, init=False)
+    agreements: int = field(default=0, init=False)
 
     name = "auto"
     formula = "log η −= κ·clip(q / max(L‖ΔW‖², rms q), ±1)"
@@ -61,8 +63,8 @@ class Auto(Rule):
         assert line is not None
         if measurement.loss is None:
             raise LorateError(
-                "rule 'auto' needs the loss: call optimizer.step(closure) or optimizer.step(loss=loss); in a "
-                "Trainer the model's own forward must return it. Where it cannot (DPO, GRPO), use rule 'normalized'"
+                "rule 'auto' needs the loss: call optimizer.step(closure) or optimizer.step(loss=loss); in a Trainer "
+                "call lorate.attach(trainer)"
             )
         self.probe, self.suspect = None, False
         if self.control is not None and line.last is not None:
@@ -99,23 +101,33 @@ class Auto(Rule):
 
     def state_dict(self) -> dict[str, Any]:
         """What the feedback remembers."""
-        return {"control": None if self.control is None else asdict(self.control), "suspect": self.suspect}
+        control = None if self.control is None else asdict(self.control)
+        return {"control": control, "suspect": self.suspect, "agreements": self.agreements}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from it."""
         self.control = None if state["control"] is None else Control(**state["control"])
-        self.suspect = state["suspect"]
+        self.suspect, self.agreements = state["suspect"], state["agreements"]
 
     def _learned(self, control: Control, loss: float, last: LastLine) -> Control:
         """What the last displacement did."""
         due = control.probe_is_due
         control = control.seen()
         if due:
-            difference = second_difference(last, loss)
+            difference = self._second_difference(last, loss)
             control = control.probed(difference, last.squared_length)
             if difference is not None and last.squared_length > 0:
                 self.probe = difference / last.squared_length
         return control.followed(last.end_slope, last.start_slope, last.squared_length, last.multiplier)
+
+    def _second_difference(self, last: LastLine, loss: float) -> float | None:
+        """By slopes, where they can be had, until values were seen to show the same."""
+        if self.agreements >= ENOUGH or not last.shows_slopes:
+            return by_values(last, loss, last.loss_before())
+        before, slope = last.slope_before()
+        found = by_slopes(last, slope)
+        self.agreements = self.agreements + 1 if agree(by_values(last, loss, before), found) else 0
+        return found
 
     def _is_to_blame(self, m: Measurement, last: LastLine) -> bool:
         """Whether the loss is finite again without the last displacement; else the batch itself is bad.
@@ -125,6 +137,4 @@ class Auto(Rule):
         if m.loss is None or math.isfinite(m.loss):
             before, self.suspect = self.suspect, True
             return before
-        if not last.is_repeatable or (last.part is not None and math.isfinite(last.part)):
-            return False  # another micro-batch is bad, which cannot be evaluated again
-        return math.isfinite(last.loss_before())
+        return last.is_repeatable and math.isfinite(last.loss_before())

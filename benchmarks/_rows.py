@@ -1,0 +1,27 @@
+"""Rows of a table that take a while, each kept as it is made, so that a run goes on where it stopped."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from _record import RESULTS
+from rich.progress import track
+
+from lorate.jsonl import JsonlWriter, read_jsonl
+
+
+def kept_rows(name: str, plan: Sequence[tuple[Any, ...]], make: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make the rows that ``results/NAME-runs.jsonl`` does not hold yet.
+
+    Args:
+        name: of the benchmark.
+        plan: arguments of ``make``, one tuple a row.
+        make: gives a row.
+    """
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-runs.jsonl"
+    found = {tuple(row["plan"]): row for row in (read_jsonl(path).records if path.exists() else [])}
+    with JsonlWriter(path) as writer:
+        for args in track([args for args in plan if args not in found], description=name):
+            found[args] = {"plan": list(args), **make(*args)}
+            writer.write(found[args])
+    return [found[args] for args in plan]

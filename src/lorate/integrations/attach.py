@@ -1,0 +1,168 @@
+"""Give a Trainer of transformers or TRL an optimizer of lorate."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from lorate.errors import LorateError
+from lorate.integrations.callback import LorateCallback
+from lorate.integrations.gradient_watch import GradientWatch
+from lorate.integrations.loss_tap import LossTap
+from lorate.integrations.settings import check_trainer, say_changes, settings
+from lorate.monitor import Monitor
+from lorate.optim import LoraOptimizer, create_optimizer
+from lorate.optim.layout import checked_groups
+from lorate.rules import Rule, make_rule
+
+
+def attach(
+    trainer: Any,
+    rule: str | Rule = "auto",
+    *,
+    monitor: Monitor | str | os.PathLike[str] | None = None,
+    callback: LorateCallback | None = None,
+    **options: Any,
+) -> Any:
+    """Let a Trainer train with a rule of lorate; call it once, before ``trainer.train()``.
+
+    It works with every trainer of transformers and TRL that computes its loss in ``compute_loss``: SFT, DPO, GRPO,
+    Reward, KTO, Seq2Seq, your own. While the Trainer trains, ``max_grad_norm`` is 0 and the schedule is constant where
+    these have their default values (not under rule ``constant``); all else that it does stays as it is.
+
+    Args:
+        trainer: the Trainer, with no optimizer of its own.
+        rule: the rule.
+        monitor: a `Monitor`, or the directory for the records; None keeps them in memory only. A directory goes on
+            with ``trainer.train(resume_from_checkpoint=...)``.
+        callback: records the steps instead of a plain `LorateCallback`; brings its own monitor.
+        options: further options of `lorate.create_optimizer`, such as ``lr``.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        LorateError: the trainer has an optimizer already, is attached already, clips gradients because you chose so,
+            or trains in a way that no rule can see (DataParallel, DeepSpeed); the rule needs a closure; an option is
+            wrong. When training: the trainer never calls ``compute_loss`` and the rule needs the loss.
+
+    Examples:
+        With any Trainer::
+
+            trainer = DPOTrainer(model, args=DPOConfig("out"), train_dataset=data)
+            lorate.attach(trainer, monitor="runs/dpo")
+            trainer.train()
+    """
+    if callback is not None and monitor is not None:
+        raise LorateError("callback= has a monitor of its own: give monitor= to the callback, not to lorate.attach")
+    made = make_rule(rule, options.get("smoothness"))
+    check_trainer(trainer, made)
+    checked_groups((), made, options.get("lr"))
+    Attachment(trainer, made, {"rule": rule, **options}, LorateCallback(monitor) if callback is None else callback)
+    say_changes(trainer.args, made)
+    return trainer
+
+
+class OptimizerFactory:
+    """What a Trainer calls as ``X()(model, **kwargs)``."""
+
+    def __call__(self, model: nn.Module, **options: Any) -> LoraOptimizer:
+        """Build the optimizer; options are those of `lorate.create_optimizer`."""
+        return create_optimizer(model, **options)
+
+
+class Attachment:
+    """What a Trainer is given; its methods ``train``, ``compute_loss`` and ``log`` go through here.
+
+    Args:
+        trainer: the Trainer.
+        rule: the rule.
+        options: of `lorate.create_optimizer`.
+        callback: records the steps.
+    """
+
+    def __init__(self, trainer: Any, rule: Rule, options: dict[str, Any], callback: LorateCallback) -> None:
+        self._trainer, self._rule, self._callback = trainer, rule, callback
+        self._tap = LossTap(trainer, trainer.compute_loss)
+        self._watch: GradientWatch | None = None
+        self._optimizer: LoraOptimizer | None = None
+        self._is_replaced = False
+        callback.begin_with = self.begin
+        trainer.lorate_attachment = self
+        trainer.optimizer_cls_and_kwargs = (OptimizerFactory, options)
+        trainer.callback_handler.callbacks.insert(0, callback)
+        _shadow(trainer, "train", self._train)
+        _shadow(trainer, "log", self._log)
+        _shadow(trainer, "compute_loss", lambda compute, *args, **given: self._tap(*args, **given))
+
+    def begin(self, model: nn.Module, optimizer: Any) -> tuple[LoraOptimizer, LossTap, GradientWatch]:
+        """Training begins, perhaps again after it ran out of memory.
+
+        Raises:
+            LorateError: the Trainer runs another optimizer.
+        """
+        own = getattr(optimizer, "optimizer", optimizer)
+        if not isinstance(own, LoraOptimizer):
+            raise LorateError(
+                f"{type(self._trainer).__name__} makes its own optimizer, {type(own).__name__}, and does not ask for "
+                "lorate's: it cannot be attached"
+            )
+        self._let_go()
+        own.zero_grad()  # what an earlier try has left of a step
+        self._optimizer = own
+        self._watch = GradientWatch(model)
+        scaler = getattr(optimizer, "scaler", None)
+        self._tap.begin(own, None if scaler is None else scaler.get_scale)
+        return own, self._tap, self._watch
+
+    def _train(self, train: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if self._optimizer is not None and (self._is_replaced or self._callback.adapters_changed(self._optimizer)):
+            self._trainer.optimizer = None  # begin from what is in the model
+        status = "failed"
+        with _changed(self._trainer.args, settings(self._trainer.args, self._rule)):
+            try:
+                result = train(*args, **options)
+                status = "finished"
+                return result
+            except KeyboardInterrupt:
+                status = "interrupted"
+                raise
+            finally:
+                self._let_go()
+                if self._optimizer is not None:
+                    # before the end the Trainer may have loaded the best checkpoint
+                    self._is_replaced = self._callback.adapters_changed(self._optimizer)
+                    self._optimizer.finish()
+                    self._callback.note_adapters(self._optimizer)
+                self._callback.end(status)
+
+    def _log(self, log: Callable[..., Any], logs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        return log({**logs, **self._callback.values()} if "loss" in logs else logs, *args, **options)
+
+    def _let_go(self) -> None:
+        self._tap.end()
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+
+
+def _shadow(trainer: Any, name: str, replacement: Callable[..., Any]) -> None:
+    """Let calls of a method go to a function that gets the method first."""
+    method = getattr(trainer, name)
+    setattr(trainer, name, functools.wraps(method)(functools.partial(replacement, method)))
+
+
+@contextmanager
+def _changed(args: Any, values: dict[str, Any]) -> Iterator[None]:
+    """Other arguments inside."""
+    before = {name: getattr(args, name) for name in values}
+    for name, value in values.items():
+        setattr(args, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(args, name, value)

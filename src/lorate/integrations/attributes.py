@@ -1,0 +1,41 @@
+"""What a Trainer counts and collects while it computes a loss, kept from a replay."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+CONTAINERS = (dict, list, set, deque)
+
+
+@contextmanager
+def attributes_unchanged(owner: Any) -> Iterator[None]:
+    """Attributes, and the containers in them down to any depth, hold afterwards what they hold now.
+
+    Containers are the same objects; what they hold is not copied. Data sets are left out, since they may be long.
+
+    Args:
+        owner: the object, such as a Trainer with its ``_metrics``.
+    """
+    attributes = dict(vars(owner))
+    contents: dict[int, tuple[Any, Any]] = {}
+    for name, value in attributes.items():
+        if not name.endswith("dataset"):
+            _collect(value, contents)
+    try:
+        yield
+    finally:
+        vars(owner).clear()
+        vars(owner).update(attributes)
+        for container, content in contents.values():
+            if container != content:
+                container.clear()
+                (container.update if isinstance(container, dict | set) else container.extend)(content)
+
+
+def _collect(value: Any, found: dict[int, tuple[Any, Any]]) -> None:
+    if not isinstance(value, CONTAINERS) or id(value) in found:
+        return
+    found[id(value)] = value, value.copy()
+    for inner in value.values() if isinstance(value, dict) else value:
+        _collect(inner, found)

@@ -1,0 +1,147 @@
+"""Read a Trainer's loss where it is computed, and compute it again without a trace."""
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorate.integrations.attributes import attributes_unchanged
+from lorate.optim import LoraOptimizer, Replay
+from lorate.optim.replay import RandomState, random_state, restore
+
+
+@dataclass
+class MicroBatch:
+    """One call of ``compute_loss`` that was differentiated."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    random_state: RandomState
+    factor: Tensor
+
+
+class LossTap:
+    r"""Tells an optimizer the training loss of every step, and how to evaluate it again.
+
+    Trainers scale what ``compute_loss`` returns before they differentiate it: by the number of micro-batches, of
+    processes, by the loss scale of float16. So nothing is assumed and the factor is read at the backward pass,
+
+    $$ J = \sum_{\text{micro-batches}} \ell \; \partial J / \partial \ell . $$
+
+    A replay calls ``compute_loss`` again with the same inputs (it may take entries out of them, so a copy is kept) from
+    the same random state, and puts back what it changed in the trainer.
+
+    Args:
+        trainer: the Trainer.
+        compute: its ``compute_loss``.
+    """
+
+    def __init__(self, trainer: Any, compute: Callable[..., Any]) -> None:
+        self._trainer, self._compute = trainer, compute
+        self._optimizer: LoraOptimizer | None = None
+        self._loss_scale: Callable[[], float] = lambda: 1.0
+        self._micro_batches: list[MicroBatch] = []
+        self._samples = 0
+        self._tokens: list[Tensor | int] = []
+
+    @property
+    def has_seen_a_loss(self) -> bool:
+        """Whether any was differentiated since the last step."""
+        return bool(self._micro_batches)
+
+    @property
+    def trainer_name(self) -> str:
+        """Of its class."""
+        return type(self._trainer).__name__
+
+    def begin(self, optimizer: LoraOptimizer, loss_scale: Callable[[], float] | None) -> None:
+        """Tell this optimizer from now on.
+
+        Args:
+            optimizer: gets the losses.
+            loss_scale: tells the float16 loss scale in force; None without one.
+        """
+        self.end()
+        self._optimizer = optimizer
+        self._loss_scale = (lambda: 1.0) if loss_scale is None else loss_scale
+
+    def end(self) -> None:
+        """Only pass calls on."""
+        self.take()
+        self._optimizer = None
+
+    def take(self) -> tuple[int, int]:
+        """Samples, and tokens without padding, since the last call; the batch is let go."""
+        samples, tokens = self._samples, sum(int(count) for count in self._tokens)
+        self._samples = 0
+        self._tokens.clear()
+        self._micro_batches.clear()
+        if self._optimizer is not None:
+            self._optimizer.replay = None
+        return samples, tokens
+
+    def __call__(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        """What ``compute_loss`` returns."""
+        optimizer = self._optimizer
+        if optimizer is None or not torch.is_grad_enabled():
+            return self._compute(model, inputs, *args, **options)
+        given, state = (model, copy.copy(inputs), *args), random_state(self._trainer.args.device)
+        result = self._compute(model, inputs, *args, **options)
+        loss = _loss(result)
+        if loss.requires_grad:
+            self._count(given[1])
+            kept = loss.detach().clone()
+
+            def record(gradient: Tensor) -> None:
+                factor = gradient.detach().double() / self._loss_scale()
+                optimizer.record_loss((kept.double() * factor).sum())
+                self._micro_batches.append(MicroBatch(given, options, state, factor))
+                if "last-line" in optimizer.rule.needs:
+                    optimizer.replay = Replay(self._again, self._backward)
+
+            loss.register_hook(record)  # type: ignore[no-untyped-call]
+        return result
+
+    def _again(self, *, backward: bool = False) -> Tensor:
+        shares, scale = [], self._loss_scale()
+        with attributes_unchanged(self._trainer):
+            for batch in self._micro_batches:
+                model, inputs, *args = batch.args
+                restore(batch.random_state, self._trainer.args.device)
+                offload = getattr(self._trainer, "maybe_activation_offload_context", nullcontext())
+                with offload, self._trainer.compute_loss_context_manager():
+                    loss = _loss(self._compute(model, copy.copy(inputs), *args, **batch.options))
+                shares.append((loss.detach().double() * batch.factor).sum())
+                if backward:
+                    loss.backward((batch.factor * scale).to(loss.dtype))  # type: ignore[no-untyped-call]
+        return torch.stack(shares).sum()
+
+    def _backward(self) -> Tensor:
+        assert self._optimizer is not None
+        loss, scale = self._again(backward=True), self._loss_scale()
+        for group in self._optimizer.param_groups if scale != 1 else ():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.div_(scale)
+        return loss
+
+    def _count(self, inputs: Any) -> None:
+        """The first tensor is the batch; text has masks, or else every position counts."""
+        if not isinstance(inputs, Mapping):
+            return
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and value.dim() > 0}
+        if tensors:
+            self._samples += next(iter(tensors.values())).shape[0]
+        masks = [value for name, value in tensors.items() if name.endswith("attention_mask")]
+        masks = masks or [tensors[name] for name in ("prompt_mask", "completion_mask") if name in tensors]
+        ids = [value for name, value in tensors.items() if name.endswith("input_ids")]
+        self._tokens += [mask.sum() for mask in masks] or [value.numel() for value in ids]
+
+
+def _loss(result: Any) -> Tensor:
+    loss: Tensor = result[0] if isinstance(result, tuple) else result
+    return loss

@@ -1,0 +1,47 @@
+"""The facts by which ``lorate report`` can draw records that no command of lorate's made."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from lorate.runs import RunDirectory
+from lorate.runs.facts import now
+
+
+class OwnRun:
+    """Makes a directory a run, unless whoever runs it has done so; one end is recorded for each beginning.
+
+    Args:
+        directory: of the records.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._run = RunDirectory(directory)
+        self._is_own = self._is_running = False
+
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """At the first record."""
+        if self._run.run.exists():
+            return
+        self._is_own = self._is_running = True
+        rule, name = getattr(optimizer, "rule", None), type(optimizer).__name__
+        facts = {
+            "name": getattr(rule, "name", name),
+            "lr": float(optimizer.param_groups[0]["lr"]),
+            "formula": getattr(rule, "formula", name),
+        }
+        started = {"lorate": version("lorate"), "status": "running", "started": now()}
+        self._run.write_run({**started, "rule": facts, "result": None})
+
+    def go_on(self) -> None:
+        """After an end."""
+        if self._is_own:
+            self._is_running = True
+            self._run.write_run({**self._run.read_run(), "status": "running"})
+
+    def end(self, status: str, seconds: float) -> None:
+        """Say how it ended."""
+        if self._is_running:
+            self._is_running = False
+            self._run.write_run({**self._run.read_run(), "status": status, "seconds": seconds})
