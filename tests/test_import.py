@@ -39,7 +39,7 @@ def test_core_works_where_no_extra_is_installed() -> None:
         ("typer", "from lorate.cli import main; main()", "cli"),
         ("transformers", "from lorate.training import train", "hf"),
         ("transformers", "import lorate.calibration", "hf"),
-        ("transformers", "import lorate.integrations.transformers", "hf"),
+        ("transformers", "import lorate.integrations.attach", "hf"),
         ("transformers", "from lorate.cli.app import run; sys.exit(run(['train']))", "hf"),
         ("transformers", "from lorate.cli.app import run; sys.exit(run(['alpha', 'calibrate']))", "hf"),
         (

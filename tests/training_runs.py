@@ -18,9 +18,13 @@ def ten_records(folder: Path) -> str:
     return str(file)
 
 
+OWN = {"seconds": 0, "slope": 0, "moved_sq": 0, "change_bound": 0, "edited": 0, "random": 0}
+"""Times, and what a resumed run has not seen: the end of the move before the interruption, and what lay between."""
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """The step records, apart from times."""
-    return [{**record, "seconds": 0} for record in read_jsonl(run / "metrics.jsonl").records]
+    """The step records, apart from what is a run's own."""
+    return [record | OWN for record in read_jsonl(run / "metrics.jsonl").records]
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from lorate.cli.app import run
 from lorate.jsonl import read_jsonl
 from lorate.rules import RULES
 from report.synthetic import write_run
+from training_runs import OWN
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -52,9 +53,7 @@ def test_a_yaml_file_supplies_options_and_the_command_line_wins(base: list[str],
     assert (config["steps"], config["batch_size"], config["rule"], config["lr"]) == (4, 2, "normalized", 10.0)
     again = ["train", "--config", str(tmp_path / "run" / "config.yaml"), "--output", str(tmp_path / "again")]
     assert run(again) == 0
-    one, two = (
-        [{**r, "seconds": 0} for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "again")
-    )
+    one, two = ([r | OWN for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "again"))
     assert one == two
 
 
@@ -154,9 +153,7 @@ def test_ctrl_c_in_the_terminal(base: list[str], tmp_path: Path) -> None:
     assert run(["train", "--output", str(tmp_path / "run"), "--resume", "--steps", str(done + 2)]) == 0
     whole = [*base[:5], "--output", str(tmp_path / "whole"), *base[7:], "--save-every", "400"]
     assert run([*whole, "--steps", str(done + 2), "--eval-every", "100"]) == 0
-    one, two = (
-        [{**r, "seconds": 0} for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "whole")
-    )
+    one, two = ([r | OWN for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "whole"))
     assert one == two
 
 

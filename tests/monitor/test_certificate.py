@@ -1,6 +1,7 @@
 """Certificates of real full-batch runs, and of runs that were tampered with."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,23 @@ def synthetic(guarantee: float) -> Certificate:
 )
 def test_each_inequality_is_decided_on_its_own(guarantee: float, verdicts: list[str]) -> None:
     assert [line.verdict for line in synthetic(guarantee).lines] == verdicts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full_batch", [True, False])
+def test_a_run_of_100_000_steps_is_certified_in_five_seconds(full_batch: bool, tmp_path: Path) -> None:
+    logistic_run(tmp_path, "majorizer", steps=2, smoothness=L)
+    setting = json.loads((tmp_path / "setting.json").read_text())
+    (tmp_path / "setting.json").write_text(json.dumps(setting | {"full_batch": full_batch}))
+    record = read_jsonl(tmp_path / "metrics.jsonl").records[1]
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for step in range(1, 100_001):
+            seen = {"slope": -1e-5 * (1 + 0.1 * (step % 7)), "moved_sq": 1e-6}
+            told = {"step": step, "loss": 2 + 1 / step, "guarantee": 1e-9 / step**2, "again": 2 + 1 / (step + 1)}
+            file.write(json.dumps(record | told | ({} if full_batch else seen)) + "\n")
+    start = time.process_time()
+    assert certify(tmp_path).exit_code == 0
+    assert time.process_time() - start < 5
 
 
 def test_a_loss_below_its_own_bound_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

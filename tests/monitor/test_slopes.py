@@ -274,12 +274,16 @@ def test_a_short_run_and_one_with_closures_are_refused(tmp_path: Path) -> None:
     assert "no slopes on unseen batches were recorded" in str(certify(tmp_path / "closures").reason)
 
 
-def test_a_hole_in_the_slopes_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, 0, 40, "sgd")
+def test_after_a_hole_in_the_slopes_the_sum_begins_again(tmp_path: Path) -> None:
+    run(tmp_path, 0, 60, "sgd")
     file = tmp_path / "metrics.jsonl"
     records = [json.loads(text) for text in file.read_text().splitlines()]
     file.write_text("".join(json.dumps(r | ({"slope": None} if r["step"] == 30 else {})) + "\n" for r in records))
-    assert "no slope was measured at step 30" in str(certify(tmp_path).reason)
+    (line,) = certify(tmp_path).lines
+    assert "from before step 30 to before step 60" in line.claim and "over 30 moves" in line.figures
+    again = lorate.Monitor(tmp_path, resume_at=60)
+    assert again._history.slopes.count == 30
+    again.close()
     file.write_text("".join(json.dumps(r) + "\n" for r in records if r["step"] != 30))
     assert "jump from step 29 to step 31" in str(certify(tmp_path).reason)
 

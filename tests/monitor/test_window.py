@@ -74,8 +74,9 @@ def test_one_transfer_a_window_and_one_copy(tmp_path: Path, monkeypatch: pytest.
             step(model, optimizer)
             monitor.update(optimizer)
         assert transfers == [2, 2, 2]
-        assert monitor._window is not None and monitor._window.start == 30
-        held = [*monitor._window._A, *monitor._window._B]
+        kept = monitor._layers._window
+        assert kept.start == 30
+        held = [*kept._A, *kept._B]
         assert sum(x.numel() for x in held) == sum(p.A.numel() + p.B.numel() for p in find_pairs(model))
 
 
@@ -86,7 +87,7 @@ def test_a_monitor_without_a_file_keeps_no_copy() -> None:
     for _ in range(10):
         step(model, optimizer)
         monitor.update(optimizer)
-    assert monitor._window is None
+    assert monitor._layers is None
 
 
 def test_a_resumed_run_says_where_its_first_window_began(tmp_path: Path) -> None:

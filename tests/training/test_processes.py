@@ -19,6 +19,7 @@ from lorate.jsonl import read_jsonl
 from lorate.runs import RunDirectory
 from lorate.training.evaluation import in_order
 from lorate.training.processes import check_processes, meet, noticing_lost_processes, own_device, together
+from training_runs import OWN
 
 LORATE = [sys.executable, "-W", "ignore", "-m", "lorate"]
 ACCELERATE = [
@@ -151,7 +152,7 @@ def test_ctrl_c_and_resume(running: Any, train: list[str], tmp_path: Path) -> No
     ]
     whole = [*words, "--steps", str(done + 2), "--output", str(tmp_path / "whole")]
     assert launched(whole).returncode == 0
-    resumed, at_once = ([{**r, "seconds": 0} for r in records(tmp_path / name)] for name in ("run", "whole"))
+    resumed, at_once = ([r | OWN for r in records(tmp_path / name)] for name in ("run", "whole"))
     assert resumed == at_once
 
 

@@ -14,7 +14,7 @@ class History:
         sparse: how many older ones are kept at most; when there are more, every second one goes.
 
     Attributes:
-        slopes: the sum of the slopes on unseen batches, of all records.
+        slopes: the sum of the slopes on unseen batches, since the last move without one.
     """
 
     def __init__(self, recent: int = 200, sparse: int = 512) -> None:
@@ -32,6 +32,8 @@ class History:
             self.slopes.add(slope, record["moved_sq"])
         if record.get("skipped") is not None:
             return
+        if slope is None:  # a move that nobody saw from its end, as where a run was resumed
+            self.slopes = SlopeSum()
         self.first = self.first or record
         self.count += 1
         self.recent.append(record)

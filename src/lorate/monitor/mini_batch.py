@@ -4,7 +4,7 @@ Nothing is assumed about the optimizer. Source: docs/mathematics/minibatch.md, P
 """
 
 from collections.abc import Sequence
-from itertools import dropwhile, pairwise
+from itertools import pairwise
 from typing import Any
 
 from lorate.monitor.certificate import Certificate, Line, line
@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 def certify_mini_batch(setting: Setting, records: Sequence[dict[str, Any]]) -> Certificate:
     """The certificate; a pure function."""
-    seen = [record for record in records if is_number(record.get("slope"))]
+    seen = [record for record in _since_last_hole(records) if is_number(record.get("slope"))]
     reason = _unfit(records, len(seen))
     if reason is not None:
         return Certificate.refused(reason)
@@ -75,8 +75,10 @@ def _unfit(records: Sequence[dict[str, Any]], slopes: int) -> str | None:
                 f"the records jump from step {before.get('step')} to step {record.get('step')}: call "
                 "monitor.update(optimizer) after every step"
             )
-    seen = dropwhile(lambda record: not is_number(record.get("slope")), records)
-    missing = (r["step"] for r in seen if not is_number(r.get("slope")) and r.get("skipped") is None)
-    if (step := next(missing, None)) is not None:
-        return f"no slope was measured at step {step}: the sum over the moves has a hole there"
     return None
+
+
+def _since_last_hole(records: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Where a run was resumed the move before was not seen from its end: the sum begins anew."""
+    holes = [i for i, r in enumerate(records) if not is_number(r.get("slope")) and r.get("skipped") is None]
+    return records[holes[-1] + 1 :] if holes else records

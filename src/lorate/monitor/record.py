@@ -18,7 +18,7 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
     ``smoothness`` (L in force where the rule finds it, or None), ``evaluations`` (of the closure),
     ``signal_fraction`` (of rule ``auto``: slope on unseen batches over promised slope) and ``probe`` (L as one probe
     saw it), else None. The monitor adds ``alarms``, what `lorate.monitor.observed.Observed.evidence` says, and
-    ``change_bound``: at 95% the true loss has risen by at most this much since the first slope was measured, by
+    ``change_bound``: at 95% the true loss has risen by at most this much since slopes were measured without a gap, by
     `lorate.monitor.slopes.SlopeSum`; None in full-batch runs and at first.
 
     Args:

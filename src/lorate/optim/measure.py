@@ -10,6 +10,7 @@ from torch import Tensor
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.geometry import squared_norms, squared_spectral_norms
+from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.measurement import Array, Measurement
 from lorate.optim.layout import Layer, Slot, blocks_by_layer, gradients, values
 
@@ -127,7 +128,8 @@ def measure(
     if not np.isfinite(host["factors"]).all():
         name = _first_fault(measurement.A_sq + measurement.B_sq, layers)
         return Reading(measurement, f"the adapter weights of {name} are not finite", True, found)
-    return Reading(measurement, _fault(measurement, layers), extras=found)
+    largest = torch.finfo(accumulation_dtype(slots[0].parameter.dtype)).max
+    return Reading(measurement, _fault(measurement, layers, largest), extras=found)
 
 
 def full_precision(slots: Sequence[Slot]) -> torch.autocast:
@@ -139,13 +141,17 @@ def _device(slots: Sequence[Slot]) -> torch.device:
     return slots[0].parameter.device
 
 
-def _fault(m: Measurement, layers: Sequence[Layer]) -> str | None:
+def _fault(m: Measurement, layers: Sequence[Layer], largest_square: float) -> str | None:
     if m.loss is not None and not np.isfinite(m.loss):
         return f"the loss is {m.loss}"
     gradient = m.A_grad_sq + m.B_grad_sq
     if not np.isfinite(gradient).all():
         faulty = int(np.sum(~np.isfinite(gradient)))
         return f"the gradient of {_first_fault(gradient, layers)} is not finite ({faulty} of {len(layers)} layers)"
+    if not (gradient < largest_square).all():  # AdamW keeps squares, and a step of such a length ends in no good place
+        layer = int(np.argmax(gradient))
+        length = gradient[layer] ** 0.5
+        return f"the gradient of {layers[layer].name} is {length:.2g} long, and its square overflows float32"
     if not np.isfinite(m.rest_grad_sq):
         return "the gradient of a trainable parameter beside LoRA is not finite"
     for numbers in (m.weight_grad_sq, m.weight_grad_bound):

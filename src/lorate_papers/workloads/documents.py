@@ -38,7 +38,10 @@ def _records(spec: str | None) -> list[dict[str, Any]]:
         return records
     from lorate.tasks import load_data  # imports datasets, which the embedded data do without
 
-    data = load_data(ALPACA_ON_HUB if spec == ALPACA else spec, kind="causal-lm")
+    if spec == ALPACA:  # its text column is the whole prompt with the answer, as the papers train on it
+        data = load_data(ALPACA_ON_HUB, kind="causal-lm", columns="text=text")
+    else:
+        data = load_data(spec, kind="causal-lm")
     return [record for part in (data.train, data.eval) for record in part]
 
 
