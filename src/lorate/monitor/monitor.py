@@ -101,8 +101,7 @@ class Monitor:
     def _begin(self, resume_at: int | None) -> None:
         self.should_stop = False
         self.record: Record | None = None
-        self.samples = 0
-        self.tokens = 0
+        self.samples = self.tokens = 0
         self._history = History()
         self._raised: dict[str, int] = {}
         self._silence = Silence()
