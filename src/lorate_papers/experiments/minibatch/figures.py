@@ -66,8 +66,8 @@ def _constants(results: Results) -> Drawing:
             curves.append(_curve(rule, x, [[run] for run in found["grid"]]))
         panels.append(Panel(f"final training loss; {words}", curves, log=True))
     caption = (
-        f"Batch {CARRIED_BATCH}, the start on which constants are chosen. A cross marks where a curve ends because "
-        "the next run ended above the first loss."
+        f"Batch {CARRIED_BATCH}, the start on which constants are chosen. A curve ends where the grid does, or where "
+        "the next constant ended above the first loss."
     )
     return drawing(
         "constants", "What a wrong constant costs", caption, panels, "constant over the best one", log_x=True
@@ -82,7 +82,7 @@ def _carried(results: Results) -> Drawing:
     panels = [Panel(f"final training loss at s = {SCALING:g}", curves, log=True)]
     caption = (
         f"Logistic regression, batch {CARRIED_BATCH}. At 1 a rule has the constant that was chosen at s = 1. Mean and "
-        "standard error as above; a cross: with larger ones a run diverged."
+        "standard error over the starts; a curve ends early where a run diverged."
     )
     return drawing(
         "carried", "Constants carried to another scaling", caption, panels, "factor on the constant", log_x=True

@@ -207,6 +207,17 @@ def proved(rule: str, batch: int, steps: int, seeds: Sequence[int], quick: bool)
     return {"runs": runs, "bounds": bounds}
 
 
+def growing(batch: int, steps: int, seeds: Sequence[int], quick: bool) -> Values:
+    r"""Least squares under ``alternate`` with the $\gamma$ that Theorem 1 allows where noise grows with the loss.
+
+    $\gamma = \min\{1, \sqrt{Lb/(\Lambda T)}\}$, $\Lambda = \max\|x\|^2$: the loss of one example is $\|x\|^2$-smooth.
+    """
+    task = _task("matrix", quick)
+    largest = float(task.train["inputs"].square().sum(1).max())
+    lr = min(1.0, math.sqrt(float(task.smoothness or 0) * batch / (largest * steps)))
+    return {"runs": [train("matrix", "alternate", lr, batch, steps, seed, 1.0, quick, measured=True) for seed in seeds]}
+
+
 def runs(options: Options) -> list[Run]:
     """The slow ones first."""
     how = size(options)
@@ -224,4 +235,5 @@ def runs(options: Options) -> list[Run]:
     for batch in how.batches:
         for rule in ("alternate", "relative"):
             found.append(Run(f"proved-{rule}-batch-{batch}", proved, {"rule": rule, "batch": batch, **common}))
+        found.append(Run(f"growing-alternate-batch-{batch}", growing, {"batch": batch, **common}))
     return found
