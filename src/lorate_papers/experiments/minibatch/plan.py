@@ -64,7 +64,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(300, (4, 8, 32), 4, 5)
-QUICK = Size(60, (8, 32), 3, 3)
+QUICK = Size(40, (8, 32), 3, 3)
 
 
 def size(options: Options) -> Size:
