@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow test-gpu lint bench bench-regret docs screenshots data gallery dist check-dist clean
+.PHONY: demo test test-slow test-gpu lint bench bench-regret bench-trainers docs screenshots data gallery dist check-dist clean
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
 	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
@@ -33,6 +33,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
 	for script in import_time overhead steps attention long_run faults; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+bench-trainers: $(INSTALLED)  ## rule auto in TRL's trainers and on PEFT's methods; goes on where it stopped
+	for script in trainers adapters; do HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-regret: data  ## rule auto against grids of learning rates and its peers: some hours; goes on where it stopped
 	$(BIN)/python benchmarks/regret.py

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 VOCABULARY = 32
 UNFIT = {
     "CPT": "needs its own data format",
-    "SHADOW": "fails in this model without lorate too",
+    "SHADOW": "its own forward failed in this tiny model",
     "XLORA": "mixes saved adapters",
 }
 """Methods that this model is not tried with."""

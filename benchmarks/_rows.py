@@ -9,17 +9,22 @@ from rich.progress import track
 from lorate.jsonl import JsonlWriter, read_jsonl
 
 
-def kept_rows(name: str, plan: Sequence[tuple[Any, ...]], make: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+def kept_rows(
+    name: str, plan: Sequence[tuple[Any, ...]], make: Callable[..., dict[str, Any]], *, more: bool = True
+) -> list[dict[str, Any]]:
     """Make the rows that ``results/NAME-runs.jsonl`` does not hold yet.
 
     Args:
         name: of the benchmark.
         plan: arguments of ``make``, one tuple a row.
         make: gives a row.
+        more: make those that are missing; else the rows that are there are all.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}-runs.jsonl"
     found = {tuple(row["plan"]): row for row in (read_jsonl(path).records if path.exists() else [])}
+    if not more:
+        return [found[args] for args in plan if args in found]
     with JsonlWriter(path) as writer:
         for args in track([args for args in plan if args not in found], description=name):
             found[args] = {"plan": list(args), **make(*args)}

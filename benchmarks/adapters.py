@@ -108,12 +108,14 @@ def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="these methods, without a record")
-    only = parser.parse_args().only
+    parser.add_argument("--so-far", action="store_true", help="record the methods that were run")
+    args = parser.parse_args()
+    only = args.only
     if only:
         for name in only:
             print(compare(name))
     else:
-        found = kept_rows("adapters", [(name,) for name in names()], compare)
+        found = kept_rows("adapters", [(name,) for name in names()], compare, more=not args.so_far)
         worse = [row["worse"] for row in found]
         worst = max(found, key=lambda row: row["worse"])
         summary = {
@@ -122,6 +124,7 @@ def main() -> None:
             "worst_worse": worst["worse"],
             "worst_method": worst["plan"][0],
             "above_a_tenth": sum(value > 0.1 for value in worse),
+            **{f"worse {row['plan'][0]}": row["worse"] for row in found},
         }
         record("adapters", COMMAND, summary)
 

@@ -149,7 +149,7 @@ def result(task: str, made: Any) -> float:
     if task != "grpo":
         return float(made.evaluate()["eval_loss"])
     words, own = tokenizer(), made.model.eval()
-    prompts = words(data(task, 64, 999)["prompt"], return_tensors="pt", padding=True)
+    prompts = words(list(data(task, 64, 999)["prompt"]), return_tensors="pt", padding=True)
     torch.manual_seed(5)
     with torch.no_grad():
         found = own.generate(
@@ -188,12 +188,15 @@ def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=TASKS, help="these tasks, without a record")
-    only = parser.parse_args().only
+    parser.add_argument("--so-far", action="store_true", help="record the tasks that were run")
+    args = parser.parse_args()
+    only = args.only
     if only:
         for task in only:
             print(compare(task, 0))
         return
-    found = kept_rows("trainers", [(task, seed) for seed in SEEDS for task in TASKS], compare)
+    plan = [(task, seed) for seed in SEEDS for task in TASKS]
+    found = kept_rows("trainers", plan, compare, more=not args.so_far)
     record("trainers", COMMAND, {f"{task}_{seed}_worse": row["worse"] for row in found for task, seed in [row["plan"]]})
 
 

@@ -189,8 +189,9 @@ LAYERS = {"step": 1, "a_norm": [1.0, 2.0], "b_norm": [1.0, 0.0], "grad_norm": [0
           "signal": [1.0, 2.0], "drift": [0.1, 0.2]}  # fmt: skip
 EVALUATION = {"step": 1, "eval_loss": 2.0, "eval_loss_se": 0.1}
 SETTING = {
-    "rule": "theory", "full_batch": True, "lower_bound": 0.0, "smoothness": 2.0, "per_layer": False, "dropout": False,
-    "gradient_norm": "exact", "has_rest": False, "precision": 1e-7,
+    "rule": "theory", "full_batch": True, "lower_bound": 0.0, "smoothness": 2.0, "per_layer": False,
+    "finds_smoothness": False, "noise": "", "gradient_norm": "exact", "has_rest": False, "precision": 1e-7,
+    "mixed": False,
 }  # fmt: skip
 
 

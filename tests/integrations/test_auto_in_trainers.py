@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from test_transformers import arguments, language_model, pad, run, texts
@@ -27,9 +28,14 @@ def test_micro_batches_give_the_steps_of_the_whole_batch(kind, tmp_path: Path):
             assert one[name] == other[name] or one[name] == pytest.approx(other[name], rel=1e-2), name
 
 
-def test_bfloat16_autocast_is_noticed(tmp_path: Path):
+@pytest.mark.parametrize("is_lora", [True, False])
+def test_bfloat16_autocast_is_noticed(is_lora: bool, tmp_path: Path):
     settings = TrainingArguments(**arguments(tmp_path, bf16=True, max_steps=2))
-    trainer = lorate.attach(Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad))
+    model = language_model()
+    if not is_lora:
+        config = peft.LoHaConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        model = peft.get_peft_model(model.unload(), config)
+    trainer = lorate.attach(Trainer(model, settings, train_dataset=texts(), data_collator=pad))
     trainer.train()
     assert trainer.optimizer.optimizer.forward.dtype == torch.bfloat16
 

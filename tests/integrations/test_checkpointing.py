@@ -11,7 +11,7 @@ import lorate
 from lorate.jsonl import read_jsonl
 from lorate.rules import RULES
 
-OPTIONS = {"constant": {"lr": 0.1}} | {
+OPTIONS = {"constant": {"lr": 0.1}, "relative": {"lr": 0.1}} | {
     name: {"smoothness": 10.0} for name in ("theory", "sharp", "one-factor", "majorizer")
 }
 

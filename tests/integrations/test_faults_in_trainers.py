@@ -182,9 +182,9 @@ class HalfBad(Fault):
         self.calls = 0
 
     def change(self, model: Any, args: Any, output: Any) -> None:
-        if self.active and torch.is_grad_enabled():
+        if self.active:
             self.calls += 1
-            if self.calls == 1:
+            if self.calls % 2 == 1:  # also when both are evaluated again
                 output.loss = output.loss * math.nan
 
 

@@ -207,7 +207,7 @@ def test_the_guilty_gradient_is_named_though_the_trainer_spreads_it(tmp_path: Pa
     assert skipped == [None, f"the gradient of {guilty} is not finite (1 of 8 parameters)", None]
 
 
-@pytest.mark.parametrize("rule", ["adaptive", "adaptive-loss"])
+@pytest.mark.parametrize("rule", ["adaptive", "adaptive-loss", "auto"])
 def test_the_loss_scale_of_float16_training_is_taken_out_and_overflows_are_told(rule: str, tmp_path: Path) -> None:
     """Float16 itself needs a GPU; its loss scale does not."""
     found = {}

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import lorate
-from lorate.adapters import find_pairs
+from lorate.adapters import plain_pairs
 from lorate.jsonl import read_jsonl
 from lorate.optim.layout import slots, values
 from optim.every_rule import own_options
-from peft_models import mixed_model
+from peft_models import Mixed, mixed_model
 
 WORLD, STEPS, ROWS = 2, 20, 8
 PATIENCE = 30.0
@@ -48,6 +48,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "auto, closure": ("auto", {}),
     "auto, replay": ("auto", {}),
     "auto, micro-batches": ("auto", {}),
+    "auto, whole model": ("auto", {}),
 }
 RULES |= {name: (name, own_options(name)) for name in lorate.RULES if name not in {rule for rule, _ in RULES.values()}}
 FAULTY_RULES = ("constant", "adaptive, sketch", "majorizer along AdamW", "backtracking", "auto, replay")
@@ -67,8 +68,9 @@ class Run:
         torch.manual_seed(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model: Any = mixed_model(dtype, modules_to_save=["head"])
-        for pair in find_pairs(model):
+            whole = rule == "auto, whole model"
+            model: Any = Mixed().to(dtype) if whole else mixed_model(dtype, modules_to_save=["head"])
+        for pair in plain_pairs(model):
             nn.init.normal_(pair.A, std=0.3)
             nn.init.normal_(pair.B, std=0.3)
         generator = torch.Generator().manual_seed(2)
@@ -140,7 +142,8 @@ def sharded(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) ->
 
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     mesh = init_device_mesh("cpu", (WORLD,))
-    fully_shard(model.base_model.model.linear, mesh=mesh)
+    inner: Any = model if isinstance(model, Mixed) else model.base_model.model
+    fully_shard(inner.linear, mesh=mesh)
     fully_shard(model, mesh=mesh)
     now = dict(model.named_parameters())
     for group in [] if optimizer is None else optimizer.param_groups:

@@ -3,17 +3,22 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lorate.cli.app import run as command
 from lorate.errors import LorateError
 from lorate.training import TrainConfig, dry_run, train
+from lorate.training.talk import Talk
+from lorate.training.trainers import assemble
+from lorate.training.tuned import evaluate_run, load_tuned
 from training_runs import Notices
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
@@ -169,3 +174,65 @@ def test_the_old_word_for_answers_is_taken_with_a_warning(options: dict[str, Any
     with pytest.warns(FutureWarning, match="train_on completion is now called answers"):
         config = TrainConfig.from_mapping({**options, "train_on": "completion"}, source="old.yaml")
     assert config.train_on == "answers"
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, REWRITING])
+def test_packing_keeps_what_is_learned(
+    chat_options: dict[str, Any], llama_dir: Path, tmp_path: Path, template: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    options = {**chat_options, "model": with_template(llama_dir, tmp_path / "other", template), "eval_fraction": 0.2}
+    prepared, trainer = assemble(TrainConfig(**options, packing=True))
+    assert prepared.encoded is not None
+    assert len(trainer.train_dataset) < len(prepared.encoded.train.rows) and trainer.args.max_steps == 60
+
+    def learned(rows: Any) -> list[tuple[int, int]]:
+        return sorted(
+            (token, label) for row in rows for token, label in zip(row["input_ids"], row["labels"], strict=True)
+        )
+
+    assert learned(trainer.train_dataset) == learned(prepared.encoded.train.rows)
+    packed = train(TrainConfig(**options, packing=True), tmp_path / "packed")
+    assert packed.change is not None
+    assert packed.change.examples == 5 and packed.change.after < packed.change.before
+
+
+def test_the_same_judgement_after_the_run(chat_options: dict[str, Any], llama_dir: Path, tmp_path: Path) -> None:
+    """``lorate eval`` on the held-out chats finds what the run found, also where a record has two sequences."""
+    (tmp_path / "other").mkdir()
+    model = with_template(llama_dir, tmp_path / "other", REWRITING)
+    held_out = tmp_path / "held.jsonl"
+    held_out.write_text("".join(Path(chat_options["data"]).read_text().splitlines(keepends=True)[::5]))
+    options = {**chat_options, "model": model, "eval_data": str(held_out), "keep": "last"}
+    outcome = train(TrainConfig(**options), tmp_path / "run")
+    change, before, after = evaluate_run(load_tuned(outcome.run.path), str(held_out), Notices())
+    assert outcome.change is not None and change.examples == outcome.change.examples == 5
+    assert len(before.table) == 10 and outcome.figures is not None
+    assert change.before == pytest.approx(outcome.change.before) and change.after == pytest.approx(outcome.change.after)
+    assert {name: pair[1] for name, pair in outcome.figures.items()} == pytest.approx(after.figures())
+    assert "Learned" in outcome.run.report.read_text() and "tokens (answers)" in outcome.run.report.read_text()
+
+
+def test_a_conversation_and_a_completion_begin_as_in_training(llama_dir: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama_dir)
+    asked = []
+
+    class Model:
+        device = "cpu"
+
+        class generation_config:
+            eos_token_id = 2
+
+        def generate(self, input_ids: Any, **_: Any) -> Any:
+            asked.append(input_ids[0].tolist())
+            return input_ids
+
+    for template, expected in ((None, [1, 7, 8]), (TEMPLATE, [12, 7, 8, 2, 13])):
+        tokenizer.chat_template = template
+        ends = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+        tokenizer.backend_tokenizer.post_processor = ends  # some tokenizers end everything
+        tuned: Any = SimpleNamespace(
+            config=TrainConfig(), base=SimpleNamespace(processor=tokenizer), model=Model(), run=None
+        )
+        Talk(tuned).answer("a b", lambda text: None)
+        assert asked[-1] == expected

@@ -76,7 +76,7 @@ def test_two_processes_give_the_numbers_of_one_with_twice_the_batch(
     assert run([*words, "--batch-size", "4", "--output", str(tmp_path / "one")]) == 0
     ended = launched([*words, *count, "--batch-size", "2", "--output", str(tmp_path / "two")], launcher)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("Held-out loss") == 1 and ended.stderr.count("Loading data and model") == 1
+    assert ended.stdout.count("Held-out loss") == 1 and ended.stderr.count("Loading the model") == 1
     for one, two in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
         for name in ("loss", "eta", "stacked_norm", "grad_norm"):
             assert two[name] == pytest.approx(one[name], rel=1e-5)

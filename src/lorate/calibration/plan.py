@@ -76,7 +76,7 @@ def own_config(own: Mapping[str, Any], rank: int, alpha: float, batch_size: int,
 
 
 QUICK: Mapping[str, Any] = {
-    "own": {"model": SMALL, "train_on": "all", "max_length": 128, "device": "cpu"},
+    "own": {"model": SMALL, "train_on": "all", "max_length": 64, "device": "cpu"},
     "ranks": (1, 4, 16, 64),
     "alphas": (1024, 4096, 16384, 65536),
     "steps": 30,

@@ -38,6 +38,9 @@ class LossTap:
     Args:
         trainer: the Trainer.
         compute: its ``compute_loss``.
+
+    Attributes:
+        has_seen_a_loss: whether any was differentiated since the last step.
     """
 
     def __init__(self, trainer: Any, compute: Callable[..., Any]) -> None:
@@ -45,13 +48,9 @@ class LossTap:
         self._optimizer: LoraOptimizer | None = None
         self._loss_scale: Callable[[], float] = lambda: 1.0
         self._micro_batches: list[MicroBatch] = []
-        self._samples = 0
+        self._samples: list[Tensor | int] = []
         self._tokens: list[Tensor | int] = []
-
-    @property
-    def has_seen_a_loss(self) -> bool:
-        """Whether any was differentiated since the last step."""
-        return bool(self._micro_batches)
+        self.has_seen_a_loss = False
 
     @property
     def trainer_name(self) -> str:
@@ -76,10 +75,10 @@ class LossTap:
 
     def take(self) -> tuple[int, int]:
         """Samples, and tokens without padding, since the last call; the batch is let go."""
-        samples, tokens = self._samples, sum(int(count) for count in self._tokens)
-        self._samples = 0
-        self._tokens.clear()
-        self._micro_batches.clear()
+        samples, tokens = (sum(int(count) for count in counts) for counts in (self._samples, self._tokens))
+        for kept in (self._samples, self._tokens, self._micro_batches):
+            kept.clear()
+        self.has_seen_a_loss = False
         if self._optimizer is not None:
             self._optimizer.replay = None
         return samples, tokens
@@ -89,20 +88,23 @@ class LossTap:
         optimizer = self._optimizer
         if optimizer is None or not torch.is_grad_enabled():
             return self._compute(model, inputs, *args, **options)
-        given, state = (model, copy.copy(inputs), *args), random_state(self._trainer.args.device)
+        looks_back = "last-line" in optimizer.rule.needs
+        given = (model, copy.copy(inputs) if looks_back else inputs, *args)
+        state = random_state(self._trainer.args.device) if looks_back else None
+        self._count(inputs)
         result = self._compute(model, inputs, *args, **options)
         loss = _loss(result)
-        if loss.requires_grad:
-            self._count(given[1])
-            kept = loss.detach().clone()
+        kept = loss.detach().clone()
 
-            def record(gradient: Tensor) -> None:
-                factor = gradient.detach().double() / self._loss_scale()
-                optimizer.record_loss((kept.double() * factor).sum())
+        def record(gradient: Tensor) -> None:
+            factor = gradient.detach().double() / self._loss_scale()
+            optimizer.record_loss((kept.double() * factor).sum())
+            self.has_seen_a_loss = True
+            if state is not None:
                 self._micro_batches.append(MicroBatch(given, options, state, factor))
-                if "last-line" in optimizer.rule.needs:
-                    optimizer.replay = Replay(self._again, self._backward)
+                optimizer.replay = Replay(self._again, self._backward)
 
+        if loss.requires_grad:
             loss.register_hook(record)  # type: ignore[no-untyped-call]
         return result
 
@@ -130,12 +132,14 @@ class LossTap:
         return loss
 
     def _count(self, inputs: Any) -> None:
-        """The first tensor is the batch; text has masks, or else every position counts."""
+        """The first tensor is the batch, unless its rows follow each other in one; text has masks, or all counts."""
         if not isinstance(inputs, Mapping):
             return
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and value.dim() > 0}
-        if tensors:
-            self._samples += next(iter(tensors.values())).shape[0]
+        first = next(iter(tensors.values()), None)
+        if first is not None:
+            joined = tensors.get("position_ids") if len(first) == 1 else None
+            self._samples.append(len(first) if joined is None else (joined == 0).sum())
         masks = [value for name, value in tensors.items() if name.endswith("attention_mask")]
         masks = masks or [tensors[name] for name in ("prompt_mask", "completion_mask") if name in tensors]
         ids = [value for name, value in tensors.items() if name.endswith("input_ids")]

@@ -26,7 +26,7 @@ class Silence:
             step: the last one.
             names: of all layers.
         """
-        if step.skipped is None:
+        if step.skipped is None and names:
             if self._steps == 0 or self._silent:
                 silent = {place for place, norm in enumerate(layer_record(step)["grad_norm"]) if norm == 0}
                 self._silent = self._silent & silent if self._steps else silent

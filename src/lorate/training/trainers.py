@@ -9,6 +9,8 @@ from typing import Any
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
+from lorate.integrations.settings import check_trainer
+from lorate.rules import make_rule
 from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.adapter import keep_precise
 from lorate.training.config import TrainConfig
@@ -33,6 +35,7 @@ def assemble(
     phase("Tokenising")
     with together(), TemporaryDirectory() as place:
         trainer = build_trainer(prepared, Path(place))
+    check_trainer(trainer, make_rule(config.rule, config.smoothness))
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
     packed = len(trainer.train_dataset) if config.packing else None
     prepared = replace(prepared, packed=packed)
@@ -42,7 +45,7 @@ def assemble(
 
 
 def build_trainer(prepared: Prepared, place: Path) -> Any:
-    """A Trainer (an SFTTrainer for language models) under the run's rule, with a constant schedule.
+    """A Trainer (an SFTTrainer for language models) with a constant schedule; see `lorate.attach` for its rule.
 
     Args:
         prepared: options, data and model.

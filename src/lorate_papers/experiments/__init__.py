@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",
     "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
     "bounded": "lorate_papers.experiments.bounded:EXPERIMENT",
+    "minibatch": "lorate_papers.experiments.minibatch:EXPERIMENT",
     "burer-monteiro": "lorate_papers.experiments.burer_monteiro:EXPERIMENT",
     "rules": "lorate_papers.experiments.rules:EXPERIMENT",
     "resnet": "lorate_papers.experiments.resnet:EXPERIMENT",

@@ -9,7 +9,7 @@ import pytest
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
 
-NAMES = ("logistic", "bounded", "burer-monteiro", "rules")
+NAMES = ("logistic", "bounded", "minibatch", "burer-monteiro", "rules")
 
 
 def seeds_in(value: Any) -> set[int]:
