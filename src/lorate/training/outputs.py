@@ -7,6 +7,7 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.belongings import carry_over
 from lorate.tasks import quiet
 from lorate.training.config import TrainConfig
 from lorate.training.evaluation import Change
@@ -41,6 +42,7 @@ def save_adapter(run: RunDirectory, config: TrainConfig, prepared: Prepared, ste
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    carry_over(run.adapter, fresh)
     shutil.rmtree(run.adapter, ignore_errors=True)
     fresh.rename(run.adapter)
 
