@@ -241,8 +241,10 @@ def test_a_checkpoint_is_tensors(llama_dir: Path, tmp_path: Path, proof: Path, f
         (checkpoint.path / "adapter_model.safetensors").unlink()
     torch.save({"state": Payload(proof)}, checkpoint.path / file)
     seal(checkpoint.path)
-    assert checkpoint.fault() is None
-    with pytest.raises(LorateError, match="checkpoint-2 holds a file with more in it than tensors") as error:
+    is_other_kind = file.endswith(".bin")  # lorate writes no such file, so it is not even opened
+    assert (checkpoint.fault() is None) is not is_other_kind
+    words = "does not list adapter_model" if is_other_kind else "holds a file with more in it than tensors"
+    with pytest.raises(LorateError, match=f"checkpoint-2.* {words}") as error:
         resume(tmp_path / "run")
     sentence(error)
     assert not proof.exists()
