@@ -107,8 +107,8 @@ def test_every_loader_of_transformers_is_told_to_run_no_code() -> None:
         for name, keywords in calls(parsed(file))
         if name.endswith((".from_pretrained", ".from_config"))
     ]
-    assert len(loaders) == 4
-    assert all(file == "models.py" and keywords[None] in ("NO_CODE", "options") for file, keywords in loaders)
+    assert len(loaders) == 6
+    assert all(file == "models.py" and keywords[None] in ("NO_CODE", "options", "given") for file, keywords in loaders)
 
 
 @pytest.mark.parametrize("form", ["zip", "plain pickle"])
