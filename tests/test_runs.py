@@ -7,6 +7,7 @@ import pytest
 
 from lorate.errors import LorateError
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.belongings import carry_over, delete_checkpoint
 
 OURS = {"lorate": "0.1.0", "status": "finished"}
 
@@ -261,3 +262,32 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(LorateError, match="is a pipe, and a file is expected"):
         {"run.json": run.read_run, "config.yaml": run.read_config, ".lock": run.in_use().__enter__}[name]()
+
+
+def test_what_somebody_put_beside_an_adapter_or_a_checkpoint_stays(tmp_path):
+    old, fresh, checkpoint = tmp_path / "old", tmp_path / "fresh", tmp_path / "checkpoint-2"
+    for folder in (old, fresh, checkpoint):
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(folder.name)
+    (old / "notes.md").write_text("mine")
+    carry_over(old, fresh)
+    assert (fresh / "notes.md").read_text() == "mine" and (fresh / "adapter_config.json").read_text() == "fresh"
+    (checkpoint / "notes.md").write_text("mine")
+    (checkpoint / "odd.vocabulary").touch()
+    delete_checkpoint(checkpoint, {"odd.vocabulary"})
+    assert [path.name for path in checkpoint.iterdir()] == ["notes.md"]
+    (checkpoint / "notes.md").unlink()
+    delete_checkpoint(checkpoint, set())
+    assert not checkpoint.exists()
+
+
+def test_a_folder_with_files_at_the_name_of_a_file_is_refused_before_anything_is_moved(tmp_path):
+    old, fresh = tmp_path / "old", tmp_path / "fresh"
+    (old / "adapter_config.json").mkdir(parents=True)
+    fresh.mkdir()
+    (fresh / "adapter_config.json").touch()
+    for file in (old / "a.txt", old / "adapter_config.json" / "thesis.tex"):
+        file.write_text("mine")
+    with pytest.raises(LorateError, match=r"thesis\.tex lies where the file adapter_config\.json belongs"):
+        carry_over(old, fresh)
+    assert (old / "a.txt").exists() and [path.name for path in fresh.iterdir()] == ["adapter_config.json"]

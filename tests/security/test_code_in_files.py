@@ -109,7 +109,7 @@ def test_every_loader_of_transformers_is_told_to_run_no_code() -> None:
         and name != "peft.PeftModel.from_pretrained"  # takes a model that is there, and reads tensors alone
     ]
     assert sorted(file for file, _ in loaders) == ["adapter.py", "merging.py", *["models.py"] * 4]
-    assert all(keywords.get(None) in ("NO_CODE", "options") for _, keywords in loaders)
+    assert all(keywords.get(None) in ("NO_CODE", "options", "given") for _, keywords in loaders)
 
 
 @pytest.mark.parametrize("form", ["zip", "plain pickle"])
@@ -242,8 +242,10 @@ def test_a_checkpoint_is_tensors(llama_dir: Path, tmp_path: Path, proof: Path, f
         (checkpoint.path / "adapter_model.safetensors").unlink()
     torch.save({"state": Payload(proof)}, checkpoint.path / file)
     seal(checkpoint.path)
-    assert checkpoint.fault() is None
-    with pytest.raises(LorateError, match="checkpoint-2 holds a file with more in it than tensors") as error:
+    is_other_kind = file.endswith(".bin")  # lorate writes no such file, so it is not even opened
+    assert (checkpoint.fault() is None) is not is_other_kind
+    words = "does not list adapter_model" if is_other_kind else "holds a file with more in it than tensors"
+    with pytest.raises(LorateError, match=f"checkpoint-2.* {words}") as error:
         resume(tmp_path / "run")
     sentence(error)
     assert not proof.exists()

@@ -30,10 +30,11 @@ def model(llama_dir: Path, tmp_path: Path) -> Path:
         ({"attn_implementation": "kernels-community/x"}, "attention code from elsewhere .kernels-community/x."),
         ({"_attn_implementation": "a/b"}, "attention code from elsewhere"),
         ({"attn_implementation": "flash_attention_9"}, "could not be loaded"),
-        ({"hidden_size": 10**9}, "could not be loaded"),
+        ({"hidden_size": 10**9}, "could not be loaded|its config asks for"),
+        ({"vocab_size": 2 * 10**9}, "its config asks for .* GiB, and there are"),
         ({"hidden_size": None}, "could not be loaded"),
         ({"num_hidden_layers": "many"}, "could not be loaded"),
-        ({"vocab_size": 10**12}, "could not be loaded"),
+        ({"vocab_size": 10**12}, "could not be loaded|its config asks for"),
     ],
 )
 def test_a_config_that_asks_for_too_much_is_one_sentence(change: dict[str, Any], words: str, model: Path) -> None:

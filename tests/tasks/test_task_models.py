@@ -162,7 +162,7 @@ def one_line(info):
         ({"x.gguf": "a"}, "for the GGUF file in it give"),
         ({"config.json": "{"}, "not a valid JSON"),
         ({"config.json": "{}"}, "could not be loaded"),
-        ({"config.json": '{"model_type": "llama"}'}, "could not be loaded"),
+        ({"config.json": '{"model_type": "llama"}'}, "could not be loaded|its config asks for"),
         ({"config.json": '{"model_type": "no-such-type"}'}, "could not be loaded"),
     ],
 )

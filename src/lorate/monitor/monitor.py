@@ -103,7 +103,7 @@ class Monitor:
         self.should_stop = False
         self.record: Record | None = None
         self.samples = self.tokens = 0
-        self._history = History()
+        self._history, self._silence = History(), Silence()
         self._raised: dict[str, int] = {}
         self._setting: Setting | None = None
         self._started = time.monotonic()

@@ -1,10 +1,13 @@
 """Which files of a run directory lorate wrote: those that ``--force`` may delete."""
 
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from lorate.errors import LorateError
 
 HALF_A_FILE = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 """What `lorate.runs.atomic.replacing` calls a file until it is whole."""
@@ -54,6 +57,38 @@ def strangers(run: Path, info: Mapping[str, Any]) -> list[str]:
         elif not (entry.name in own or HALF_A_FILE.fullmatch(entry.name) or (trained and entry.name in _FOLDERS)):
             found.append(entry.name)
     return found
+
+
+def delete_checkpoint(folder: Path, listed: Collection[str]) -> None:
+    """Delete a checkpoint but for files of somebody else, and the folder itself if there are none.
+
+    Args:
+        folder: the checkpoint.
+        listed: names of the files that its manifest lists.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    own = [name for name in files if name in listed or any(_matches(name, kind) for kind in _OF_A_CHECKPOINT)]
+    if len(own) == len(files):
+        shutil.rmtree(folder)
+    for name in own if len(own) < len(files) else ():
+        files[name].unlink()
+
+
+def carry_over(old: Path, fresh: Path) -> None:
+    """Move what lies in a folder and is not in the one that takes its place: somebody put it there.
+
+    Raises:
+        LorateError: a folder with files has the name of a file that was written.
+    """
+    names = [path.relative_to(old) for path in _files(old)] if old.is_dir() else []
+    for name in names:  # all of them before one is moved
+        taken = next((fresh / part for part in name.parents if (fresh / part).is_file()), None)
+        if taken is not None:
+            raise LorateError(f"{old / name} lies where the file {taken.name} belongs; move it away.")
+    for name in names:
+        if not (fresh / name).exists():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            (old / name).rename(fresh / name)
 
 
 def _matches(name: str, pattern: str) -> bool:

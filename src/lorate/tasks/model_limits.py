@@ -1,11 +1,14 @@
 """What the files of a model may ask for: layers that can be built, no code from elsewhere, templates that end."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+import torch
 
 from lorate.errors import LorateError
 
@@ -38,6 +41,27 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
                 f"{name}: config.json asks for attention code from elsewhere ({value[:80]}), and lorate runs no code "
                 f"from a model: take {key} out of it."
             )
+
+
+def check_size(build: Callable[[], Any], name: str) -> None:
+    """Count the bytes of a model before memory is taken for it: a system without room ends the process unasked.
+
+    Args:
+        build: makes the model; it is called where tensors have shapes only.
+        name: of the model, for the error.
+
+    Raises:
+        LorateError: the model is larger than the memory of this machine.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        with torch.device("meta"):
+            model = build()
+    except Exception:  # no such system call; or a config that the loader itself says more about
+        return
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    if size > memory:
+        raise LorateError(f"{name}: its config asks for {size / 2**30:,.0f} GiB, and there are {memory / 2**30:,.0f}.")
 
 
 @contextmanager

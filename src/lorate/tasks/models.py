@@ -13,7 +13,7 @@ from lorate.extras import require
 from lorate.tasks.device import check_device
 from lorate.tasks.embedded import SMOLLM2
 from lorate.tasks.kinds import TaskKind
-from lorate.tasks.model_limits import check_config
+from lorate.tasks.model_limits import check_config, check_size
 from lorate.tasks.model_source import AUTO_CLASS, ModelSource, find_model, loading_lines
 from lorate.tasks.quiet import quiet
 from lorate.tasks.targets import head_modules, suggested_targets
@@ -186,7 +186,14 @@ def _model(
     if source.name != SMOLLM2:
         files = {"gguf_file": source.gguf_file} if source.gguf_file else {}
         check_config(transformers.PreTrainedConfig.get_config_dict(source.place, **files)[0], source.name)
-    model, info = getattr(transformers, AUTO_CLASS[kind]).from_pretrained(source.place, **options)
+    auto = getattr(transformers, AUTO_CLASS[kind])
+    if not source.gguf_file:
+        given = {"dtype": dtype} | NO_CODE
+        check_size(
+            lambda: auto.from_config(transformers.AutoConfig.from_pretrained(source.place, **NO_CODE), **given),
+            source.name,
+        )
+    model, info = auto.from_pretrained(source.place, **options)
     return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
 
 

@@ -9,7 +9,6 @@ steps: the clocks of two machines need not agree.
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lorate.errors import LorateError, StorageError
 from lorate.runs import write_atomically
+from lorate.runs.belongings import delete_checkpoint
 from lorate.runs.digests import MANIFEST, RECORDS, Growing, digest, is_as_signed, signed
 from lorate.runs.reading import read_json, real
 
@@ -183,8 +183,14 @@ def discard_before(folder: Path, step: int) -> None:
 
 def _delete(checkpoint: Checkpoint) -> None:
     """The manifest goes first: half of a checkpoint must not look complete."""
-    (checkpoint.path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint.path)
+    try:
+        listed = set(read_json(checkpoint.path / MANIFEST)["files"])
+    except (OSError, LorateError, LookupError, TypeError):
+        listed = set()
+    manifest = checkpoint.path / MANIFEST
+    if not manifest.is_dir():
+        manifest.unlink(missing_ok=True)
+    delete_checkpoint(checkpoint.path, listed)
 
 
 def _checkpoints(folder: Path) -> Iterator[Checkpoint]:

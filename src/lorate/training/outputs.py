@@ -8,6 +8,7 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.belongings import carry_over
 from lorate.tasks import quiet
 from lorate.training.adapter import CHANGES_BASE
 from lorate.training.config import TrainConfig
@@ -47,6 +48,7 @@ def save_adapter(prepared: Prepared, outcome: "Outcome") -> None:
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    carry_over(run.adapter, fresh)
     shutil.rmtree(run.adapter, ignore_errors=True)
     fresh.rename(run.adapter)
 
