@@ -63,7 +63,7 @@ def ends() -> Iterator[None]:
 _prepared: dict[str, tuple[Any, Any]] = {}
 
 
-def _prepare_once(config: TrainConfig) -> Any:
+def _prepare_once(config: TrainConfig, phase: Any = None) -> Any:
     """A copy of what was loaded for the same options before, with torch's generator as it was left."""
     key = repr(config)
     if key not in _prepared:
@@ -77,6 +77,6 @@ def _prepare_once(config: TrainConfig) -> Any:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what takes time and is no place for these faults: the page at the end, loading, collecting garbage."""
-    monkeypatch.setattr(session, "write_report", lambda *_: None)
-    monkeypatch.setattr(session, "prepare", _prepare_once)
+    monkeypatch.setattr(ending, "write_report", lambda *_: None)
+    monkeypatch.setattr(trainers, "prepare", _prepare_once)
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
