@@ -46,7 +46,7 @@ words = st.text(alphabet=" \nab:(){}é→中", max_size=12)
 
 
 @pytest.mark.parametrize("sentencepiece", [False, True])
-@given(before=words, answer=words.filter(bool), behind=words)
+@given(before=words, answer=words.filter(str.strip), behind=words)  # an answer of blanks alone is empty
 @settings(max_examples=150, deadline=None)
 def test_offsets_agree_with_the_tokens_of_prefixes(sentencepiece, before, answer, behind):
     """Where no token crosses a border, the tokens of the text up to it are a prefix of the tokens of the whole."""
