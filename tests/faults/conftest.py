@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lorate.training import TrainConfig, preparation, samples, session, train
+from lorate.training import TrainConfig, ending, preparation, samples, train, trainers
 from training_runs import PressCtrlC, ten_records
 
 

@@ -39,7 +39,7 @@ def test_the_command_line_holds_any_number(option: str, number: str, tmp_path: P
     word = f"--{option.replace('_', '-')}={number}"
     said = say(["train", "--model", f"{tmp_path}/none", "--rule", RULES.get(option, "auto"), "--dry-run", word])
     assert said.code in (1, 2)
-    if not said.err.startswith("Usage:"):
+    if "Usage:" not in said.err:
         said_in_one_sentence(said)
 
 

@@ -13,7 +13,17 @@ from fault_cases import sample
 from fault_outcome import compared
 
 from lorate.runs import RunDirectory
-from lorate.training import Listener, TrainConfig, checkpoints, outputs, resume, session, train
+from lorate.training import (
+    Listener,
+    TrainConfig,
+    checkpoints,
+    ending,
+    heldout,
+    outputs,
+    resume,
+    train,
+    untrained,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the libraries' own
@@ -21,18 +31,20 @@ pytestmark = [
 ]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-PHASES = ("Loading data and model", "Evaluating and sampling", "Training", "Saving")
+PHASES = (
+    "Reading the data", "Loading the model", "Tokenising", "Evaluating and sampling", "Training", "Saving",
+)  # fmt: skip
 CALLS = {
-    "before.json": (session, "write_untrained"),
+    "before.json": (untrained, "signed"),
     "the adapter": (outputs, "card_section"),
     "the manifest": (checkpoints, "seal"),
     "an old checkpoint": (checkpoints, "_delete"),
-    "the report": (session, "write_report"),
-    "the samples": (session, "_write_json"),
+    "the report": (ending, "write_report"),
+    "the samples": (ending, "write_json"),
     "run.json": (RunDirectory, "write_run"),
     "config.yaml": (RunDirectory, "write_config"),
-    "the usage": (session, "write_usage"),
-    "the first evaluation": (session.Evaluator, "evaluate"),
+    "the usage": (ending, "write_usage"),
+    "the first evaluation": (heldout, "evaluate"),
 }
 MOMENTS = (
     *(("phase", phase, times) for phase in PHASES for times in (1, 2)),
