@@ -107,7 +107,7 @@ def check_said(said: Said) -> None:
     assert "Traceback (most recent" not in said.err, said.err
     if said.code:
         reasons = re.findall(r"^lorate: .+$", said.err, flags=re.MULTILINE)
-        usage = re.search("^Usage:", said.err, flags=re.MULTILINE) is not None
+        usage = re.search("^Usage:", said.err, flags=re.MULTILINE)
         assert len(reasons) == 1 or usage or said.out.strip(), said
         if reasons and not usage:
             assert said.err.endswith(reasons[0] + "\n"), said  # in one line, with nothing after it

@@ -64,8 +64,8 @@ def check_config(options: dict[str, Any], place: Path, _: Path) -> None:
         assert len(str(error)) < 2000, "a sentence, not the input once more"
         return
     assert TrainConfig.from_mapping(config.to_mapping(), source="a file") == config
-    config = config.with_steps(100, 4)
-    assert config.scaling > 0 and config.evaluation_interval >= 1 and config.checkpoint_interval >= 1
+    ready = config.with_steps(100, 4)  # the number of steps depends on the data
+    assert config.scaling > 0 and ready.evaluation_interval >= 1 and ready.checkpoint_interval >= 1
     assert config.resolved_lr > 0
 
 

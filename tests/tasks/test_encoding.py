@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from lorate.errors import LorateError
 from lorate.tasks import Encoder, load_data, load_model, marked
 from lorate.tasks.chat_template import Rendered
-from lorate.tasks.mask import counted, counted_by_prefixes
+from lorate.tasks.mask import blanks_meet, counted, counted_by_prefixes
 
 CHATML = template("chatml")
 
@@ -46,12 +46,14 @@ words = st.text(alphabet=" \nab:(){}é→中", max_size=12)
 
 
 @pytest.mark.parametrize("sentencepiece", [False, True])
-@given(before=words, answer=words.filter(bool), behind=words)
+@given(before=words, answer=words.filter(str.strip), behind=words)  # an answer of blanks alone is empty
 @settings(max_examples=150, deadline=None)
 def test_offsets_agree_with_the_tokens_of_prefixes(sentencepiece, before, answer, behind):
     """Where no token crosses a border, the tokens of the text up to it are a prefix of the tokens of the whole."""
     tokenizer = TOKENIZERS[sentencepiece]
     text = before + answer + behind
+    if blanks_meet(Rendered(text, [(len(before), len(before) + len(answer))])):
+        return  # prefixes decide there
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = np.asarray(found["input_ids"])
     ends = [len(before), len(before) + len(answer)]

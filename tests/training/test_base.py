@@ -100,8 +100,8 @@ def test_a_quantised_base_trains_on_a_cpu(bits: str, options: dict[str, Any], tm
 
 def test_quantising_the_embedded_format(gguf_path: Path, options: dict[str, Any]) -> None:
     pytest.importorskip("bitsandbytes")
-    own = {"model": str(gguf_path), "quantize": "4bit", "max_length": 32}  # its tokenizer knows syllables only
-    assert dry_run(TrainConfig(**options | own)).adapted_layers == 4
+    given = {**options, "model": str(gguf_path), "quantize": "4bit", "max_length": 32}  # its tokens are shorter
+    assert dry_run(TrainConfig(**given)).adapted_layers == 4
 
 
 def test_going_on_from_an_adapter(options: dict[str, Any], tied: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lorate.tasks.chat_template import ChatTemplate, Rendered
 from lorate.tasks.counts import Counts, Lengths
 from lorate.tasks.examples import IGNORED
 from lorate.tasks.kinds import RecordKind, TrainOn
-from lorate.tasks.mask import Ints, Mask, counted, counted_by_prefixes, crossed
+from lorate.tasks.mask import Ints, Mask, blanks_meet, counted, counted_by_prefixes, crossed
 from lorate.tasks.quiet import quiet
 
 PROMPT_TOKENS = 32
@@ -196,7 +196,7 @@ class Encoder:
         )
         for number, text in enumerate(texts):
             ids = np.asarray(found["input_ids"][number], dtype=np.int64)
-            if fast:
+            if fast and not blanks_meet(text):
                 offsets = np.asarray(found["offset_mapping"][number], dtype=np.int64).reshape(-1, 2)
                 mask = counted(offsets, text.learned)
                 merged = crossed(offsets, text.learned) and self._by_prefixes(ids, text)[1]

@@ -67,6 +67,12 @@ def counted_by_prefixes(tokenizer: Any, ids: Ints, text: Rendered, adds_marks: b
     return mask, merged
 
 
+def blanks_meet(text: Rendered) -> bool:
+    """Whether blanks stand on both sides of a border, where offsets without blanks do not tell whose a token is."""
+    ends = [end for part in text.learned for end in part if 0 < end < len(text.text)]
+    return any(text.text[end - 1].isspace() and text.text[end].isspace() for end in ends)
+
+
 def marked(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> list[tuple[str, bool]]:
     """A sequence as text, in stretches that count or do not."""
     runs = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != IGNORED)
