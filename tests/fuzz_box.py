@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from lorate.cli.app import run as command_line
 
@@ -61,7 +62,7 @@ class Box:
     def watched(self) -> Iterator[None]:
         """Inside, the box is the current directory, and nothing is written outside what may be written to."""
         global _written
-        allowed = (self.out, self.place / "runs", Path("/dev"))
+        allowed = (self.out, self.place / "runs", Path("/dev"), Path(cache_dir()))  # torch's own, made on import
         before, home = self._content(), Path.cwd()
         os.chdir(self.place)
         _written = []

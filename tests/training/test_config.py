@@ -18,7 +18,7 @@ from lorate.training import TrainConfig
         ({"alpha": 0}, "alpha must be a finite number above 0, got 0"),
         ({"alpha": "laws"}, "alpha must be a number, got 'laws'"),
         ({"alpha": "law", "rank": 0}, "rank r must be a whole number of at least 1, got 0"),
-        ({"epochs": 0}, "epochs must be a finite number above 0"),
+        ({"epochs": 0}, "epochs must be above 0 and at most 1,000,000"),
         ({"keep": "first"}, "keep must be one of best, last"),
         ({"patience": 0}, "patience must be 1 or more"),
         ({"steps": -1}, "steps must be 1 or more"),

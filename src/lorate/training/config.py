@@ -105,7 +105,9 @@ class TrainConfig:
     batch_size: int = _steps(4, "Samples of a micro-batch.", POSITIVE)
     accumulate: int = _steps(1, "Micro-batches of a step.", POSITIVE)
     epochs: float | None = _steps(
-        None, "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.", _ABOVE_0
+        None,
+        "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.",
+        (lambda value: 0 < value <= 1e6, "above 0 and at most 1,000,000"),
     )
     steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
     packing: bool = _steps(False, "Several records in one sequence of --max-length, apart from each other (TRL's bfd).")
