@@ -29,7 +29,7 @@ def naming_storage_errors(run: Path) -> Iterator[None]:
             raise
         own = isinstance(error, OSError) and error.filename and Path(str(error.filename)).is_relative_to(run)
         if own and isinstance(error, FileNotFoundError) and not run.exists():
-            raise StorageError(f"{run} is gone: it was deleted while the run went on.") from error
+            raise StorageError(f"{run} is gone: it was deleted or replaced while the run went on.") from error
         remedy = (
             "what was written before is kept: mend this, then go on with --resume"
             if (run / "run.json").exists()

@@ -125,6 +125,7 @@ class Selection:
         """Write the adapter of now, whole or not at all."""
         if not ranks.is_main():
             return
+        self._folder.mkdir(exist_ok=True)  # not its parents: a run that was deleted is not begun again
         fresh = self._folder / ".new"
         shutil.rmtree(fresh, ignore_errors=True)
         with quiet():
