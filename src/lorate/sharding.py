@@ -78,6 +78,16 @@ def followed(copies: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Ten
     return [p.detach().to(copy.dtype, copy=True) for copy, p in zip(copies, parameters, strict=True)]
 
 
+def like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor, the same on all ranks, in parts as the parameter is; no message is sent."""
+    if not is_sharded(parameter):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+    return distribute_tensor(tensor.contiguous(), mesh, placements, src_data_rank=None)
+
+
 def _placements(tensor: Tensor) -> Any:
     return getattr(tensor, "placements", None)
 

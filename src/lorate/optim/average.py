@@ -10,38 +10,68 @@ from lorate.gradient_norm.norms import accumulation_dtype
 
 
 class PolynomialAverage:
-    r"""$U_t = (1 - w_t)\,U_{t-1} + w_t V_t$ with $w_t = (p + 1) / (t + p)$, t from 1: weights that grow about as $t^p$.
+    r"""Steps move z, the run ends with its average x, and gradients are taken in between, at y.
 
-    It needs no number of steps in advance: with p = 5 the last sixth of the run counts for two thirds at any time.
-    The parameters after a step count once the loss there was seen, since the step may be taken back until then.
+    $$ z_t = z_{t-1} + \delta_t, \qquad x_t = (1 - w_t)\,x_{t-1} + w_t z_t, \qquad y_t = (1 - b)\,z_t + b\,x_t, \qquad
+       w_t = \frac{p + 1}{t + p}, $$
+
+    t from 1. The weights of x grow about as $t^p$ and need no number of steps in advance: with p = 2 the last fifth of
+    the run counts for half. y is in the model; with b = 0 it is z. Only x is kept beside it, since
+    $y_t - x_{t-1} = (1 - b\,(1 - w_t))\,(z_t - x_{t-1})$.
+
+    A step counts once the loss after it was seen, since it may be taken back until then: x is one step behind.
 
     Args:
         parameters: where they start.
         exponent: p.
+        share: b.
 
     Attributes:
-        tensors: the average, or the last parameters while the average is in the model.
+        tensors: x, or y while x is in the model.
         is_in_model: which of the two it is.
-        pending: number of the step that is not taken in yet; 0 if there is none.
+        pending: number t of the step that is not taken in yet; 0 if there is none.
 
-    Source: Shamir and Zhang 2013, arXiv 1212.1824, polynomial-decay averaging with $\eta = p$.
+    Source: Shamir and Zhang 2013, arXiv 1212.1824, polynomial-decay averaging with $\eta = p$; Defazio et al. 2024,
+    arXiv 2405.15682, for gradients at y.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], exponent: float) -> None:
-        self.exponent = exponent
+    def __init__(self, parameters: Sequence[Tensor], exponent: float, share: float) -> None:
+        self.exponent, self.share = exponent, share
         self.is_in_model = False
         self.pending = 0
         self.tensors = [p.detach().to(accumulation_dtype(p.dtype), copy=True) for p in parameters]
+
+    def weight(self, number: int) -> float:
+        """Weight w of step ``number``."""
+        return (self.exponent + 1) / (number + self.exponent)
 
     def take_in(self, parameters: Sequence[Tensor]) -> None:
         """Count the pending step, if there is one; the parameters are those after it."""
         if not self.pending:
             return
         self._follow(parameters)
-        weight = (self.exponent + 1) / (self.pending + self.exponent)
+        weight = self.weight(self.pending)
         values = [p.detach().to(a.dtype) for p, a in zip(parameters, self.tensors, strict=True)]
-        torch._foreach_lerp_(sharding.local(self.tensors), sharding.local(values), weight)
+        torch._foreach_lerp_(sharding.local(self.tensors), sharding.local(values), weight / self._reach(weight))
         self.pending = 0
+
+    def displacement(self, parameters: Sequence[Tensor], steps: Sequence[Tensor], number: int) -> list[Tensor]:
+        r"""What takes y where z's step takes it; nothing may be pending.
+
+        Args:
+            parameters: y.
+            steps: $\delta$.
+            number: t.
+        """
+        reach = self._reach(self.weight(number))
+        if reach == 1:
+            return list(steps)
+        self._follow(parameters)
+        values = [p.detach().to(a.dtype) for p, a in zip(parameters, self.tensors, strict=True)]
+        ahead = torch._foreach_sub(values, self.tensors)  # y - x
+        moved = torch._foreach_mul(ahead, reach / (1 - self.share) - 1)
+        torch._foreach_add_(moved, list(steps), alpha=reach)
+        return list(moved)
 
     def exchange(self, parameters: Sequence[Tensor]) -> None:
         """Swap the average with the parameters; twice is nothing, bit for bit in float32 and float64."""
@@ -50,6 +80,10 @@ class PolynomialAverage:
         torch._foreach_copy_(sharding.local(p.detach() for p in parameters), sharding.local(self.tensors))
         self.tensors = before
         self.is_in_model = not self.is_in_model
+
+    def _reach(self, weight: float) -> float:
+        """The ratio of y - x to z - x, with x from before a step of this weight."""
+        return 1 - self.share * (1 - weight)
 
     def _follow(self, parameters: Sequence[Tensor]) -> None:
         """Go where the parameters went: sharded since (no step was averaged before), or in another dtype or place."""

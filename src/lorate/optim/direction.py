@@ -1,8 +1,7 @@
-"""The direction of any torch optimizer, without letting it move the parameters."""
+"""Where a step goes: the rule's own direction, or that of any torch optimizer, which does not move the parameters."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,12 +10,46 @@ from lorate import sharding
 from lorate.errors import LorateError
 from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.optim.layout import Slot
+from lorate.optim.whitening import RankWhitening
 from lorate.rules import RULES, Rule
 
 DirectionFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Builds an optimizer over given tensors: ``torch.optim.AdamW``, or ``functools.partial(torch.optim.AdamW, ...)``."""
 
-ADAMW: DirectionFactory = partial(torch.optim.AdamW, weight_decay=0.0)
+
+class Direction(Protocol):
+    """D, one tensor a parameter, from the gradients; it remembers.
+
+    Attributes:
+        kind: its name in saved states.
+    """
+
+    @property
+    def kind(self) -> str:
+        """As above."""
+
+    def __call__(self, slots: Sequence[Slot]) -> list[Tensor]:
+        """D at the parameters' values and gradients."""
+
+    def state_dict(self, slots: Sequence[Slot]) -> dict[str, Any]:
+        """What it remembers: ``state`` by the parameter's place in the list, and ``param_groups``."""
+
+    def load_state_dict(self, state: dict[str, Any], slots: Sequence[Slot]) -> None:
+        """Restore what `state_dict` gave, for the parameters as they are now."""
+
+
+def direction_of(rule: Rule, factory: DirectionFactory | None, slots: Sequence[Slot]) -> Direction | None:
+    """The direction that a rule takes, or the one that the user prefers; None for minus the gradient.
+
+    Raises:
+        LorateError: the rule is for plain gradients, or the factory is of no use.
+    """
+    if factory is None:
+        return RankWhitening() if rule.direction == "whitened" else None
+    if not rule.allows_direction:
+        others = ", ".join(name for name, other in RULES.items() if other.allows_direction)
+        raise LorateError(f"rule {rule.name!r} is for plain gradients; direction= goes with {others}")
+    return OptimizerDirection(factory, slots, rule.direction_lr)
 
 
 class OptimizerDirection:
@@ -28,13 +61,14 @@ class OptimizerDirection:
     Args:
         factory: builds the optimizer.
         slots: the parameters to copy.
+        lr: the optimizer's; None leaves it its own.
 
     Raises:
         LorateError: the factory does not build a torch optimizer, or one over other tensors than the copies, or one
             that needs a closure.
     """
 
-    def __init__(self, factory: DirectionFactory, slots: Sequence[Slot]) -> None:
+    def __init__(self, factory: DirectionFactory, slots: Sequence[Slot], lr: float | None = None) -> None:
         self._copies = [
             slot.parameter.detach().to(accumulation_dtype(slot.parameter.dtype), copy=True) for slot in slots
         ]
@@ -52,26 +86,15 @@ class OptimizerDirection:
                 "direction must build its optimizer from the list of tensors that it is given, not from the model's "
                 "parameters, which it would move itself; pass torch.optim.AdamW, say, or functools.partial of it"
             )
+        if lr is not None:
+            for group in inner.param_groups:
+                group["lr"] = lr
         self.inner = inner
 
-    @classmethod
-    def of(cls, rule: Rule, factory: DirectionFactory | None, slots: Sequence[Slot]) -> Self | None:
-        """The direction that a rule takes, or the one that the user prefers; None for minus the gradient.
-
-        Raises:
-            LorateError: the rule is for plain gradients, or the factory is of no use.
-        """
-        if factory is not None and not rule.allows_direction:
-            others = ", ".join(name for name, other in RULES.items() if other.allows_direction)
-            raise LorateError(f"rule {rule.name!r} is for plain gradients; direction= goes with {others}")
-        factory = ADAMW if factory is None and rule.direction == "adamw" else factory
-        if factory is None:
-            return None
-        direction = cls(factory, slots)
-        if rule.direction_lr is not None:
-            for group in direction.inner.param_groups:
-                group["lr"] = rule.direction_lr
-        return direction
+    @property
+    def kind(self) -> str:
+        """The optimizer's class."""
+        return type(self.inner).__name__
 
     def __call__(self, slots: Sequence[Slot]) -> list[Tensor]:
         """One step of the optimizer at the parameters' values and gradients.
@@ -95,7 +118,7 @@ class OptimizerDirection:
         # a coordinate whose second moment is zero has no direction (0/0, or infinite): it stands still
         return [d.nan_to_num_(0.0, 0.0, 0.0) for d in torch._foreach_sub(self._copies, parameters)]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, slots: Sequence[Slot]) -> dict[str, Any]:
         """The optimizer's own state, whose numbers of parameters are places in the list of slots."""
         place = {id(copy): i for i, copy in enumerate(self._copies)}
         order = [place[id(copy)] for group in self.inner.param_groups for copy in group["params"]]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lorate import ranks, sharding
+from lorate.gradient_norm.norms import accumulation_dtype
 from lorate.measurement import Measurement
-from lorate.optim.direction import OptimizerDirection
+from lorate.optim.direction import Direction
 from lorate.optim.displacement import displacement_numbers
 from lorate.optim.evaluation import Batch, Evaluation
 from lorate.optim.layout import Layer, Slot
@@ -40,7 +41,7 @@ class StepLine:
         self,
         slots: Sequence[Slot],
         layers: Sequence[Layer],
-        direction: OptimizerDirection | None,
+        direction: Direction | None,
         batch: Batch,
         begun: Evaluation | None,
         last: LookBack | None,
@@ -133,6 +134,14 @@ class StepLine:
         self._move(sizes)
         self._tried, self.evaluation = sizes, self._batch.evaluate()
         return float(self.evaluation.loss)
+
+    def steps(self, sizes: StepSizes) -> list[Tensor]:
+        r"""$\eta D$, one tensor a slot."""
+        factors = [self.factor(slot, sizes) for slot in self.slots]
+        return [
+            factor * direction.to(accumulation_dtype(direction.dtype))
+            for factor, direction in zip(factors, self.directions, strict=True)
+        ]
 
     def go(self, sizes: StepSizes) -> None:
         """End at these sizes; where the rule has already evaluated them the factors stay where they are."""

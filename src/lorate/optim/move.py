@@ -1,77 +1,84 @@
-"""The displacement that the last step made."""
+"""The displacement that the last step made, and what the average of the run owes to the step size."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from lorate import sharding
 from lorate.geometry import inner_products
-from lorate.optim.displacement import displacement_numbers
-from lorate.optim.layout import Layer, Slot, gradients
+from lorate.optim.layout import Slot, gradients
+
+SENSITIVITY_MEMORY = 0.95
+"""Decay of older steps in the sensitivity: a step size is judged by what it did lately."""
 
 
 class Move:
-    r"""A displacement $\delta$ = length · D of the factors; its numbers stay on the device until they are needed.
+    r"""What the parameters moved by, and the sensitivity $\partial x / \partial\log\eta$ of the run's average to it.
+
+    A larger step size would have made each recent step $\delta$ of z longer in proportion, and so moved z by $s_z$ and
+    its average by $s_x$:
+
+    $$ s_z \leftarrow 0.95\,s_z + \delta, \qquad s_x \leftarrow (1 - w)\,s_x + w\,s_z. $$
 
     Args:
-        directions: D, one tensor a parameter.
-        length: what D was multiplied by.
-        multiplier: ``lr`` times damping of the step, a part of the length.
-        numbers: slope, squared lengths of P, their product with Q, and squared length of Q, all for a length of 1.
+        displacement: of the parameters, one tensor each.
+        multiplier: ``lr`` times damping of the step.
+        z_sensitivity: $s_z$.
+        x_sensitivity: $s_x$.
     """
 
-    def __init__(self, directions: Sequence[Tensor], length: float, multiplier: float, numbers: Tensor) -> None:
-        self.directions = list(directions)
-        self.length, self.multiplier, self.numbers = length, multiplier, numbers
+    def __init__(
+        self,
+        displacement: Sequence[Tensor],
+        multiplier: float,
+        z_sensitivity: Sequence[Tensor],
+        x_sensitivity: Sequence[Tensor],
+    ) -> None:
+        self.displacement, self.multiplier = list(displacement), multiplier
+        self.z_sensitivity, self.x_sensitivity = list(z_sensitivity), list(x_sensitivity)
 
     @classmethod
-    def along(
+    def after(
         cls,
-        slots: Sequence[Slot],
-        layers: Sequence[Layer],
-        directions: Sequence[Tensor],
-        factors: Sequence[float],
+        last: Self | None,
+        steps: Sequence[Tensor],
+        displacement: Sequence[Tensor],
+        weight: float,
         multiplier: float,
     ) -> Self:
-        """The move that is about to be made; what it does to the weights depends on where it starts.
+        r"""The next move.
 
         Args:
-            slots: the parameters, before the move.
-            layers: description of each LoRA layer.
-            directions: D, one tensor a slot.
-            factors: what each of them is to be multiplied by.
+            last: the one before; None forgets all steps so far.
+            steps: $\delta$ of z, one tensor a parameter.
+            displacement: what the parameters move by.
+            weight: w of this step in the average.
             multiplier: ``lr`` times damping.
         """
-        length = max(factors, default=0.0)
-        if length > 0 and any(factor != length for factor in factors):
-            directions = list(torch._foreach_mul(list(directions), [factor / length for factor in factors]))
-        numbers = displacement_numbers(slots, directions, layers, None)
-        rest = [i for i, slot in enumerate(slots) if slot.role is None]
-        straight = (
-            numbers["length"][rest].sum() + numbers["pp"].double().sum()
-        )  # without layers the latter is on the CPU
-        packed = (numbers["slope"].sum(), straight, numbers["pq"].double().sum(), numbers["qq"].double().sum())
-        device = straight.device
-        return cls(directions, length, multiplier, torch.stack([number.double().to(device) for number in packed]))
+        if last is None:
+            z, x = [step.clone() for step in steps], [weight * step for step in steps]
+            return cls(displacement, multiplier, z, x)
+        z, x = last.z_sensitivity, last.x_sensitivity
+        torch._foreach_mul_(sharding.local(z), SENSITIVITY_MEMORY)
+        torch._foreach_add_(sharding.local(z), sharding.local(steps))
+        torch._foreach_lerp_(sharding.local(x), sharding.local(z), weight)
+        return cls(displacement, multiplier, z, x)
 
     def pieces(self, slots: Sequence[Slot]) -> dict[str, Tensor]:
-        """Vectors for the next transfer to the host: slopes at the end of D, and the numbers."""
-        slopes = inner_products(gradients(slots), sharding.whole(self.directions))
-        return {"end slope": slopes, "move": self.numbers}
+        """Slopes at the end for the next transfer to the host: along the displacement, and along $s_x$."""
+        g = gradients(slots)
+        return {
+            "end slope": inner_products(g, sharding.whole(self.displacement)),
+            "average slope": inner_products(g, sharding.whole(self.x_sensitivity)),
+        }
 
     def undo(self, slots: Sequence[Slot], share: float = 1.0) -> None:
         """Take a share of it back."""
         parameters = sharding.local(slot.parameter.detach() for slot in slots)
-        torch._foreach_add_(parameters, sharding.local(self.directions), alpha=-share * self.length)
+        torch._foreach_add_(parameters, sharding.local(self.displacement), alpha=-share)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Numbers of the move; its directions belong to the parameters' state."""
-        return {"length": self.length, "multiplier": self.multiplier, "numbers": self.numbers.tolist()}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any], directions: Sequence[Tensor]) -> Self:
-        """What `state_dict` saved."""
-        numbers = torch.tensor(state["numbers"], dtype=torch.float64, device=directions[0].device)
-        return cls(directions, state["length"], state["multiplier"], numbers)
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """What belongs to the parameters' state, by name."""
+        return {"move": self.displacement, "z_sensitivity": self.z_sensitivity, "x_sensitivity": self.x_sensitivity}

@@ -14,12 +14,12 @@ from lorate.errors import LorateError
 from lorate.measurement import Measurement
 from lorate.optim import loss_scale, state
 from lorate.optim.average import PolynomialAverage
-from lorate.optim.direction import DirectionFactory, OptimizerDirection
+from lorate.optim.direction import DirectionFactory, direction_of
 from lorate.optim.evaluation import Batch, Closure, Evaluation
 from lorate.optim.layout import Layer, Slot, checked_groups, slots
 from lorate.optim.line import StepLine
 from lorate.optim.look_back import LookBack
-from lorate.optim.measure import Reading, full_precision
+from lorate.optim.measure import Reading
 from lorate.optim.move import Move
 from lorate.optim.reading import read_step
 from lorate.optim.replay import Replay, TrainingForward
@@ -84,9 +84,9 @@ class LoraOptimizer(torch.optim.Optimizer):
         self._known: Evaluation | None = None
         self._move: Move | None = None
         super().__init__(groups, {"lr": multiplier, "damping": 1.0, "steps": 0, "skipped": 0, "sum_eta": 0.0})
-        self.direction = OptimizerDirection.of(rule, direction, slots(self.param_groups))
+        self.direction = direction_of(rule, direction, slots(self.param_groups))
         exponent = rule.average_exponent
-        self._average = None if exponent is None else PolynomialAverage(self._parameters, exponent)
+        self._average = None if exponent is None else PolynomialAverage(self._parameters, exponent, rule.gradient_share)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """For torch's constructor; a group that does not say which factors it holds is refused."""
@@ -229,7 +229,7 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     def _line(self, current: Sequence[Slot], batch: Batch, begun: Evaluation | None) -> StepLine:
         move, last = self._move, None
-        if move is not None and move.length > 0:
+        if move is not None:
 
             def take_back() -> None:
                 move.undo(current)
@@ -253,13 +253,18 @@ class LoraOptimizer(torch.optim.Optimizer):
         return sizes, sizes.refusal or line.overflow(m, sizes)
 
     def _go(self, line: StepLine, sizes: StepSizes) -> None:
-        if "last-line" in self.rule.needs:
-            factors = [line.factor(slot, sizes) for slot in line.slots]
-            with full_precision(line.slots):
-                self._move = Move.along(line.slots, self.layers, line.directions, factors, line.multiplier)
-        line.go(sizes)
-        if self._average is not None:
-            self._average.pending = self.param_groups[0]["steps"] - self.param_groups[0]["skipped"] + 1
+        number = self.param_groups[0]["steps"] - self.param_groups[0]["skipped"] + 1
+        average = self._average
+        if "last-line" in self.rule.needs or (average is not None and average.share):
+            steps = line.steps(sizes)
+            displacement = steps if average is None else average.displacement(self._parameters, steps, number)
+            weight = 1.0 if average is None else average.weight(number)
+            self._move = Move.after(self._move, steps, displacement, weight, line.multiplier)
+            self._move.undo(line.slots, -1.0)
+        else:
+            line.go(sizes)
+        if average is not None:
+            average.pending = number
 
     @torch.no_grad()
     def _show(self, *, average: bool) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lorate.errors import LorateError
 from lorate.optim.average import PolynomialAverage
-from lorate.optim.direction import OptimizerDirection
+from lorate.optim.direction import Direction
 from lorate.optim.layout import Slot, slots
 from lorate.optim.move import Move
 from lorate.rules import Rule
 
-FORMAT = 1
+FORMAT = 2
 DIRECTION = "direction."
 """Before the names of what another optimizer, whose direction is taken, keeps of a parameter."""
 
@@ -28,7 +28,7 @@ def pack(
     plain: dict[str, Any],
     groups: Groups,
     rule: Rule,
-    direction: OptimizerDirection | None,
+    direction: Direction | None,
     move: Move | None,
     average: PolynomialAverage | None,
 ) -> dict[str, Any]:
@@ -42,22 +42,24 @@ def pack(
         move: of the last step.
         average: of the adapters.
     """
-    kept: dict[int, dict[str, Any]] = {i: {} for i in range(len(slots(groups)))}
-    for name, tensors in (("average", average and average.tensors), ("move", move and move.directions)):
-        for i, tensor in enumerate(tensors or ()):
+    current = slots(groups)
+    kept: dict[int, dict[str, Any]] = {i: {} for i in range(len(current))}
+    of_average = {} if average is None else {"average": average.tensors}
+    for name, tensors in (of_average | ({} if move is None else move.tensors())).items():
+        for i, tensor in enumerate(tensors):
             kept[i][name] = tensor
     inner = None
     if direction is not None:
-        own = direction.state_dict()
+        own = direction.state_dict(current)
         for i, values in own["state"].items():
             kept[i] |= {f"{DIRECTION}{name}": value for name, value in values.items()}
-        inner = {"kind": type(direction.inner).__name__, "param_groups": own["param_groups"]}
+        inner = {"kind": direction.kind, "param_groups": own["param_groups"]}
     lorate = {
         "format": FORMAT,
         "rule": rule.name,
         "memory": rule.state_dict(),
         "direction": inner,
-        "move": None if move is None else move.state_dict(),
+        "move": None if move is None else {"multiplier": move.multiplier},
         "is_averaged": average is not None and average.is_in_model,
         "pending": 0 if average is None else average.pending,
     }
@@ -68,7 +70,7 @@ def pack(
     return {"state": {i: values for i, values in kept.items() if values}, "param_groups": packed}
 
 
-def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: OptimizerDirection | None) -> None:
+def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: Direction | None) -> None:
     """Refuse a state that is another optimizer's; arguments as in `pack`.
 
     Raises:
@@ -95,7 +97,7 @@ def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: Optimize
                     "here: build the adapters with the same rank"
                 )
     saved = "the gradient" if lorate["direction"] is None else lorate["direction"]["kind"]
-    taken = "the gradient" if direction is None else type(direction.inner).__name__
+    taken = "the gradient" if direction is None else direction.kind
     if saved != taken:
         raise LorateError(
             f"the optimizer state was saved with the direction of {saved}, but this one takes that of {taken}: build "
@@ -107,7 +109,7 @@ def unpack(
     state: dict[str, Any],
     groups: Groups,
     rule: Rule,
-    direction: OptimizerDirection | None,
+    direction: Direction | None,
     average: PolynomialAverage | None,
 ) -> Move | None:
     """Restore what `pack` gave, in place; torch has restored the groups before. Arguments as in `pack`.
@@ -137,7 +139,9 @@ def unpack(
         }
         inner = {"state": {i: v for i, v in own.items() if v}, "param_groups": lorate["direction"]["param_groups"]}
         direction.load_state_dict(inner, current)
-    return None if lorate["move"] is None else Move.from_state(lorate["move"], tensors("move"))
+    if lorate["move"] is None:
+        return None
+    return Move(tensors("move"), lorate["move"]["multiplier"], tensors("z_sensitivity"), tensors("x_sensitivity"))
 
 
 def is_rehearsal(current: Sequence[Slot], closure: object, loss: object, losses: Sequence[Tensor]) -> bool:

@@ -21,10 +21,10 @@ class Step:
             gradient is only sketched, a layer has dropout, or the multiplier is above 1 or not the same for all (which
             rules ``majorizer`` and ``backtracking`` take into their direction).
         standing: layers that stood still because their own direction does not descend.
-        smoothness: the L in force, of rules ``backtracking`` and ``auto``; None for the others.
+        smoothness: the L in force, of rule ``backtracking``; None for the others.
         evaluations: evaluations of the closure in this step.
-        signal_fraction: slope on unseen batches over the slope that the step's own batch promised, of rule ``auto``.
-        probe: L as a single probe of rule ``auto`` saw it in this step.
+        average_slope: how the loss of this batch changes if all recent steps had been longer, for the averaged
+            adapters and in units of its root mean square: what steers rule ``auto``.
     """
 
     number: int
@@ -37,5 +37,4 @@ class Step:
     standing: int = 0
     smoothness: float | None = None
     evaluations: int = 0
-    signal_fraction: float | None = None
-    probe: float | None = None
+    average_slope: float | None = None

@@ -62,8 +62,7 @@ _SPOKEN = {
     "signal": "Signal",
     "drift": "Drift",
     "drift_ratio": "Drift over signal",
-    "signal_fraction": "Signal fraction",
-    "smoothness": "Curvature L",
+    "average_slope": "Slope r",
 }
 
 

@@ -209,7 +209,7 @@ def _feedback_drawings(runs: list[RunData], safe: Any) -> list[Drawing]:
     """What rule ``auto`` saw; one figure a run that has it."""
     drawings = []
     for place, run in enumerate(run.track for run in runs if feedback.has_feedback(run.track)):
-        words = f"{feedback.TITLE} {captions.describe([run], ['signal_fraction', 'smoothness'])}"
+        words = f"{feedback.TITLE} {captions.describe([run], ['average_slope'])}"
         svg = inline_svg(feedback.feedback_figure(run), f"f{place}", words)
         title = feedback.TITLE if len(runs) == 1 else f"{run.label}: {feedback.TITLE}"
         drawings.append(Drawing(safe(svg), title, feedback.CAPTION + captions.thinning([run])))

@@ -15,9 +15,7 @@ QUANTITIES = (
     "b_norm",
     "grad_norm",
     "weight_grad_norm",
-    "signal_fraction",
-    "smoothness",
-    "probe",
+    "average_slope",
 )
 """The entries of a step record that are drawn."""
 

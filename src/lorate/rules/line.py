@@ -46,31 +46,21 @@ class LastLine(Protocol):
     Attributes:
         multiplier: ``lr`` times damping of that step.
         end_slope: $\langle g_{t+1}, \delta\rangle$, on the batch of this step.
-        start_slope: $\langle g_t, \delta\rangle$, on the batch that made the direction.
-        squared_length: $\|\Delta W\|^2$, of the weights' displacement.
-        loss_unit: relative rounding error of a loss of this model.
+        average_slope: $\langle g_{t+1}, \partial x/\partial\log\eta\rangle$: how the loss changes if all recent steps
+            had been longer, for what the run would end with; without an average, along the steps themselves.
         is_repeatable: whether `loss_before` can be asked.
     """
 
     multiplier: float
     end_slope: float
-    start_slope: float
-    squared_length: float
-    loss_unit: float
+    average_slope: float
     is_repeatable: bool
-
-    @property
-    def shows_slopes(self) -> bool:
-        """Whether the batch can be differentiated again."""
 
     def loss_before(self, share: float = 1.0) -> float:
         """The loss of this step's batch with a share of the displacement taken back.
 
         Leaves no trace in the model, its buffers, its gradients or the random state.
         """
-
-    def slope_before(self) -> tuple[float, float]:
-        r"""The loss likewise before all of it, and $\langle g, \delta\rangle$ there, by a backward pass."""
 
     @property
     def take_back(self) -> Callable[[], None]:

@@ -35,7 +35,8 @@ class Rule(ABC):
         allows_clipping: whether the rule still does what it says when gradients were clipped before the step.
         average_exponent: p if a run ends with an average of the adapters, with weights that grow like $t^p$; None if
             it ends with the last ones.
-        direction: D if the user gives no other: minus the ``"gradient"``, or what ``"adamw"`` would add.
+        gradient_share: b, how near to that average gradients are taken: 0, at the last adapters.
+        direction: D if the user gives no other: minus the ``"gradient"``, or ``"whitened"`` on the rank side.
         direction_lr: the ``lr`` that another optimizer gets whose direction is taken; None leaves it its own.
         allows_direction: whether the user may give another.
         default_lr: the constant ``a`` if the user gives none; None where the user must choose.
@@ -49,7 +50,8 @@ class Rule(ABC):
     gradient_norm: ClassVar[Literal["exact", "sketch"]] = "exact"
     allows_clipping: ClassVar[bool] = False
     average_exponent: ClassVar[float | None] = None
-    direction: ClassVar[Literal["gradient", "adamw"]] = "gradient"
+    gradient_share: ClassVar[float] = 0.0
+    direction: ClassVar[Literal["gradient", "whitened"]] = "gradient"
     direction_lr: ClassVar[float | None] = None
     allows_direction: ClassVar[bool] = False
     default_lr: ClassVar[float | None] = 1.0
@@ -97,7 +99,7 @@ class Rule(ABC):
         return "last-line" in self.needs
 
     def notes(self) -> dict[str, float | None]:
-        """Numbers of the step just answered for its record: ``smoothness``, ``signal_fraction``, ``probe``."""
+        """Numbers of the step just answered for its record: ``smoothness``, ``average_slope``."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 r"""The feedback that finds the step size: pure arithmetic on a handful of numbers.
 
-The last step moved the adapters by $\delta = \eta\,lr\,D$ and the weights by $\Delta W$. Along it the loss is close to
-a parabola. The slope at its end, on a batch that D was not made from, is free at the next step:
-$q = \langle g_{t+1}, \delta\rangle$. Its curvature is $C = L\|\Delta W\|^2$, with L from sparse probes. So the
-lowest point of the line lies at $x^* = 1 - q / C$ times the step that was taken, and the step size follows it slowly,
+The run ends with the average x of its adapters. Had all recent steps been longer by a small factor, x would have moved
+by $s_x = \partial x / \partial\log\eta$ per unit of that factor. The next gradient, on a batch that no step has seen,
+tells for free what that would do to the loss: its slope $c = \langle g_{t+1}, s_x\rangle$, a noisy number. In units of
+its root mean square, $r = c / R$, it moves the step size slowly:
 
-$$ \log\eta \leftarrow \log\eta + \kappa_t\,\mathrm{clip}\left(\frac{C\,(lr\,x^* - 1)}{\max(C, R)}, -1, 1\right),
-   \qquad \kappa_t = \mathrm{clip}(5/t, 1/20, 1), $$
+$$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}(r - r_t^*, -1, 1), \qquad
+   r_t^* = \max(0, 1 - t/20), \qquad \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
 
-where R is the root mean square of the recent end slopes: where noise exceeds the curvature, single batches count for
-less. In balance the mean end slope is zero whatever L is: a wrong L changes how fast $\eta$ follows, not where it
-settles.
+The aim $r^*$ begins at 1, since the first step is far too short. A slope along the last displacement of more than 8
+times its usual size halves $\eta$.
 Source: docs/auto.md.
 """
 
@@ -21,21 +20,20 @@ from typing import Self
 import numpy as np
 
 FIRST_LENGTH = 1e-4
-"""Length of the first step, root mean square over all trained numbers; it doubles until a curvature is known."""
+"""Length of the first step, root mean square over all trained numbers."""
 
-GAIN_STEPS = 5.0
-"""Steps with full gain; afterwards the gain falls as 1/t, which follows any power of t that the best step may take."""
-LEAST_GAIN = 0.05
-"""What is left of the gain in a long run, so that it can follow data that change."""
-
-PROBE_SHARE = 10
-"""A probe comes whenever a tenth of the run so far has gone by: at each of the first 19 steps, then more rarely."""
-PROBE_AT_LEAST_EVERY = 10
+AIM_STEPS = 20
+"""Steps over which the aim falls from 1 to 0."""
+GAIN_STEPS = 3.0
+"""The gain is 3/t, which follows any power of t that the best step may take,"""
+LARGEST_GAIN = 0.5
+LEAST_GAIN = 0.03
+"""and at least this in a long run, so that it can follow data that change."""
 MEMORY = 0.9
-"""Decay of the running means, a probe (curvature) or a step (slopes)."""
+"""Decay of the running mean squares, a step."""
 
-OVERSHOOT = 5.0
-"""An end slope of so many times R halves the step size at once."""
+OVERSHOOT = 8.0
+"""An end slope of so many times its root mean square halves the step size at once."""
 
 
 @dataclass(frozen=True)
@@ -44,126 +42,66 @@ class Control:
 
     Attributes:
         eta: the step size $\eta$, before the multiplier ``lr``.
-        steps: displacements seen so far.
-        smoothness: L, the ratio of the next two where the first was last positive; None before that.
-        second_differences: running mean of the probes' second differences of the loss.
-        squared_lengths: running mean of $\|\Delta W\|^2$ at these probes.
-        start_slopes: running mean of the slope at the start of a displacement, on an unseen batch.
-        promised_slopes: of the same on the batch it was made from.
-        end_squares: of the squares of the slopes at the end.
-        weight: of these three means.
-        last_probe: number of the displacement that was probed last.
-        probes: evaluations that counted.
-        discarded: probes that rounding, or a loss that is not finite, made worthless.
-        overshoots: steps after which the step size was halved.
+        steps: slopes followed so far.
+        slope: r of the last one; None before the first.
+        average_squares: running mean of the squares of c.
+        end_squares: of $(q / \eta)^2$, with the end slope q of the last displacement.
+        weight: of these two means.
+        overshoots: steps after which the step size was cut.
     """
 
     eta: float
     steps: int = 0
-    smoothness: float | None = None
-    second_differences: float = 0.0
-    squared_lengths: float = 0.0
-    start_slopes: float = 0.0
-    promised_slopes: float = 0.0
+    slope: float | None = None
+    average_squares: float = 0.0
     end_squares: float = 0.0
     weight: float = 0.0
-    last_probe: int = 0
-    probes: int = 0
-    discarded: int = 0
     overshoots: int = 0
 
     @classmethod
     def first(cls, direction_rms: float) -> Self:
-        """Before the first step, from the root mean square of its direction."""
-        return cls(FIRST_LENGTH / direction_rms if direction_rms > 0 else FIRST_LENGTH)
+        """Before the first step, from the root mean square of its direction, which is not zero."""
+        return cls(FIRST_LENGTH / direction_rms)
 
     @property
-    def signal_fraction(self) -> float | None:
-        r"""$\gamma$: true slope over promised slope, at the starts of the last ten displacements or so."""
-        if self.promised_slopes >= 0:
-            return None
-        return float(np.clip(self.start_slopes / self.promised_slopes, 0.0, 1.0))
-
-    @property
-    def probe_is_due(self) -> bool:
-        """Whether the displacement that is seen next is to be probed."""
-        number = self.steps + 1
-        pause = min(PROBE_AT_LEAST_EVERY, number // PROBE_SHARE)
-        return number - self.last_probe >= max(1, pause)
+    def aim(self) -> float:
+        """$r^*$ at the next slope."""
+        return max(0.0, 1 - (self.steps + 1) / AIM_STEPS)
 
     @property
     def gain(self) -> float:
-        r"""$\kappa_t$ at the displacement seen last."""
-        return float(np.clip(GAIN_STEPS / max(self.steps, 1), LEAST_GAIN, 1.0))
+        r"""$\kappa_t$ at the next slope."""
+        return float(np.clip(GAIN_STEPS / (self.steps + 1), LEAST_GAIN, LARGEST_GAIN))
 
-    def seen(self) -> Self:
-        """One displacement more."""
-        return replace(self, steps=self.steps + 1)
-
-    def probed(self, second_difference: float | None, squared_length: float) -> Self:
-        r"""After a probe of the displacement seen last.
+    def followed(self, average_slope: float, end_slope: float) -> Self:
+        """After a step: what a batch that it has not seen says of it.
 
         Args:
-            second_difference: of the loss along it; None if the probe is worthless.
-            squared_length: $\|\Delta W\|^2$.
+            average_slope: c.
+            end_slope: q, along the last displacement.
         """
-        if second_difference is None:
-            return replace(self, last_probe=self.steps, discarded=self.discarded + 1)
-        differences = _mean(self.second_differences, second_difference)
-        lengths = _mean(self.squared_lengths, squared_length)
-        # single probes may see a line that bends down; the last L that did not is the better guess then
-        known = differences / lengths if differences > 0 and lengths > 0 else self.smoothness
-        return replace(
-            self,
-            smoothness=known,
-            second_differences=differences,
-            squared_lengths=lengths,
-            last_probe=self.steps,
-            probes=self.probes + 1,
-        )
-
-    def followed(self, end_slope: float, promised: float, squared_length: float, multiplier: float) -> Self:
-        r"""After the end slope of the displacement seen last.
-
-        Args:
-            end_slope: $q = \langle g_{t+1}, \delta\rangle$.
-            promised: $\langle g_t, \delta\rangle$, on the batch that the direction was made from.
-            squared_length: $\|\Delta W\|^2$.
-            multiplier: ``lr`` of that step.
-        """
-        if self.smoothness is None:
-            return replace(self, eta=2 * self.eta)
-        curvature = self.smoothness * squared_length
-        if not curvature > 0:
+        if average_slope == 0:  # no gradient, no opinion
             return self
-        usual = math.sqrt(self.end_squares / self.weight) if self.weight > 0 else math.inf
-        end_squares, weight = _mean(self.end_squares, end_slope**2), _mean(self.weight, 1.0)
-        if end_slope > OVERSHOOT * usual:
-            change, overshoots = -math.log(2), self.overshoots + 1
-        else:
-            missing = multiplier * (curvature - end_slope) - curvature
-            scale = max(curvature, math.sqrt(end_squares / weight))
-            change, overshoots = self.gain * float(np.clip(missing / scale, -1, 1)), self.overshoots
+        usual = self.eta * math.sqrt(self.end_squares / self.weight) if self.weight > 0 else math.inf
+        weight = _mean(self.weight, 1.0)
+        squares = _mean(self.average_squares, average_slope**2)
+        slope = average_slope / math.sqrt(squares / weight)
+        overshot = end_slope > OVERSHOOT * usual
+        change = -math.log(2) if overshot else -self.gain * float(np.clip(slope - self.aim, -1, 1))
         return replace(
             self,
             eta=self.eta * math.exp(change),
-            start_slopes=_mean(self.start_slopes, end_slope - curvature),
-            promised_slopes=_mean(self.promised_slopes, promised),
-            end_squares=end_squares,
+            steps=self.steps + 1,
+            slope=slope,
+            average_squares=squares,
+            end_squares=_mean(self.end_squares, (end_slope / self.eta) ** 2),
             weight=weight,
-            overshoots=overshoots,
+            overshoots=self.overshoots + overshot,
         )
 
     def taken_back(self) -> Self:
-        """After a step that ended where the loss is not finite: go on with quarter steps, and learn L anew."""
-        return replace(
-            self,
-            eta=self.eta / 4,
-            smoothness=None,
-            second_differences=0.0,
-            squared_lengths=0.0,
-            overshoots=self.overshoots + 1,
-        )
+        """After a step that ended where the loss is not finite: go on with quarter steps."""
+        return replace(self, eta=self.eta / 4, overshoots=self.overshoots + 1)
 
 
 def _mean(before: float, value: float) -> float:
