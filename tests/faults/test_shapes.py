@@ -28,7 +28,7 @@ IN_RUN = (
 )
 IN_RECORDS = (
     *("step", "loss", "eta", "lr", "stacked_norm", "a_norm", "b_norm", "grad_norm", "scaled_grad_norm", "sum_eta"),
-    *("samples", "tokens", "seconds", "skipped", "alarms", "signal_fraction", "probe", "smoothness", "guarantee"),
+    *("samples", "tokens", "seconds", "skipped", "alarms", "average_slope", "smoothness", "guarantee"),
 )
 IN_OTHERS = {
     "before.json": ("losses", "samples", "sha256"),

@@ -147,8 +147,8 @@ def check_data(case: tuple[str, dict[str, bytes], str], place: Path, _: Path) ->
 STEP = {
     "step": 1, "loss": 2.0, "eta": 0.1, "lr": 1.0, "stacked_norm": 9.0, "a_norm": 9.0, "b_norm": 1.0, "grad_norm": 3.0,
     "scaled_stacked_norm": 18.0, "scaled_grad_norm": 1.0, "weight_grad_norm": None, "sum_eta": 0.1, "samples": 4,
-    "tokens": 512, "seconds": 4.1, "skipped": None, "alarms": [], "guarantee": 0.01, "signal_fraction": 0.5,
-    "smoothness": 2.0, "probe": 0.1,
+    "tokens": 512, "seconds": 4.1, "skipped": None, "alarms": [], "guarantee": 0.01, "average_slope": 0.5,
+    "smoothness": 2.0,
 }  # fmt: skip
 ALARM = {"kind": "growing", "message": "It grows.", "remedy": "Stop it."}
 

@@ -31,30 +31,16 @@ def plain_attributes(trainer: Any) -> dict[str, Any]:
 def test_a_replay_is_exact_and_leaves_no_trace(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_kinds.build(kind, tmp_path)
     lorate.attach(trainer, monitor=tmp_path / "records")
-    differences, slopes = [], []
+    differences = []
 
     def look(self: Attachment, *_: Any) -> None:
         optimizer = self._optimizer
         assert optimizer is not None
         before, state = plain_attributes(trainer), torch.get_rng_state()
         told = float(torch.stack([x.double() for x in optimizer._losses]).sum())
-        gradients = [None if p.grad is None else p.grad.clone() for p in optimizer._parameters]
         kept_state = copy.deepcopy(trainer_rng())
         with torch.no_grad():
-            differences.append(float(optimizer.replay.loss()) - told)
-        for p in optimizer._parameters:
-            p.grad = None
-        with torch.enable_grad():
-            optimizer.replay.backward()
-        slopes.append(
-            max(
-                float((p.grad - g).abs().max())
-                for p, g in zip(optimizer._parameters, gradients, strict=True)
-                if g is not None
-            )
-        )
-        for p, g in zip(optimizer._parameters, gradients, strict=True):
-            p.grad = g
+            differences.append(float(optimizer.replay()) - told)
         torch.set_rng_state(state)
         restore_rng(kept_state)
         assert plain_attributes(trainer) == before
@@ -68,7 +54,6 @@ def test_a_replay_is_exact_and_leaves_no_trace(kind: str, tmp_path: Path, monkey
     trainer.callback_handler.on_pre_optimizer_step = watched
     trainer.train()
     assert differences == [0.0] * 3
-    assert max(slopes) < 1e-6
     records = read_jsonl(tmp_path / "records" / "metrics.jsonl").records
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert [r["loss"] for r in records] == pytest.approx(logged, abs=1e-4)

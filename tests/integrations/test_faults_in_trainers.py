@@ -160,17 +160,6 @@ def test_a_bad_batch_is_skipped_and_named_and_leaves_no_trace(
     assert [(r["loss"], r["eta"], r["skipped"]) for r in records] == [(r["loss"], r["eta"], None) for r in clean]
 
 
-@pytest.mark.filterwarnings("ignore:Step 7 was skipped")
-@pytest.mark.fault("bad batch in the Trainer")
-def test_auto_looks_for_the_guilty_where_no_probe_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lorate.rules.auto.control import Control
-
-    monkeypatch.setattr(Control, "probe_is_due", property(lambda self: self.steps < 5))
-    weights, records = train("auto", "batch of padding only", tmp_path)
-    assert records[BAD - 1]["skipped"] == "the loss is nan"
-    assert torch.isfinite(weights).all()
-
-
 class HalfBad(Fault):
     """Only the first of two micro-batches is bad."""
 

@@ -39,13 +39,9 @@ def test_loss_scale_and_micro_batches_are_taken_out(scale: float) -> None:
         loss = tap(model, {"x": x})
         (loss / 2 * scale).backward()
         losses.append(loss.item())
-    gradients = [p.grad / scale for p in model.parameters() if p.requires_grad]
     told = float(torch.stack([x.double() for x in optimizer._losses]).sum())
     assert told == pytest.approx(sum(losses) / 2)
-    assert float(optimizer.replay.loss()) == told  # type: ignore[union-attr]
-    model.zero_grad()
-    optimizer.replay.backward()  # type: ignore[union-attr]
-    torch.testing.assert_close([p.grad for p in model.parameters() if p.requires_grad], gradients)
+    assert float(optimizer.replay()) == told  # type: ignore[union-attr]
     assert tap.has_seen_a_loss and tap.take() == (10, 0)
     assert optimizer.replay is None and not tap.has_seen_a_loss
 

@@ -16,6 +16,7 @@ from lorate.errors import LorateError
 from lorate.optim.evaluation import Batch
 from lorate.optim.layout import slots
 from lorate.rules.auto.control import Control
+from optim.test_whitening import Readable
 from peft_models import linear_model, mixed_model
 
 
@@ -50,17 +51,16 @@ def adapters(model):
 
 
 class Reference:
-    """The whole rule once more, on dense weight displacements and with nothing clever."""
+    """The whole rule once more: z, x, y and both sensitivities kept as they are, and nothing clever."""
 
     def __init__(self, model):
-        self.model, self.pairs = model, find_pairs(model)
+        self.model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.inner = torch.optim.AdamW([p.detach().clone() for p in self.parameters], lr=1.0, weight_decay=0.0)
-        self.control, self.direction, self.average = None, None, [p.detach().clone() for p in self.parameters]
-        self.taken = 0
-
-    def weights(self):
-        return torch.cat([(pair.scaling * pair.B @ pair.A).detach().flatten() for pair in self.pairs])
+        self.directions = [Readable() for _ in self.parameters]
+        self.y = self.parameters
+        self.x, self.z = ([p.detach().clone() for p in self.parameters] for _ in "xz")
+        self.s_z, self.s_x, self.moved = ([torch.zeros_like(p) for p in self.parameters] for _ in "zxm")
+        self.control, self.taken = None, 0
 
     def step(self, batch):
         x, y = batch
@@ -68,36 +68,28 @@ class Reference:
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
             if self.control is not None:
-                e = self.control.eta
-                slope = e * sum(float((g * d).sum()) for g, d in zip(gradients, self.direction, strict=True))
-                now = self.weights()
-                for p, d in zip(self.parameters, self.direction, strict=True):
-                    p -= e * d
-                moved = float((now - self.weights()).square().sum())
-                before = float((self.model(x) - y).square().mean())
-                for p, d in zip(self.parameters, self.direction, strict=True):
-                    p += e * d
-                due = self.control.probe_is_due
-                self.control = self.control.seen()
-                if due:
-                    self.control = self.control.probed(2 * (slope - (float(loss) - before)), moved)
-                self.control = self.control.followed(slope, self.promised, moved, 1.0)
-            inner = self.inner.param_groups[0]["params"]
-            for p, copy_, g in zip(self.parameters, inner, gradients, strict=True):
-                copy_.copy_(p)
-                copy_.grad = g.clone()
-            self.inner.step()
-            self.direction = [copy_ - p for p, copy_ in zip(self.parameters, inner, strict=True)]
+                slopes = [
+                    sum(float((g * s).sum()) for g, s in zip(gradients, of, strict=True))
+                    for of in (self.s_x, self.moved)
+                ]
+                self.control = self.control.followed(*slopes, 1.0)
+            D = [
+                readable(g) if g.shape[0] <= g.shape[1] else readable(g.T).T
+                for readable, g in zip(self.directions, gradients, strict=True)
+            ]
             if self.control is None:
-                flat = torch.cat([d.flatten() for d in self.direction])
-                self.control = Control.first(float(flat.square().mean().sqrt()))
-            e = self.control.eta
-            self.promised = e * sum(float((g * d).sum()) for g, d in zip(gradients, self.direction, strict=True))
+                self.control = Control.first(float(torch.cat([d.flatten() for d in D]).square().mean().sqrt()))
             self.taken += 1
-            self.average_before = [u.clone() for u in self.average]
-            for p, d, u in zip(self.parameters, self.direction, self.average, strict=True):
-                p += e * d
-                u.lerp_(p, 6 / (self.taken + 5))
+            w, b = 3 / (self.taken + 2), 0.5
+            self.x_before = [p.clone() for p in self.x]
+            for i, d in enumerate(D):
+                self.s_z[i] = 0.95 * self.s_z[i] + self.control.eta * d
+                self.s_x[i] += w * (self.s_z[i] - self.s_x[i])
+                self.z[i] = self.z[i] + self.control.eta * d
+                self.x[i] = self.x[i] + w * (self.z[i] - self.x[i])
+                new = (1 - b) * self.z[i] + b * self.x[i]
+                self.moved[i] = new - self.y[i]
+                self.y[i].copy_(new)
 
 
 def test_equals_the_readable_reference():
@@ -110,10 +102,8 @@ def test_equals_the_readable_reference():
         torch.testing.assert_close(adapters(model), adapters(twin), rtol=1e-6, atol=1e-9)
     with optimizer.averaged():  # without the last step, which may still be taken back
         torch.testing.assert_close(
-            adapters(model), torch.cat([u.flatten() for u in reference.average_before]), rtol=1e-6, atol=1e-9
+            adapters(model), torch.cat([x.flatten() for x in reference.x_before]), rtol=1e-6, atol=1e-9
         )
-    assert optimizer.rule.control.signal_fraction == pytest.approx(reference.control.signal_fraction, rel=1e-5)
-    assert optimizer.rule.control.probes == reference.control.probes < 40
 
 
 def test_it_trains_without_a_learning_rate_whatever_the_scaling():
@@ -141,9 +131,9 @@ def test_it_trains_without_a_learning_rate_whatever_the_scaling():
     assert max(finals) < 0.01, finals
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_the_scale_of_the_loss_cancels(scale):
-    direction = partial(torch.optim.AdamW, weight_decay=0.0, eps=0.0)
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("direction", [None, partial(torch.optim.AdamW, weight_decay=0.0, eps=0.0)])
+def test_the_scale_of_the_loss_cancels(scale, direction):
     model, scaled = linear_model(), linear_model()
     data = batches(60)
     train(model, lorate.create_optimizer(model, direction=direction), data)
@@ -194,27 +184,28 @@ def test_replay_does_as_a_closure_does():
     assert torch.equal(adapters(model), adapters(twin))
 
 
-def test_accumulated_gradients_are_probed_on_all_micro_batches():
+def test_accumulated_gradients_are_those_of_the_whole_batch():
     model = linear_model()
     optimizer = lorate.create_optimizer(model)
     for x, y in batches(40):
         optimizer.zero_grad()
-        losses = []
-
-        def part(rows, x=x, y=y):
-            return (model(x[rows]) - y[rows]).square().mean() / 2
-
-        halves = (slice(0, 4), slice(4, 8))
-        for rows in halves:
-            loss = part(rows)
-            loss.backward()
-            losses.append(loss.detach())
-        optimizer.replay = lambda part=part, halves=halves: sum(part(rows) for rows in halves)
-        optimizer.step(loss=sum(losses))
+        for row in range(8):
+            ((model(x[row : row + 1]) - y[row : row + 1]).square().mean() / 8).backward()
+        optimizer.step()
     whole = train(twin := linear_model(), lorate.create_optimizer(twin), batches(40))
-    assert optimizer.rule.control.probes == whole.rule.control.probes > 10
-    assert optimizer.rule.control.smoothness == pytest.approx(whole.rule.control.smoothness)
-    assert optimizer.rule.control.eta == pytest.approx(whole.rule.control.eta)
+    assert optimizer.rule.control.eta == pytest.approx(whole.rule.control.eta, rel=1e-9)
+    torch.testing.assert_close(adapters(model), adapters(twin), rtol=1e-9, atol=1e-12)
+
+
+def test_neither_loss_nor_closure_is_needed():
+    model, twin = linear_model(), linear_model()
+    optimizer = lorate.create_optimizer(model)
+    for x, y in batches(30):
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+    train(twin, lorate.create_optimizer(twin), batches(30))
+    assert torch.equal(adapters(model), adapters(twin))
 
 
 class Noisy(nn.Module):
@@ -239,48 +230,30 @@ def noisy_model():
     return peft.get_peft_model(Noisy(), config).train()
 
 
-def test_a_probe_sees_the_randomness_of_training_and_leaves_no_trace():
+def test_a_look_back_leaves_no_trace():
+    """After a batch whose loss is not finite the one before is evaluated again, to see who is to blame."""
     model = noisy_model()
     optimizer = lorate.create_optimizer(model)
-    seen = []
+    data = batches(12, torch.float32)
+    train(model, optimizer, data)
+    inner = closure_for(optimizer, model, data[0])
 
-    class Spy:
-        """Evaluates at the weights of training and before the last step; the first must be the training loss."""
+    def state():
+        return [
+            torch.get_rng_state(),
+            *(b.clone() for b in model.buffers()),
+            *(p.clone() for p in optimizer._parameters),
+        ]
 
-        def __init__(self, batch):
-            self.inner = closure_for(optimizer, model, batch)
+    def closure():
+        loss = inner() * math.inf
+        if loss.requires_grad:
+            closure.trace = state()
+        return loss
 
-        def __call__(self):
-            loss = self.inner()
-            if loss.requires_grad:
-                self.loss = float(loss.detach())
-                self.trace = self.state()
-            else:
-                moved = [p.detach().clone() for p in optimizer._parameters]
-                state = optimizer.forward.random_state
-                for p, d in zip(optimizer._parameters, optimizer._move.directions, strict=True):
-                    p.data.add_(d, alpha=optimizer._move.length)
-                torch.set_rng_state(state.torch)
-                seen.append((self.loss, float(self.inner())))
-                for p, value in zip(optimizer._parameters, moved, strict=True):
-                    p.data.copy_(value)
-            return loss
-
-        def state(self):
-            return [
-                torch.get_rng_state(),
-                *(b.clone() for b in model.buffers()),
-                *(p.grad for p in optimizer._parameters),
-            ]
-
-    for batch in batches(12, torch.float32):
-        spy = Spy(batch)
-        optimizer.step(spy)
-        after = spy.state()
-        assert all(torch.equal(a, b) for a, b in zip(spy.trace, after, strict=True))
-    assert len(seen) == optimizer.rule.control.probes > 5
-    for training, replayed in seen:
-        assert replayed == pytest.approx(training, rel=1e-5)
+    optimizer.step(closure)
+    assert optimizer.last.skipped == "the loss is inf"
+    assert all(torch.equal(a, b) for a, b in zip(closure.trace, state(), strict=True))
 
 
 def test_weights_after_a_probe_are_bit_for_bit_those_before():
@@ -402,7 +375,6 @@ def test_a_step_into_infinity_is_taken_back():
     with optimizer.averaged():  # neither do the averaged adapters keep any of it
         torch.testing.assert_close(adapters(model), average, rtol=1e-9, atol=1e-12)
     assert optimizer.rule.control.eta == eta / 4
-    assert optimizer.rule.control.smoothness is None
     seen = optimizer.rule.control.steps
     train(model, optimizer, batches(1))
     assert optimizer.last.skipped is None
@@ -433,27 +405,6 @@ def test_other_parameters_and_groups_of_their_own():
     for _ in range(40):
         last = optimizer.step(closure)
     assert float(last.detach()) < 0.5 * first
-
-
-def test_parameters_beside_lora_count_in_the_length_of_a_displacement():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)).double()
-    config = peft.LoraConfig(r=2, target_modules=["0"], modules_to_save=["2"])
-    model = peft.get_peft_model(network, config, autocast_adapter_dtype=False)
-    optimizer = lorate.create_optimizer(model)
-    (pair,) = find_pairs(model)
-    head = [p for name, p in model.named_parameters() if "modules_to_save" in name]
-
-    def trained():
-        return [(pair.scaling * pair.B @ pair.A).detach().clone(), *(p.detach().clone() for p in head)]
-
-    for batch in batches(3):
-        before = trained()
-        optimizer.step(closure_for(optimizer, model, batch))
-    moved = sum(float((a - b).square().sum()) for a, b in zip(trained(), before, strict=True))
-    e = optimizer._move.length
-    _, pp, pq, qq = optimizer._move.numbers.tolist()
-    assert e**2 * pp + 2 * e**3 * pq + e**4 * qq == pytest.approx(moved, rel=1e-6)
 
 
 def test_schedules_multiply_and_warm_up_may_start_at_zero():
@@ -490,7 +441,7 @@ def test_grad_scaler_changes_nothing():
 
 def test_a_step_that_fails_leaves_no_loss_scale_behind():
     model = linear_model(torch.float32)
-    optimizer, scaler = lorate.create_optimizer(model), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer, scaler = lorate.create_optimizer(model, "adaptive-loss"), torch.amp.GradScaler("cpu", init_scale=1024.0)
     x, y = batches(1, torch.float32)[0]
     scaler.scale((model(x) - y).square().mean()).backward()
     with pytest.raises(LorateError, match="needs the loss"):
@@ -498,53 +449,71 @@ def test_a_step_that_fails_leaves_no_loss_scale_behind():
     assert not hasattr(optimizer, "grad_scale")
 
 
-def test_bfloat16_discards_probes_that_drown_in_rounding():
-    model = linear_model(torch.float32)
-    optimizer = lorate.create_optimizer(model)
-    for x, y in batches(40, torch.float32):
-
-        def closure(x=x, y=y):
-            with torch.autocast("cpu", torch.bfloat16):
+def test_under_bfloat16_it_ends_where_float32_does():
+    ends = []
+    for half in (False, True):
+        model = linear_model(torch.float32)
+        optimizer = lorate.create_optimizer(model)
+        for x, y in batches(60, torch.float32):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = (model(x).float() - y).square().mean()
-            if loss.requires_grad:
-                optimizer.zero_grad()
-                loss.backward()
-            return loss
+            loss.backward()
+            optimizer.step()
+        with optimizer.averaged():
+            x, y = batches(1, torch.float32, seed=7)[0]
+            ends.append(float((model(x) - y).square().mean()))
+    assert ends[1] == pytest.approx(ends[0], rel=0.02)
 
-        optimizer.step(closure)
-    assert optimizer.forward.dtype == torch.bfloat16
-    assert optimizer.rule.control.discarded > 0
-    assert optimizer.rule.control.probes > 5
+
+def test_steps_without_a_gradient_teach_nothing():
+    """Batches without a trained token, at the start: not one of them may make the first real step longer."""
+    model, twin = linear_model(), linear_model()
+    optimizer, other = lorate.create_optimizer(model), lorate.create_optimizer(twin)
+    for _ in range(16):
+        optimizer.zero_grad()
+        (0.0 * sum(p.sum() for p in optimizer._parameters)).backward()
+        optimizer.step()
+    data = batches(1)
+    before = adapters(model)
+    train(model, optimizer, data)
+    train(twin, other, data)
+    rms = float((adapters(model) - before).square().mean().sqrt())
+    assert rms == pytest.approx(float((adapters(twin) - before).square().mean().sqrt()), rel=0.3)
+    assert optimizer.rule.control.eta == other.rule.control.eta
+
+
+def test_data_that_end_in_zero_gradients_leave_the_adapters_where_they_are():
+    model = linear_model()
+    optimizer = train(model, lorate.create_optimizer(model), batches(30))
+    eta = optimizer.rule.control.eta
+    for _ in range(1300):
+        optimizer.zero_grad()
+        (0.0 * sum(p.sum() for p in optimizer._parameters)).backward()
+        optimizer.step()
+    assert optimizer.last.skipped is None
+    assert optimizer.rule.control.eta <= eta * 1.7  # the slope of the last real step is still to be counted
+    assert torch.isfinite(adapters(model)).all()
+
+
+def test_without_a_way_to_look_again_two_faults_in_a_row_are_the_steps_own():
+    model = linear_model()
+    optimizer = train(model, lorate.create_optimizer(model), batches(20))
+    eta, taken = optimizer.rule.control.eta, []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = (model(batches(1)[0][0]) * math.inf).square().mean()
+        loss.backward()
+        optimizer.step(loss=loss)
+        taken.append("taken back" in optimizer.last.skipped)
+    assert taken == [False, True]
+    assert optimizer.rule.control.eta == eta / 4
 
 
 def test_what_is_missing_is_named():
-    model = linear_model()
-    x, y = batches(1)[0]
-    optimizer = lorate.create_optimizer(model)
-    (model(x) - y).square().mean().backward()
-    with pytest.raises(LorateError, match="needs the loss"):
-        optimizer.step()
-    with pytest.raises(LorateError, match="must return the loss"):
-        optimizer.step(lambda: None)
-    optimizer.step(loss=1.0)
-    with pytest.raises(LorateError, match=r"optimizer\.replay ="):
-        optimizer.step(loss=1.0)
-
-
-def test_a_closure_that_always_calls_backward_is_told_how():
-    model = linear_model()
-    optimizer = lorate.create_optimizer(model)
-    x, y = batches(1)[0]
-
-    def closure():
-        optimizer.zero_grad()
-        loss = (model(x) - y).square().mean()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    with pytest.raises(LorateError, match=r"if loss\.requires_grad"):
-        optimizer.step(closure)
+    optimizer = lorate.create_optimizer(linear_model())
+    with pytest.raises(LorateError, match="the loss is not one number|must return"):
+        optimizer.step(lambda: torch.zeros(2))
 
 
 def test_is_the_default_and_refuses_what_it_does_not_use():

@@ -9,6 +9,7 @@ from torch import nn
 
 import lorate
 from lorate.optim import LoraOptimizer
+from lorate.optim.layout import slots
 from peft_models import linear_model
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -94,8 +95,8 @@ def train(rule: str, fault: str | None) -> tuple[nn.Module, LoraOptimizer, list[
 
 def state_tensors(optimizer: LoraOptimizer) -> list[torch.Tensor]:
     """What the optimizer whose direction is taken keeps."""
-    direction = getattr(optimizer, "direction", None)
-    states = [] if direction is None else direction.inner.state.values()
+    direction = optimizer.direction
+    states = [] if direction is None else direction.state_dict(slots(optimizer.param_groups))["state"].values()
     return [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
 
 

@@ -18,6 +18,7 @@ from optim.test_every_rule import Task
 from peft_models import linear_model
 
 ALL = list(RULES)
+WHITENING = {f"direction.{name}" for name in ("gram", "basis", "squares", "weight")}
 
 
 def through_torch(task: Task, other: Task, path: Path) -> None:
@@ -86,9 +87,9 @@ def test_the_state_is_tensors_by_parameter_and_numbers_in_the_groups() -> None:
     state = task.optimizer.state_dict()
     assert set(state) == {"state", "param_groups"}
     for values in state["state"].values():
-        assert {"average", "move", "direction.exp_avg", "direction.exp_avg_sq", "direction.step"} == set(values)
+        assert {"average", "move", "z_sensitivity", "x_sensitivity", *WHITENING} == set(values)
         assert all(isinstance(value, torch.Tensor) for value in values.values())
-    assert state["param_groups"][0]["lorate"]["format"] == 1
+    assert state["param_groups"][0]["lorate"]["format"] == 2
 
 
 def test_the_average_of_16_bit_adapters_keeps_its_precision() -> None:
@@ -142,7 +143,7 @@ def test_a_state_of_another_format_is_refused(spoil: object) -> None:
     optimizer = lorate.create_optimizer(ranked(2), "normalized")
     state = optimizer.state_dict()
     state["param_groups"][0]["lorate"] = spoil
-    with pytest.raises(LorateError, match="reads format 1"):
+    with pytest.raises(LorateError, match="reads format 2"):
         optimizer.load_state_dict(state)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lorate.integrations.attributes import attributes_unchanged
-from lorate.optim import LoraOptimizer, Replay
+from lorate.optim import LoraOptimizer
 from lorate.optim.replay import RandomState, random_state, restore
 
 
@@ -102,14 +102,14 @@ class LossTap:
             self.has_seen_a_loss = True
             if state is not None:
                 self._micro_batches.append(MicroBatch(given, options, state, factor))
-                optimizer.replay = Replay(self._again, self._backward)
+                optimizer.replay = self._again
 
         if loss.requires_grad:
             loss.register_hook(record)  # type: ignore[no-untyped-call]
         return result
 
-    def _again(self, *, backward: bool = False) -> Tensor:
-        shares, scale = [], self._loss_scale()
+    def _again(self) -> Tensor:
+        shares = []
         with attributes_unchanged(self._trainer):
             for batch in self._micro_batches:
                 model, inputs, *args = batch.args
@@ -118,18 +118,7 @@ class LossTap:
                 with offload, self._trainer.compute_loss_context_manager():
                     loss = _loss(self._compute(model, copy.copy(inputs), *args, **batch.options))
                 shares.append((loss.detach().double() * batch.factor).sum())
-                if backward:
-                    loss.backward((batch.factor * scale).to(loss.dtype))  # type: ignore[no-untyped-call]
         return torch.stack(shares).sum()
-
-    def _backward(self) -> Tensor:
-        assert self._optimizer is not None
-        loss, scale = self._again(backward=True), self._loss_scale()
-        for group in self._optimizer.param_groups if scale != 1 else ():
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.div_(scale)
-        return loss
 
     def _count(self, inputs: Any) -> None:
         """The first tensor is the batch, unless its rows follow each other in one; text has masks, or all counts."""

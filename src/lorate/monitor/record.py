@@ -17,7 +17,8 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
     ``weight_grad_norm`` $\|\nabla_W Loss\|$ or None, ``sum_eta``, ``samples``, ``tokens``, ``seconds``, ``skipped``,
     ``guarantee`` (proved decrease of a full-batch step, or None), ``standing`` (layers that stood still),
     ``smoothness`` (L in force where the rule finds it, or None), ``evaluations`` (of the closure),
-    ``average_slope`` (what steers rule ``auto``, in units of its root mean square, else None). The monitor adds ``alarms``, what `lorate.monitor.observed.Observed.evidence` says, and
+    ``average_slope`` (what steers rule ``auto``, in units of its root mean square, else None). The monitor adds
+    ``alarms``, what `lorate.monitor.observed.Observed.evidence` says, and
     ``change_bound``: at 95% the true loss has risen by at most this much since slopes were measured without a gap, by
     `lorate.monitor.slopes.SlopeSum`; None in full-batch runs and at first.
 

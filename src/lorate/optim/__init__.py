@@ -2,7 +2,6 @@
 
 from lorate.optim.factory import create_optimizer
 from lorate.optim.optimizer import LoraOptimizer
-from lorate.optim.replay import Replay
 from lorate.optim.step import Step
 
-__all__ = ["LoraOptimizer", "Replay", "Step", "create_optimizer"]
+__all__ = ["LoraOptimizer", "Step", "create_optimizer"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from lorate import ranks, sharding
 from lorate.errors import LorateError
 from lorate.optim.layout import Slot
-from lorate.optim.replay import Replay, TrainingForward
+from lorate.optim.replay import TrainingForward
 from lorate.rules import Rule
 
 Closure = Callable[[], Tensor]
@@ -80,7 +80,7 @@ class Batch:
         rule: Rule,
         slots: Sequence[Slot],
         closure: Closure | None,
-        replay: Closure | Replay | None,
+        replay: Closure | None,
         forward: TrainingForward | None,
     ) -> None:
         if closure is None and "closure" in rule.needs:
@@ -88,7 +88,7 @@ class Batch:
                 f"rule {rule.name!r} tries steps and needs a closure: optimizer.step(closure), where closure() clears "
                 "the gradients, evaluates the loss, calls backward and returns the loss; without one use 'majorizer'"
             )
-        self.replay = Replay.of(replay if closure is None else closure)
+        self.replay = replay if closure is None else closure
         self.forward = forward
         self.evaluations = 0
         self._rule, self._slots, self._closure = rule, slots, closure

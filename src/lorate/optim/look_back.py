@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.measurement import Array
-from lorate.optim.evaluation import Batch
+from lorate.optim.evaluation import Batch, Closure
 from lorate.optim.layout import Slot
 from lorate.optim.move import Move
-from lorate.optim.replay import Replay, without_trace
+from lorate.optim.replay import without_trace
 
 
 class LookBack:
@@ -58,9 +58,9 @@ class LookBack:
             loss = self._evaluated(replay)
         return float(ranks.mean(torch.as_tensor(loss, device=self._slots[0].parameter.device)))
 
-    def _evaluated(self, replay: Replay) -> Tensor:
+    def _evaluated(self, replay: Closure) -> Tensor:
         try:
-            return replay.loss()
+            return replay()
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise

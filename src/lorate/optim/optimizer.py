@@ -22,7 +22,7 @@ from lorate.optim.look_back import LookBack
 from lorate.optim.measure import Reading
 from lorate.optim.move import Move
 from lorate.optim.reading import read_step
-from lorate.optim.replay import Replay, TrainingForward
+from lorate.optim.replay import TrainingForward
 from lorate.optim.step import Step
 from lorate.optim.weight_gradient import WeightGradient
 from lorate.rules import Rule, StepSizes
@@ -55,8 +55,8 @@ class LoraOptimizer(torch.optim.Optimizer):
     Attributes:
         rule: the copy, with what it remembers.
         last: what the last step saw and did; None before the first.
-        replay: evaluates the last training batch again, for rules that ask: a function, or a `Replay`. Not needed with
-            closures.
+        replay: evaluates the last training batch again, for rules that ask: a function that returns the loss. Not
+            needed with closures.
 
     Source: arXiv 2512.18248, Section 2 (simultaneous update), with the scaling s of each layer.
     """
@@ -79,7 +79,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         self.rule = copy.deepcopy(rule)
         self.weight_gradient, self.forward = weight_gradient, forward
         self.last: Step | None = None
-        self.replay: Closure | Replay | None = None
+        self.replay: Closure | None = None
         self._losses: list[Tensor] = []
         self._known: Evaluation | None = None
         self._move: Move | None = None
@@ -258,6 +258,9 @@ class LoraOptimizer(torch.optim.Optimizer):
         if "last-line" in self.rule.needs or (average is not None and average.share):
             steps = line.steps(sizes)
             displacement = steps if average is None else average.displacement(self._parameters, steps, number)
+            for part, slot in zip(displacement, line.slots, strict=True):
+                if not slot.parameter.requires_grad:  # frozen on the way: it stays where it is
+                    part.zero_()
             weight = 1.0 if average is None else average.weight(number)
             self._move = Move.after(self._move, steps, displacement, weight, line.multiplier)
             self._move.undo(line.slots, -1.0)

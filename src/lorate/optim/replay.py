@@ -1,7 +1,7 @@
 """Evaluate the loss of the last training batch once more, and leave no trace of it."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,6 @@ from torch.utils.hooks import RemovableHandle
 from lorate import sharding
 from lorate.hooks import attach
 
-Loss = Callable[[], Tensor]
-
 
 @dataclass(frozen=True)
 class RandomState:
@@ -25,24 +23,6 @@ class RandomState:
     device: Tensor | None
     python: Any
     numpy: Any
-
-
-@dataclass(frozen=True)
-class Replay:
-    """How to evaluate the whole batch of the last step again, all of its micro-batches.
-
-    Attributes:
-        loss: evaluates it at the weights as they are, without gradients.
-        backward: does the same and adds the gradients to those of the parameters; None if that cannot be done.
-    """
-
-    loss: Loss
-    backward: Loss | None = None
-
-    @classmethod
-    def of(cls, given: "Loss | Replay | None") -> "Replay | None":
-        """A function gives the loss, if no more is said."""
-        return given if given is None or isinstance(given, Replay) else cls(given)
 
 
 class TrainingForward:

@@ -36,10 +36,10 @@ class RankWhitening:
        v \leftarrow \mathrm{EMA}_{0.999}\big((U^\top h)^2\big), \quad
        D = -U\,\frac{U^\top h}{\sqrt{v} + \varepsilon}. $$
 
-    U follows the eigenvectors of L by one step of orthogonal iteration. When it turns, with $P = U'^\top U$, the moments
-    turn with it, $v \leftarrow (P \circ P)\,v$, as those of uncorrelated coordinates would. D has a root mean square of at
-    most 1 in each factor: without momentum, a batch that is much steeper than those before would go too far. A gradient
-    that is zero throughout leaves a factor's memory as it is. The scale of the loss cancels.
+    U follows the eigenvectors of L by one step of orthogonal iteration. When it turns, with $P = U'^\top U$, the
+    moments turn with it, $v \leftarrow (P \circ P)\,v$, as those of uncorrelated coordinates would. D has a root mean
+    square of at most 1 in each factor: without momentum, a batch that is much steeper than those before would go too
+    far. A gradient that is zero throughout leaves a factor's memory as it is. The scale of the loss cancels.
 
     Source: SOAP, Vyas et al. 2024, arXiv 2409.11321, with one side only and turned moments.
     """
@@ -116,7 +116,7 @@ class _Stack:
         turned = _is_turned(h)
         if turned:
             self.gram = torch.lerp(self.gram, h @ h.mT, (1 - BASIS_MEMORY) * seen)
-            self._turn(tiny)
+            self._turn(seen.bool(), tiny)
             h = self.basis.mT @ h
         share = (1 - SQUARES_MEMORY) * seen
         self.squares = torch.lerp(self.squares, h.square(), share)
@@ -128,13 +128,15 @@ class _Stack:
         direction = direction / (length / LONGEST).clamp_min(1)
         return self.basis @ direction if turned else direction
 
-    def _turn(self, tiny: float) -> None:
+    def _turn(self, seen: Tensor, tiny: float) -> None:
         """One step of orthogonal iteration; the moments go with it."""
-        image = self.gram @ self.basis
+        size = self.gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(tiny)
+        image = (self.gram / size) @ self.basis
         image = image / torch.linalg.vector_norm(image, dim=1, keepdim=True).clamp_min(tiny)
         basis = torch.linalg.qr(image + STAY * self.basis).Q
-        self.squares = (basis.mT @ self.basis).square() @ self.squares
-        self.basis = basis
+        squares = (basis.mT @ self.basis).square() @ self.squares
+        self.squares = torch.where(seen, squares, self.squares)
+        self.basis = torch.where(seen, basis, self.basis)
 
 
 def _by_shape(tensors: Sequence[Tensor]) -> dict[Key, list[int]]:

@@ -48,6 +48,7 @@ class Control:
         end_squares: of $(q / \eta)^2$, with the end slope q of the last displacement.
         weight: of these two means.
         overshoots: steps after which the step size was cut.
+        highest: the largest multiplier so far.
     """
 
     eta: float
@@ -57,6 +58,7 @@ class Control:
     end_squares: float = 0.0
     weight: float = 0.0
     overshoots: int = 0
+    highest: float = 0.0
 
     @classmethod
     def first(cls, direction_rms: float) -> Self:
@@ -73,21 +75,26 @@ class Control:
         r"""$\kappa_t$ at the next slope."""
         return float(np.clip(GAIN_STEPS / (self.steps + 1), LEAST_GAIN, LARGEST_GAIN))
 
-    def followed(self, average_slope: float, end_slope: float) -> Self:
+    def followed(self, average_slope: float, end_slope: float, multiplier: float) -> Self:
         """After a step: what a batch that it has not seen says of it.
+
+        While a schedule is below its highest, the step size stays as it is: it would work against the schedule.
 
         Args:
             average_slope: c.
             end_slope: q, along the last displacement.
+            multiplier: ``lr`` of that step.
         """
-        if average_slope == 0:  # no gradient, no opinion
-            return self
         usual = self.eta * math.sqrt(self.end_squares / self.weight) if self.weight > 0 else math.inf
         weight = _mean(self.weight, 1.0)
-        squares = _mean(self.average_squares, average_slope**2)
+        squares = _mean(self.average_squares, average_slope * average_slope)
+        if squares == 0:  # no gradient, no opinion
+            return self
         slope = average_slope / math.sqrt(squares / weight)
         overshot = end_slope > OVERSHOOT * usual
         change = -math.log(2) if overshot else -self.gain * float(np.clip(slope - self.aim, -1, 1))
+        if multiplier < self.highest and not overshot:
+            change = 0.0
         return replace(
             self,
             eta=self.eta * math.exp(change),
@@ -97,6 +104,7 @@ class Control:
             end_squares=_mean(self.end_squares, (end_slope / self.eta) ** 2),
             weight=weight,
             overshoots=self.overshoots + overshot,
+            highest=max(self.highest, multiplier),
         )
 
     def taken_back(self) -> Self:

@@ -21,9 +21,10 @@ class Auto(Rule):
     $$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}(c/R - r_t^*, -1, 1), \qquad
        c = \Big\langle g_{t+1}, \frac{\partial x}{\partial\log\eta}\Big\rangle, $$
 
-    with the root mean square R of the slopes c over the last ten steps or so. Steps move z, the run ends with its average
-    x, and gradients are taken half-way between them. D is the gradient whitened on the rank side of each factor, without
-    momentum, or what another torch optimizer would add; its own ``lr`` is not used. Nothing is evaluated twice.
+    with the root mean square R of the slopes c over the last ten steps or so. Steps move z, the run ends with its
+    average x, and gradients are taken half-way between them. D is the gradient whitened on the rank side of each
+    factor, without momentum, or what another torch optimizer would add; its own ``lr`` is not used. Nothing is
+    evaluated twice.
 
     Attributes:
         control: what the feedback remembers; None before the first gradient that is not zero.
@@ -51,7 +52,7 @@ class Auto(Rule):
         assert line is not None
         self.suspect = False
         if self.control is not None and line.last is not None:
-            self.control = self.control.followed(line.last.average_slope, line.last.end_slope)
+            self.control = self.control.followed(line.last.average_slope, line.last.end_slope, line.last.multiplier)
         if self.control is None:
             length = line.direction_rms()
             self.control = Control.first(length) if length > 0 else None
