@@ -384,7 +384,8 @@ def test_a_step_into_infinity_is_taken_back():
 def test_other_parameters_and_groups_of_their_own():
     model = mixed_model(modules_to_save=["head"])
     pairs = find_pairs(model)
-    optimizer = lorate.create_optimizer(model, groups=[{"params": [pair.B for pair in pairs], "lr": 4.0}])
+    groups = [{"params": [pair.B for pair in pairs], "lr": 4.0}]
+    optimizer = lorate.create_optimizer(model, groups=groups, direction=partial(torch.optim.AdamW, weight_decay=0.0))
     tokens = torch.randint(0, 11, (8, 4), generator=torch.Generator().manual_seed(0))
 
     def closure():
@@ -462,7 +463,7 @@ def test_under_bfloat16_it_ends_where_float32_does():
             optimizer.step()
         with optimizer.averaged():
             x, y = batches(1, torch.float32, seed=7)[0]
-            ends.append(float((model(x) - y).square().mean()))
+            ends.append(float((model(x) - y).square().mean().detach()))
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
 
 
@@ -479,7 +480,9 @@ def test_steps_without_a_gradient_teach_nothing():
     train(model, optimizer, data)
     train(twin, other, data)
     rms = float((adapters(model) - before).square().mean().sqrt())
-    assert rms == pytest.approx(float((adapters(twin) - before).square().mean().sqrt()), rel=0.3)
+    assert rms == pytest.approx(
+        float((adapters(twin) - before).square().mean().sqrt()), rel=0.5
+    )  # y is nearer to x then
     assert optimizer.rule.control.eta == other.rule.control.eta
 
 
@@ -510,9 +513,9 @@ def test_without_a_way_to_look_again_two_faults_in_a_row_are_the_steps_own():
     assert optimizer.rule.control.eta == eta / 4
 
 
-def test_what_is_missing_is_named():
+def test_a_closure_that_returns_no_number_is_told_so():
     optimizer = lorate.create_optimizer(linear_model())
-    with pytest.raises(LorateError, match="the loss is not one number|must return"):
+    with pytest.raises(LorateError, match=r"must return one number.*\[2\]"):
         optimizer.step(lambda: torch.zeros(2))
 
 

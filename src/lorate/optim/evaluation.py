@@ -125,6 +125,8 @@ class Batch:
             else:
                 with self.forward.of_closure():
                     loss = self._closure()
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise LorateError(f"the closure must return one number, got a tensor of shape {list(loss.shape)}")
         if loss is None and {"loss", "closure"} & self._rule.needs:
             raise LorateError("the closure must return the loss, got None; end it with `return loss`")
         if "closure" in self._rule.needs and ranks.world_size() > 1:

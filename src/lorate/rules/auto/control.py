@@ -6,10 +6,10 @@ tells for free what that would do to the loss: its slope $c = \langle g_{t+1}, s
 its root mean square, $r = c / R$, it moves the step size slowly:
 
 $$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}(r - r_t^*, -1, 1), \qquad
-   r_t^* = \max(0, 1 - t/20), \qquad \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
+   r_t^* = 10/(t + 10), \qquad \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
 
-The aim $r^*$ begins at 1, since the first step is far too short. A slope along the last displacement of more than 8
-times its usual size halves $\eta$.
+The aim $r^*$ begins near 1, since the first step is far too short, and fades as the gain does. A slope along the last
+displacement of more than 8 times its usual size halves $\eta$.
 Source: docs/auto.md.
 """
 
@@ -22,8 +22,8 @@ import numpy as np
 FIRST_LENGTH = 1e-4
 """Length of the first step, root mean square over all trained numbers."""
 
-AIM_STEPS = 20
-"""Steps over which the aim falls from 1 to 0."""
+AIM_STEPS = 10.0
+"""The aim is this over t plus this."""
 GAIN_STEPS = 3.0
 """The gain is 3/t, which follows any power of t that the best step may take,"""
 LARGEST_GAIN = 0.5
@@ -68,7 +68,7 @@ class Control:
     @property
     def aim(self) -> float:
         """$r^*$ at the next slope."""
-        return max(0.0, 1 - (self.steps + 1) / AIM_STEPS)
+        return AIM_STEPS / (self.steps + 1 + AIM_STEPS)
 
     @property
     def gain(self) -> float:
@@ -88,7 +88,7 @@ class Control:
         usual = self.eta * math.sqrt(self.end_squares / self.weight) if self.weight > 0 else math.inf
         weight = _mean(self.weight, 1.0)
         squares = _mean(self.average_squares, average_slope * average_slope)
-        if squares == 0:  # no gradient, no opinion
+        if average_slope == 0 or squares == 0:  # no gradient, no opinion
             return self
         slope = average_slope / math.sqrt(squares / weight)
         overshot = end_slope > OVERSHOOT * usual
