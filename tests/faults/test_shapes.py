@@ -31,7 +31,7 @@ IN_RECORDS = (
     *("samples", "tokens", "seconds", "skipped", "alarms", "signal_fraction", "probe", "smoothness", "guarantee"),
 )
 IN_OTHERS = {
-    "before.json": ("losses", "samples", "sha256"),
+    "before.json": ("scores", "metric", "samples", "sha256"),
     "setting.json": ("rule", "full_batch", "lower_bound", "smoothness", "precision", "per_layer"),
     "checkpoints/checkpoint-6/manifest.json": ("format", "files", "records", "sha256"),
     "checkpoints/checkpoint-6/trainer_state.json": ("global_step", "epoch", "log_history", "max_steps", "best_metric"),
