@@ -5,9 +5,12 @@ alone, the bad step is skipped and named and leaves no trace, or the damage is r
 lost; which of them is what the test says. Skipped are those that need a right that the machine does not give, such as
 mounting a small disk.
 
+Of the tables of ``tests/faults`` the sample of the slow tests is run; ``--all`` runs every case.
+
 Run: python benchmarks/faults.py
 """
 
+import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,21 +26,13 @@ class Count:
     """Counts the outcomes of marked tests by kind."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, str] = {}
         self.injected: Counter[str] = Counter()
         self.survived: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Remember the kinds."""
-        for item in items:
-            mark = item.get_closest_marker("fault")
-            if mark is not None:
-                self.kinds[item.nodeid] = mark.args[0]
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test when it ends; one whose preparation fails was not survived either."""
-        kind = self.kinds.get(report.nodeid)
+        kind = dict(report.user_properties).get("fault")
         if kind is None:
             return
         if report.skipped:
@@ -48,10 +43,14 @@ class Count:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="every case of the tables of tests/faults")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    marks = "fault" if options.all else "fault and not exhaustive"
+    words = ["-q", "-n", str(options.processes), "-m", marks, "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     count = Count()
-    code = pytest.main(
-        ["-q", "-m", "fault", "-p", "no:cacheprovider", "--rootdir", str(ROOT), str(ROOT / "tests")], [count]
-    )
+    code = pytest.main([*words, str(ROOT / "tests")], [count])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         sys.exit(f"pytest ended with {code!r}")
     summary = {"injected": count.injected.total(), "survived": count.survived.total(), "skipped": count.skipped.total()}
@@ -59,7 +58,7 @@ def main() -> None:
         kind: {"injected": count.injected[kind], "survived": count.survived[kind], "skipped": count.skipped[kind]}
         for kind in sorted({*count.injected, *count.skipped})
     }
-    record("faults", COMMAND, summary, kinds=kinds)
+    record("faults", COMMAND + (" --all" if options.all else ""), summary, kinds=kinds)
     sys.exit(int(summary["survived"] < summary["injected"]))
 
 

@@ -2,7 +2,7 @@
 
 A tiny language model trains for many steps, is interrupted twice as by Ctrl-C, and goes on. After every hundredth part
 of the run it is evaluated and saved, and memory, hooks on the model, the size of the last checkpoint and the time are
-noted.
+noted: that of the processor, which other work on the machine changes less than that of the clock.
 ``memory_growth_kilobytes`` is what the process gained between a tenth and the end of a session, the largest of the
 three; ``slowdown`` is the time of a step in the last tenth of all steps over that in the second tenth.
 
@@ -47,7 +47,7 @@ class Watch(Listener):
     def step(self, record: Any, total: int) -> None:
         """Note, and perhaps press."""
         if record["step"] % self._every == 0:
-            self.notes.append({"step": record["step"], "time": time.monotonic(), **self._held()})
+            self.notes.append({"step": record["step"], "time": time.process_time(), **self._held()})
             print(self.notes[-1], file=sys.stderr)
         if record["step"] == self._last < total:
             os.kill(os.getpid(), signal.SIGINT)

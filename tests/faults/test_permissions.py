@@ -38,7 +38,7 @@ def test_resume_meets_missing_permissions(file: str, mode: str, runs: Path, tmp_
 
 @pytest.mark.fault("a file without permission, shown")
 @pytest.mark.parametrize("command", ["report", "certify"])
-@pytest.mark.parametrize(("file", "mode"), sample(CASES, 25))
+@pytest.mark.parametrize(("file", "mode"), sample(CASES, 25, 6))
 def test_the_report_and_the_certificate_meet_missing_permissions(
     file: str, mode: str, command: str, runs: Path, tmp_path: Path
 ) -> None:
@@ -52,7 +52,7 @@ def test_the_report_and_the_certificate_meet_missing_permissions(
 
 @pytest.mark.fault("a file without permission, replaced by --force")
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("file", "mode"), sample(CASES, 12))
+@pytest.mark.parametrize(("file", "mode"), sample(CASES, 12, 2))
 def test_force_meets_missing_permissions(file: str, mode: str, runs: Path, tmp_path: Path) -> None:
     """The run is replaced by one with the same numbers, or left as it was."""
     place = Place(tmp_path, runs / "cut")
