@@ -23,7 +23,7 @@ test: $(INSTALLED)  ## the default tests and the doctests
 test-slow: $(INSTALLED)  ## the tests that take longer
 	$(PYTEST) -m slow
 
-test-faults: $(INSTALLED)  ## every case of the tables of faults: an hour on one core
+test-faults: $(INSTALLED)  ## every case of the tables of faults, which takes more than an hour
 	$(PYTEST) -m "not gpu" tests/faults
 
 test-gpu: $(INSTALLED)  ## the tests that need a CUDA device; without one they are skipped
