@@ -256,6 +256,15 @@ def test_losses_before_training_are_one_for_each_held_out_example(
     assert len(json.loads(file.read_text())["scores"]) == len(content["scores"])
 
 
+@pytest.mark.fault("damaged options")
+def test_a_run_of_two_processes_does_not_go_on_with_one(run: RunDirectory) -> None:
+    run.write_run({**run.read_run(), "processes": 2})
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(LorateError, match="was trained by 2 processes, not 1: go on with --processes 2"):
+        resume(run.path)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.fault("clocks that differ")
 def test_checkpoints_are_kept_by_their_steps_whatever_the_clock_says(run: RunDirectory, runs: Path) -> None:
     """As after ``rsync -a`` from a machine whose clock is an hour ahead."""
