@@ -5,7 +5,8 @@ alone, the bad step is skipped and named and leaves no trace, or the damage is r
 lost; which of them is what the test says. Skipped are those that need a right that the machine does not give, such as
 mounting a small disk.
 
-Of the tables of ``tests/faults`` the sample of the slow tests is run; ``--all`` runs every case.
+Of the tables of ``tests/faults`` a sample is run: ``--tests default`` runs that of ``make test``, ``slow`` that of
+``make test-slow`` too, ``exhaustive`` every case.
 
 Run: python benchmarks/faults.py
 """
@@ -19,6 +20,9 @@ import pytest
 from _record import record
 
 COMMAND = "python benchmarks/faults.py"
+MARKS = {
+    "default": "fault and not slow and not exhaustive", "slow": "fault and not exhaustive", "exhaustive": "fault",
+}  # fmt: skip
 ROOT = Path(__file__).parent.parent
 
 
@@ -44,11 +48,20 @@ class Count:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="every case of the tables of tests/faults")
+    parser.add_argument("--tests", choices=MARKS, default="slow")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    marks = "fault" if options.all else "fault and not exhaustive"
-    words = ["-q", "-n", str(options.processes), "-m", marks, "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    words = [
+        "-q",
+        "-n",
+        str(options.processes),
+        "-m",
+        MARKS[options.tests],
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+    ]
     count = Count()
     code = pytest.main([*words, str(ROOT / "tests")], [count])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -58,7 +71,7 @@ def main() -> None:
         kind: {"injected": count.injected[kind], "survived": count.survived[kind], "skipped": count.skipped[kind]}
         for kind in sorted({*count.injected, *count.skipped})
     }
-    record("faults", COMMAND + (" --all" if options.all else ""), summary, kinds=kinds)
+    record("faults", f"{COMMAND} --tests {options.tests}", summary, kinds=kinds)
     sys.exit(int(summary["survived"] < summary["injected"]))
 
 
