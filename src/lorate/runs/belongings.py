@@ -63,6 +63,8 @@ def strangers(run: Path, info: Mapping[str, Any]) -> list[str]:
 
 def closed_folder(folder: Path) -> Path | None:
     """The first of a folder and the folders below it whose files this user may not list, add or delete."""
+    if hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return None  # a disk that is read-only is said where it is written to
     rights, effective = os.R_OK | os.W_OK | os.X_OK, os.access in os.supports_effective_ids
     below = (Path(place, name) for place, names, _ in os.walk(folder) for name in names)
     own = (place for place in chain([folder], below) if not place.is_symlink())
