@@ -43,6 +43,11 @@ class Evaluations(TrainerCallback):
         self._last: tuple[int, Scores] | None = None
         self.ended = ""
 
+    @property
+    def examples(self) -> int:
+        """How many are held out."""
+        return len(self._trainer.eval_dataset)
+
     def scores(self) -> Scores:
         """Scores of the held-out examples now."""
         return evaluate(self._trainer, self._config.task != "causal-lm", self._listener.progress)
