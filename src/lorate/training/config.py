@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from lorate.errors import LorateError
-from lorate.monitor.monitor import OnAlarm
+from lorate.monitor.alarm import OnAlarm
 from lorate.rules import RULES, make_rule
 from lorate.scaling import lora_alpha
 from lorate.tasks.kinds import RecordKind, TaskKind, TrainOn
