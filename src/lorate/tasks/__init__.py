@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lorate.tasks.kinds import Judged, RecordKind, TaskKind, TrainOn
+from lorate.tasks.quiet import quiet
 
 if TYPE_CHECKING:
     from lorate.tasks.classification import ImageCollator, cut_texts, text_collator, text_limit, tokenised
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from lorate.tasks.models import LoadedModel, load_model, positions
     from lorate.tasks.pairs import check_pairs, encode_pairs, pair_scores, shown_pair
     from lorate.tasks.preferences import PREFERENCES
-    from lorate.tasks.quiet import quiet
 
 _PLACES = {
     "classification": (
@@ -49,7 +49,6 @@ _PLACES = {
         "shown_pair",
     ),
     "preferences": ("PREFERENCES",),
-    "quiet": ("quiet",),
 }
 
 __all__ = [
