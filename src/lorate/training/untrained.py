@@ -49,10 +49,9 @@ def untrained(
         is_new: whether nothing was trained yet.
     """
     file, config = run.inside("before.json"), prepared.config
-    classifies = config.task != "causal-lm"
     saved = ranks.everyones(_read(file, evaluations.examples, listener))[0]
     if saved is not None:
-        return Untrained(Scores(torch.tensor(saved[0], dtype=torch.float64), classifies), saved[1], saved[2])
+        return Untrained(Scores(torch.tensor(saved[0], dtype=torch.float64), prepared.judged), saved[1], saved[2])
     listener.phase("Evaluating and sampling")
     scores, metric = evaluations.scores(), None
     if config.metric_command is not None:
