@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow test-gpu lint bench bench-regret bench-trainers docs screenshots data gallery dist check-dist clean
+.PHONY: demo test test-slow test-faults test-gpu lint bench bench-regret bench-trainers docs screenshots data gallery dist check-dist clean
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
 	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
@@ -22,6 +22,9 @@ test: $(INSTALLED)  ## the default tests and the doctests
 
 test-slow: $(INSTALLED)  ## the tests that take longer
 	$(PYTEST) -m slow
+
+test-faults: $(INSTALLED)  ## every case of the tables of faults, which takes more than an hour
+	$(PYTEST) -m "not gpu" tests/faults
 
 test-gpu: $(INSTALLED)  ## the tests that need a CUDA device; without one they are skipped
 	$(BIN)/python -m pytest -q -m gpu tests/gpu

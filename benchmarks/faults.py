@@ -5,9 +5,13 @@ alone, the bad step is skipped and named and leaves no trace, or the damage is r
 lost; which of them is what the test says. Skipped are those that need a right that the machine does not give, such as
 mounting a small disk.
 
+Of the tables of ``tests/faults`` a sample is run: ``--tests default`` runs that of ``make test``, ``slow`` that of
+``make test-slow`` too, ``exhaustive`` every case.
+
 Run: python benchmarks/faults.py
 """
 
+import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +20,9 @@ import pytest
 from _record import record
 
 COMMAND = "python benchmarks/faults.py"
+MARKS = {
+    "default": "fault and not slow and not exhaustive", "slow": "fault and not exhaustive", "exhaustive": "fault",
+}  # fmt: skip
 ROOT = Path(__file__).parent.parent
 
 
@@ -23,21 +30,13 @@ class Count:
     """Counts the outcomes of marked tests by kind."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, str] = {}
         self.injected: Counter[str] = Counter()
         self.survived: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Remember the kinds."""
-        for item in items:
-            mark = item.get_closest_marker("fault")
-            if mark is not None:
-                self.kinds[item.nodeid] = mark.args[0]
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test when it ends; one whose preparation fails was not survived either."""
-        kind = self.kinds.get(report.nodeid)
+        kind = dict(report.user_properties).get("fault")
         if kind is None:
             return
         if report.skipped:
@@ -48,10 +47,23 @@ class Count:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tests", choices=MARKS, default="slow")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    words = [
+        "-q",
+        "-n",
+        str(options.processes),
+        "-m",
+        MARKS[options.tests],
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+    ]
     count = Count()
-    code = pytest.main(
-        ["-q", "-m", "fault", "-p", "no:cacheprovider", "--rootdir", str(ROOT), str(ROOT / "tests")], [count]
-    )
+    code = pytest.main([*words, str(ROOT / "tests")], [count])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         sys.exit(f"pytest ended with {code!r}")
     summary = {"injected": count.injected.total(), "survived": count.survived.total(), "skipped": count.skipped.total()}
@@ -59,7 +71,7 @@ def main() -> None:
         kind: {"injected": count.injected[kind], "survived": count.survived[kind], "skipped": count.skipped[kind]}
         for kind in sorted({*count.injected, *count.skipped})
     }
-    record("faults", COMMAND, summary, kinds=kinds)
+    record("faults", f"{COMMAND} --tests {options.tests}", summary, kinds=kinds)
     sys.exit(int(summary["survived"] < summary["injected"]))
 
 

@@ -10,6 +10,7 @@ Run: python benchmarks/fuzz.py --seconds 180
 
 import argparse
 import os
+import resource
 import sys
 import time
 import traceback
@@ -27,6 +28,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 
 from tiny_models import save_llama  # noqa: E402
 
+MEMORY = 12 * 2**30
+"""Bytes of address space: an input that asks for more does harm, and not to the machine."""
 ROUND = 25
 """Inputs between two looks at the clock."""
 
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--only", help="one target; nothing is recorded")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     chosen = [name for name in TARGETS if arguments.only in (None, name)]
     summary: dict[str, int] = {}
     places: dict[str, dict[str, str]] = {}

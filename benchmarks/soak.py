@@ -1,7 +1,8 @@
 """A long run: does anything grow that should not?
 
-A tiny language model trains for many steps with evaluations and checkpoints, is interrupted twice as by Ctrl-C, and
-goes on. Every fiftieth part of the run notes memory, hooks on the model, the size of the last checkpoint and the time.
+A tiny language model trains for many steps, is interrupted twice as by Ctrl-C, and goes on. After every hundredth part
+of the run it is evaluated and saved, and memory, hooks on the model, the size of the last checkpoint and the time are
+noted: that of the processor, which other work on the machine changes less than that of the clock.
 ``memory_growth_kilobytes`` is what the process gained between a tenth and the end of a session, the largest of the
 three; ``slowdown`` is the time of a step in the last tenth of all steps over that in the second tenth.
 
@@ -46,7 +47,7 @@ class Watch(Listener):
     def step(self, record: Any, total: int) -> None:
         """Note, and perhaps press."""
         if record["step"] % self._every == 0:
-            self.notes.append({"step": record["step"], "time": time.monotonic(), **self._held()})
+            self.notes.append({"step": record["step"], "time": time.process_time(), **self._held()})
             print(self.notes[-1], file=sys.stderr)
         if record["step"] == self._last < total:
             os.kill(os.getpid(), signal.SIGINT)
@@ -72,20 +73,21 @@ def hooks(model: Any) -> int:
 
 def soak(folder: Path, steps: int) -> tuple[dict[str, Any], list[list[dict[str, float]]]]:
     """Train in three sessions: figures, and the notes of each."""
-    every = max(1, steps // 50)
+    every = max(1, steps // 100)
     model = save_llama(folder / "model")
     config = TrainConfig(
         model=str(model), data=ten_records(folder), rank=2, alpha=4.0, steps=steps, max_length=16, samples=0,
         device="cpu", batch_size=2, save_every=every, eval_every=every,
     )  # fmt: skip
     trainers: list[Any] = []
-    build = session.build_trainer
+    assemble = session.assemble
 
-    def kept(*arguments: Any) -> Any:
-        trainers[:] = [build(*arguments)]
-        return trainers[0]
+    def kept(*arguments: Any, **options: Any) -> Any:
+        prepared, trainer = assemble(*arguments, **options)
+        trainers[:] = [trainer]
+        return prepared, trainer
 
-    session.build_trainer = kept
+    session.assemble = kept
     sessions = []
     for end in SESSIONS:
         watch = Watch(folder / "run", trainers, every, round(end * steps))
@@ -94,7 +96,7 @@ def soak(folder: Path, steps: int) -> tuple[dict[str, Any], list[list[dict[str, 
         else:
             resume(folder / "run", listener=watch)
         sessions.append(watch.notes)
-    session.build_trainer = build
+    session.assemble = assemble
     return figures(folder / "run", sessions, steps), sessions
 
 

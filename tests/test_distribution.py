@@ -210,7 +210,7 @@ def test_the_command_of_the_core_says_what_to_install(core: Environment) -> None
 
 MISSING = [
     ("lorate.attach(None)", "transformers is not installed; type: pip install 'lorate[hf]'"),
-    ("import lorate.training", "transformers is not installed; type: pip install 'lorate[hf]'"),
+    ("import lorate.training; lorate.training.train", "transformers is not installed; type: pip install 'lorate[hf]'"),
     ("import lorate.calibration", "transformers is not installed; type: pip install 'lorate[hf]'"),
     ("lorate.scaling.lora_config(8)", "peft is not installed; type: pip install 'lorate[hf]'"),
     ("lorate.report.write_report(['x'])", "matplotlib is not installed; type: pip install 'lorate[report]'"),

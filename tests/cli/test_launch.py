@@ -159,7 +159,8 @@ def test_no_process_outlives_the_launcher(number: int, deaf: bool, tmp_path: Pat
     chooser.write_text(f'#!/bin/sh\nexec {PYTHON} {tmp_path}/$RANK.py "$@"\n')
     chooser.chmod(0o700)
     start = f"from lorate.cli import launch; launch.sys.executable = {str(chooser)!r}; launch.launch(2, [])"
-    launcher = subprocess.Popen([PYTHON, "-c", start], stderr=subprocess.DEVNULL)
+    heard = "import signal; signal.signal(1, signal.SIG_DFL); signal.signal(2, signal.default_int_handler); "
+    launcher = subprocess.Popen([PYTHON, "-c", heard + start], stderr=subprocess.DEVNULL)  # also below nohup
     try:
         assert _until(lambda: len(_alive(tmp_path)) == 2)
         time.sleep(0.5)

@@ -51,7 +51,7 @@ def full_at(call: int, original: Callable[..., Any], own: Callable[[Any], bool])
 
 @pytest.mark.fault("full disk at any moment")
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("name", "call"), sample(CASES, 12))
+@pytest.mark.parametrize(("name", "call"), sample(CASES, 16, 2))
 def test_a_disk_that_is_full_once_costs_nothing_but_time(
     name: str,
     call: int,

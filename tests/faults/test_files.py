@@ -32,7 +32,7 @@ SHOWN = [(file, kind) for file in (*READ, "report.html", f"{LAST}/manifest.json"
 
 @pytest.mark.fault("a damaged file, resumed")
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("file", "kind"), sample(CASES, 60))
+@pytest.mark.parametrize(("file", "kind"), sample(CASES, 60, 6))
 def test_resume_meets_damage(file: str, kind: str, runs: Path, tmp_path: Path) -> None:
     place = Place(tmp_path, runs / "cut")
     DAMAGES[kind](place.run / file, place.outside)
@@ -43,7 +43,7 @@ def test_resume_meets_damage(file: str, kind: str, runs: Path, tmp_path: Path) -
 
 @pytest.mark.fault("a damaged file, shown")
 @pytest.mark.parametrize("command", ["report", "certify"])
-@pytest.mark.parametrize(("file", "kind"), sample(SHOWN, 40))
+@pytest.mark.parametrize(("file", "kind"), sample(SHOWN, 40, 8))
 def test_the_report_and_the_certificate_meet_damage(
     file: str, kind: str, command: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

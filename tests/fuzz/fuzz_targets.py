@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow
+import pyarrow.parquet
 from fuzz_commands import command_lines, without_work
 from fuzz_inputs import damaged, json_line, numbers, values, words, wrong_records, yaml_files
+from fuzz_models import adapters, check_adapter, check_template, templates
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -98,6 +101,16 @@ RECORDS: tuple[dict[str, Any], ...] = (
 CSV = b'prompt,completion\n"a\nb",c\nd,"e""f"\n'
 
 
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    """The records as Parquet; as text where its types cannot hold them."""
+    file = io.BytesIO()
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
+        return json.dumps(rows).encode()
+    return file.getvalue()
+
+
 @st.composite
 def data_files(draw: Any) -> tuple[str, dict[str, bytes], str]:
     """A path, the files there, and the task."""
@@ -111,6 +124,7 @@ def data_files(draw: Any) -> tuple[str, dict[str, bytes], str]:
         ".jsonl": b"\n".join(lines),
         ".json": b"[" + b",\n".join(lines) + b"]",
         ".csv": CSV + text + b"," + text,
+        ".parquet": parquet(rows),
     }.get(suffix, text + b"\n" + text)
     if suffix != "/":
         return f"data{suffix}", {f"data{suffix}": draw(damaged(content))}, task
@@ -306,5 +320,7 @@ TARGETS: dict[str, Target] = {
     "images": Target(st.sampled_from(_pictures()).flatmap(damaged), check_image, 30),
     "manifests": Target(manifests(), check_manifest, 30),
     "model configs": Target(model_configs(), check_model_config, 8),
+    "adapters": Target(adapters(), check_adapter, 4),
+    "chat templates": Target(templates(), check_template, 8),
     "command lines": Target(command_lines(), check_command_line, 8),
 }

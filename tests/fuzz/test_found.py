@@ -1,16 +1,21 @@
 """What fuzzing found, so that it stays mended."""
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fuzz_inputs import BOMB, json_line
 from fuzz_targets import SETTING, STEP
+from peft import LoraConfig, get_peft_model
 
 from fuzz_box import Box, Said, check_said, say
 from lorate.cli.train import options_from_file
 from lorate.errors import LorateError
+from lorate.tasks import load_model
 from lorate.training import TrainConfig
+from lorate.training.adapter import adapter_options, open_adapter
 from report.synthetic import write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
@@ -87,3 +92,36 @@ def test_any_name_of_a_page_can_be_printed(name: str, tmp_path: Path) -> None:
 def test_an_error_is_one_printable_line(tmp_path: Path) -> None:
     said = _on_run(tmp_path, "report", "out/two\nlines\x1b[2J")
     assert said.code == 2 and "\x1b" not in said.err and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        "[]",
+        '"x"',
+        '{"peft_type": "LORA", "target_modules": [], "r": 2, "lora_alpha": 1' + "0" * 400 + "}",
+    ],
+)
+def test_an_adapter_whose_description_is_damaged_is_one_sentence(content: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(LorateError, match=r"adapter_config.json (is damaged|cannot be read as JSON)") as error:
+        adapter_options(tmp_path)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("file", "change"), [("adapter_model.safetensors", b"[" * 99), ("adapter_config.json", b"true")]
+)
+def test_an_adapter_that_peft_cannot_open_is_one_sentence(
+    file: str, change: bytes, tmp_path: Path, llama_dir: Path
+) -> None:
+    base = load_model(str(llama_dir), "causal-lm")
+    options = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(copy.deepcopy(base.model), options).save_pretrained(tmp_path)
+    if file.endswith("json"):
+        content = json.loads((tmp_path / file).read_text())
+        change = json.dumps({**content, "bias": json.loads(change)}).encode()
+    (tmp_path / file).write_bytes(change)
+    with pytest.raises(LorateError, match=r"The adapter in .* is damaged: "):
+        open_adapter(base, tmp_path, trainable=True)

@@ -145,6 +145,27 @@ def test_a_gradient_that_is_not_finite_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_gradient_that_is_not_finite_beside_a_finite_loss_changes_nothing(name: str, value: float) -> None:
+    task = Task(name)
+    task.train(3)
+    before = task.adapters()
+
+    def overflowing() -> torch.Tensor:
+        loss = task.closure()
+        if loss.requires_grad:
+            next(p.grad for p in task.model.parameters() if p.grad is not None)[0, 0] = value
+        assert loss.isfinite()
+        return loss
+
+    task.optimizer.step(overflowing)
+    assert "is not finite" in task.optimizer.last.skipped
+    assert torch.equal(task.adapters(), before)
+    task.train(1)
+    assert task.optimizer.last.skipped is None
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_frozen_parameters_stay_whatever_gradient_they_have(name: str) -> None:
     task = Task(name)
     task.train(3)

@@ -2,13 +2,15 @@
 
 import json
 import random
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lorate.report import write_report
 from lorate.report.load import load_run
-from report.synthetic import write_run
+from report.synthetic import layer_names, write_layers, write_run
 
 MANY = 1_000_000
 
@@ -54,3 +56,14 @@ def test_a_million_records_keep_their_extremes_alarms_and_skipped_steps(tmp_path
     assert sum(count for _, _, count in means) == MANY - len(skips)
     page = write_report([run], tmp_path / "page.html")
     assert page.stat().st_size < 3_000_000
+
+
+@pytest.mark.slow
+def test_a_report_of_twenty_thousand_layers_takes_less_than_twenty_seconds(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", layers=False)
+    write_layers(run, 40, np.random.default_rng(0), layer_names(10_000))
+    begun = time.process_time()
+    page = write_report([run.path])
+    assert time.process_time() - begun < 20
+    assert page.stat().st_size < 10_000_000
+    assert "20,000" in page.read_text(encoding="utf-8")

@@ -39,6 +39,8 @@ ATTACKS = {
 }
 SHOWN = {name: text.translate({0: None}).encode("utf-8", "replace").decode() for name, text in ATTACKS.items()}
 """What HTML makes of them: a zero byte is left out; a lone surrogate is a question mark in UTF-8."""
+SIGNS = SHOWN | {"control": "a␀b␇c␛[31md␡e�f\ufffeg"}
+"""The report shows a sign for each control character."""
 
 
 def hostile(value: Any, attack: str) -> Any:
@@ -66,17 +68,17 @@ def test_the_report_of_a_run(window: "Browser", tmp_path: Path, attack: str) -> 
         write_report([run.path, write_run(tmp_path / "other", layers=False).path], tmp_path / "both.html"),
     ):
         window.open(page.as_uri())
-        check(window, text, attack)
+        check(window, SIGNS[attack])
 
 
-def check(window: "Browser", text: str, attack: str) -> None:
+def check(window: "Browser", shown: str) -> None:
     """No script ran, nothing of the text became an element, and the text is there to be read."""
     assert_sound(window, 1280)
     assert window.evaluate("window.ran") is None
     assert window.evaluate("document.querySelectorAll('img, iframe, a[href^=javascript], svg svg').length") == 0
     handlers = "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))"
     assert window.evaluate(handlers) == []
-    assert window.evaluate(f"document.body.textContent.includes({json.dumps(SHOWN[attack])})")
+    assert window.evaluate(f"document.body.textContent.includes({json.dumps(shown)})")
     assert window.evaluate("document.querySelectorAll('script').length") <= 1
 
 
@@ -97,6 +99,6 @@ def test_the_page_of_an_experiment(window: "Browser", tmp_path: Path, attack: st
     }  # fmt: skip
     write_page(tmp_path / "page.html", Hostile(), drawings, claims, info)  # type: ignore[arg-type]
     window.open((tmp_path / "page.html").as_uri())
-    check(window, text, attack)
+    check(window, SHOWN[attack])
     assert window.evaluate(f"document.title.startsWith({json.dumps(SHOWN[attack].strip())})") or attack == "control"
     assert window.evaluate("document.querySelectorAll('script').length") == 0

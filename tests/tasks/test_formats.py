@@ -153,7 +153,7 @@ def test_columns_of_the_users_own(tmp_path, columns, expected):
         ([{"question": "a", "answer": "b"}, {"prompt": "a", "completion": "b"}], "line 2: a record with the columns"),
         ([{"prompt": "q", "instruction": "x", "output": "b"}], "fit more than one format.*question=instruction"),
         ([{"role": "user", "text": "b", "message_id": 1}], "line 1: the column role says that a row is one message"),
-        ([{"prompt": "q", "chosen": "x", "rejected": "b"}], "found prompt, chosen, rejected"),
+        ([{"prompt": "q", "chosen": "x", "reject": "b"}], "found prompt, chosen, reject"),
         ([{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}], "message 1: content has a part"),
         ([{"messages": [user("q"), assistant("", tool_calls=[{"id": 1}])]}], "message 2: a tool call must"),
         ([{"messages": [user("q"), assistant("a")], "tools": ["f"]}], "tools must be a list of objects"),

@@ -282,7 +282,7 @@ def test_a_data_set_does_not_choose_which_files_of_this_machine_are_read(monkeyp
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     row = {"image": {"path": str(image_folder / "dark" / "0.png"), "bytes": None}, "label": "a"}
     stand_in(monkeypatch, train=datasets.Dataset.from_list([row, row], features=features))
-    with pytest.raises(LorateError, match=r"row 1: names the file .*0\.png of this machine"):
+    with pytest.raises(LorateError, match=r"row 1: its image is the file .*0\.png, which lies elsewhere"):
         load_data("owner/name", kind=IMG)
 
 

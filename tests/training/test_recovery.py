@@ -30,7 +30,7 @@ def runs(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     config = TrainConfig(
         model=str(llama_dir), data=ten_records(folder), rank=2, alpha=4.0, steps=8, max_length=16, samples=1,
-        device="cpu", dropout=0.1, batch_size=2, save_every=2,
+        device="cpu", dropout=0.1, batch_size=2, save_every=2, eval_fraction=0.3,
     )  # fmt: skip
     train(config, folder / "whole")
     with pytest.raises(RuntimeError, match="power cut"):
@@ -235,6 +235,34 @@ def test_losses_before_training_are_made_again_if_their_file_is_damaged(run: Run
     assert listener.notices[0] == "before.json is not as it was written, and is made again."
     assert outcome.change is not None and outcome.change.before == evaluations(runs / "whole")[0]["eval_loss"]
     assert evaluations(run.path) == evaluations(runs / "whole")
+
+
+@pytest.mark.fault("damaged options")
+@pytest.mark.parametrize(
+    "change", [lambda rows: rows[:-1], lambda rows: rows * 2, lambda rows: []], ids=["cut", "twice", "none"]
+)
+def test_losses_before_training_are_one_for_each_held_out_example(
+    change: Callable[[list[Any]], list[Any]], run: RunDirectory, runs: Path
+) -> None:
+    """Also where no digest shows that the file was changed: earlier versions wrote none."""
+    file = run.path / "before.json"
+    content = json.loads(file.read_text())
+    del content["sha256"]
+    file.write_text(json.dumps({**content, "scores": change(content["scores"])}))
+    listener = Notices()
+    resume(run.path, listener=listener)
+    assert listener.notices[0] == "before.json is not as it was written, and is made again."
+    assert evaluations(run.path) == evaluations(runs / "whole")
+    assert len(json.loads(file.read_text())["scores"]) == len(content["scores"])
+
+
+@pytest.mark.fault("damaged options")
+def test_a_run_of_two_processes_does_not_go_on_with_one(run: RunDirectory) -> None:
+    run.write_run({**run.read_run(), "processes": 2})
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(LorateError, match="was trained by 2 processes, not 1: go on with --processes 2"):
+        resume(run.path)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.fault("clocks that differ")

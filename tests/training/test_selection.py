@@ -139,14 +139,14 @@ def test_figures_of_a_classifier_are_those_of_scikit_learn() -> None:
 
     label, found = torch.randint(4, (2, 50), generator=torch.manual_seed(0)).double()
     table = torch.stack([torch.zeros(50), label == found, torch.ones(50), label, found, torch.arange(50.0)], dim=1)
-    figures = Scores(table, True).figures()
+    figures = Scores(table, "classes").figures()
     assert figures["macro_f1"] == pytest.approx(f1_score(label, found, average="macro"))
     assert figures["accuracy"] == pytest.approx(float((label == found).double().mean()))
 
 
 def test_perplexity_is_over_tokens() -> None:
     table = torch.tensor([[1.0, 1, 3, 0, 0, 0], [2.0, 1, 1, 0, 0, 1]])
-    assert Scores(table, False).figures() == pytest.approx({"perplexity": 2.718281828**1.25, "token_accuracy": 0.5})
+    assert Scores(table, "tokens").figures() == pytest.approx({"perplexity": 2.718281828**1.25, "token_accuracy": 0.5})
 
 
 def test_evaluations_say_which_step_they_are_of(options: dict[str, Any], tmp_path: Path) -> None:

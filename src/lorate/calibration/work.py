@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lorate.calibration.plan import own_config
+from lorate.errors import LorateError
 from lorate.geometry import squared_norms
 from lorate.sweep import Divergence
 from lorate.training import TrainConfig
@@ -26,7 +27,9 @@ class OwnTask:
 
     def __init__(self, config: TrainConfig) -> None:
         prepared = prepare(config)
-        self._classifies = config.task != "causal-lm"
+        self._judged = prepared.judged
+        if self._judged == "pairs":
+            raise LorateError(f"{prepared.data.name} holds preference records, on which alpha cannot be calibrated.")
         self.model: Any = prepared.model.train()
         with TemporaryDirectory() as place:  # the Trainer wants one and writes nothing here
             self._trainer: Any = build_trainer(prepared, Path(place))
@@ -39,7 +42,7 @@ class OwnTask:
 
     def validation_loss(self) -> float:
         """Mean over the held-out records, as ``lorate train`` computes it."""
-        return float(evaluate(self._trainer, self._classifies).losses.mean())
+        return float(evaluate(self._trainer, self._judged).losses.mean())
 
 
 def train_point(

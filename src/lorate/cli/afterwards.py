@@ -59,7 +59,10 @@ def chat(
 
         talk = Talk(load_tuned(run, device=device), system, tokens, temperature)
     stderr.print(
-        "A line is a message; /both, /new, /quit." if talk.remembers else "No chat template: texts are completed."
+        "A line is a message; /both, /new, /quit."
+        if talk.remembers
+        else "The run was trained without a chat template: each line is completed as it is, and none is remembered; "
+        "/both, /quit."
     )
     while (text := _line()) is not None:
         if text == "/quit":

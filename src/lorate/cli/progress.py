@@ -75,9 +75,9 @@ class TerminalListener(Listener):
             f"{plan.parameters:,} parameters in {plan.adapted_layers} layers."
         )
 
-    def example(self, parts: Sequence[tuple[str, bool]]) -> None:
+    def example(self, parts: Sequence[tuple[str, bool]], title: str = "One record, the learned part marked:") -> None:
         """Show a record: what is learned is green and underlined, and stands in marks where there are no colours."""
-        shown = Text("One record, the learned part marked:\n", style="bold")
+        shown = Text(f"{title}\n", style="bold")
         for text, is_learned in parts:
             if is_learned:
                 text = text if stdout.is_terminal else f"⟦{text}⟧"

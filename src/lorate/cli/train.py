@@ -154,7 +154,7 @@ def _print_plan(settings: Any, plan: Any) -> None:
         "adapted layers": f"{plan.adapted_layers}, rank {settings.rank}, scaling {settings.scaling:g}",
         "records": f"{plan.train_examples} to train on, {plan.eval_examples} held out",
         "columns": escape(plan.format or "images in folders"),
-        "learned": f"{plan.learned_tokens:,} of {plan.train_tokens:,} tokens ({settings.train_on})"
+        "learned": f"{plan.learned_tokens:,} of {plan.train_tokens:,} tokens ({plan.learned})"
         if plan.train_tokens
         else "the labels",
         "step": f"{plan.samples_per_step} samples"

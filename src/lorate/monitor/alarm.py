@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+OnAlarm = Literal["warn", "stop", "halve"]
+"""What happens at a diverging or non-finite alarm."""
+
 Kind = Literal[
     "diverging", "rising", "non-finite", "stalled", "stuck-at-origin", "growing", "overfitting", "no-gradient"
 ]

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter, Record, iterate_jsonl
-from lorate.monitor.alarm import Alarm
+from lorate.monitor.alarm import Alarm, OnAlarm
 from lorate.monitor.checks import CHECKS, skipped
 from lorate.monitor.history import History
 from lorate.monitor.layers import LayerRecords, layers_are_due
@@ -26,7 +26,6 @@ from lorate.monitor.silence import Silence
 from lorate.optim import LoraOptimizer
 from lorate.runs import RunDirectory
 
-OnAlarm = Literal["warn", "stop", "halve"]
 REPEAT_AFTER = 100
 """An alarm that goes on is raised again after this many steps; skipped steps in a row are one such alarm."""
 

@@ -1,9 +1,11 @@
 """Which files of a run directory lorate wrote: those that ``--force`` may delete."""
 
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,17 @@ def strangers(run: Path, info: Mapping[str, Any]) -> list[str]:
         elif not (entry.name in own or HALF_A_FILE.fullmatch(entry.name) or (trained and entry.name in _FOLDERS)):
             found.append(entry.name)
     return found
+
+
+def closed_folder(folder: Path) -> Path | None:
+    """The first of a folder and the folders below it whose files this user may not list, add or delete."""
+    if hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return None  # a disk that is read-only is said where it is written to
+    rights, effective = os.R_OK | os.W_OK | os.X_OK, os.access in os.supports_effective_ids
+    below = (Path(place, name) for place, names, _ in os.walk(folder) for name in names)
+    own = (place for place in chain([folder], below) if not place.is_symlink())
+    # another process may delete it meanwhile
+    return next((one for one in own if not os.access(one, rights, effective_ids=effective) and one.exists()), None)
 
 
 def delete_checkpoint(folder: Path, listed: Collection[str]) -> None:

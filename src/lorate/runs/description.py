@@ -1,5 +1,6 @@
 """What ``run.json`` may hold: the number of its format, and entries of the types that lorate writes."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,4 +70,6 @@ def _fits(name: str, value: Any) -> bool:
 
 
 def _is(value: Any, expected: Any) -> bool:
+    if expected is _NUMBER and isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False  # JSON knows integers that no float holds
     return isinstance(value, expected) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.runs.atomic import write_atomically
-from lorate.runs.belongings import HALF_A_FILE, strangers
+from lorate.runs.belongings import HALF_A_FILE, closed_folder, strangers
 from lorate.runs.description import check_format, sound_entries
 from lorate.runs.reading import check_regular, read_json, read_text, real
 from lorate.runs.safe_yaml import parse_yaml
@@ -227,6 +227,11 @@ class RunDirectory:
                 f"{self.path} is not deleted, because --force replaces only runs of lorate ({str(error).rstrip('.')}); "
                 "choose another name with --output."
             ) from None
+        if (closed := closed_folder(self.path)) is not None:
+            raise LorateError(
+                f"{self.path} is not deleted, because this user may not change {closed}; give yourself permission, "
+                "or choose another name with --output."
+            )
         if others := strangers(self.path, info):
             names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
             raise LorateError(

@@ -265,11 +265,13 @@ def _embedded(spec: str | None, kind: TaskKind) -> RecordSet:
 
 def _dataset(records: list[Record], kind: RecordKind, labels: list[str] | None) -> Any:
     datasets = require("datasets", extra="hf")
-    text = datasets.Value("string")
+    text, turns = datasets.Value("string"), datasets.List(datasets.Json())
     columns = {
         "prompt-completion": {"prompt": text, "completion": text},
-        "messages": {"messages": datasets.List(datasets.Json()), "tools": datasets.Json()},
+        "messages": {"messages": turns, "tools": datasets.Json()},
         "text": {"text": text},
+        "preference": {name: turns for name in ("prompt", "chosen", "rejected")} | {"tools": datasets.Json()},
+        "preference-text": {"prompt": text, "chosen": text, "rejected": text},
         "labelled-text": {"text": text, "label": datasets.ClassLabel(names=labels or [])},
         "labelled-image": {"image": datasets.Image(), "label": datasets.ClassLabel(names=labels or [])},
     }[kind]

@@ -16,6 +16,7 @@ from lorate.tasks.counts import Counts, Lengths
 from lorate.tasks.examples import IGNORED
 from lorate.tasks.kinds import RecordKind, TrainOn
 from lorate.tasks.mask import Ints, Mask, blanks_meet, counted, counted_by_prefixes, crossed
+from lorate.tasks.preferences import PREFERENCES
 from lorate.tasks.quiet import quiet
 
 PROMPT_TOKENS = 32
@@ -83,7 +84,7 @@ class Encoder:
     template: ChatTemplate | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.kind == "messages":
+        if self.kind in ("messages", "preference"):
             self.template = ChatTemplate(self.tokenizer)
         elif self.tokenizer.eos_token is None:
             raise LorateError("The model's tokenizer has no end token, which ends every record: use another model.")
@@ -125,6 +126,9 @@ class Encoder:
 
     def prompt(self, record: dict[str, Any]) -> str:
         """What the model is asked with: up to the last answer that is learned; of a plain text its first words."""
+        if self.kind in PREFERENCES:
+            asked = record["prompt"]
+            return asked if self.template is None else self.template.render(asked, record.get("tools"), prompt=True)
         if self.template is not None:
             return self.template.prompt(record["messages"], record.get("tools"))
         if self.kind == "prompt-completion":

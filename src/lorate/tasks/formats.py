@@ -7,6 +7,7 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.tasks.kinds import RecordKind, TaskKind
 from lorate.tasks.messages import encodable, kind_of, messages, tools
+from lorate.tasks.preferences import CHOSEN, PREFERENCES, REJECTED, answers_of, preference
 
 CHATS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input")
@@ -18,12 +19,13 @@ LABELLED: dict[TaskKind, tuple[str, str]] = {
     "image-classification": ("image", "label"),
 }
 KINDS_OF_TASK: dict[TaskKind, tuple[RecordKind, ...]] = {
-    "causal-lm": ("prompt-completion", "messages", "text"),
+    "causal-lm": ("prompt-completion", "messages", "text", *PREFERENCES),
     "sequence-classification": ("labelled-text",),
     "image-classification": ("labelled-image",),
 }
 _EXPECTED = (
-    "messages; conversations; prompt, completion; instruction, output; question, answer; prompt, response; or text"
+    "messages; conversations; prompt, completion; instruction, output; question, answer; prompt, response; text; "
+    "or prompt, chosen, rejected"
 )
 Columns = Mapping[str, str]
 """What a user says about his columns: ours to his."""
@@ -47,7 +49,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
     >>> parse_columns("prompt=Frage,completion=Antwort")
     {'prompt': 'Frage', 'completion': 'Antwort'}
     """
-    known = {*CHATS, *QUESTIONS, *ANSWERS, *CONTEXTS, *SYSTEMS, "text", "label", "image", "tools"}
+    known = {*CHATS, *QUESTIONS, *ANSWERS, *CONTEXTS, *SYSTEMS, *CHOSEN, *REJECTED, "text", "label", "image", "tools"}
     columns = {}
     for part in (text or "").split(",") if text else []:
         ours, equals, theirs = (piece.strip() for piece in part.partition("="))
@@ -64,7 +66,8 @@ def parse_columns(text: str | None) -> dict[str, str]:
 def columns_of(found: Sequence[str], task: TaskKind, where: str, columns: Columns) -> dict[str, str]:
     """Which columns are read, by lorate's name for each: what the user said, or else what is recognised.
 
-    Chats come first, then pairs of a question and an answer, then plain text; other columns are left out.
+    Two answers of which one was chosen come first, then chats, then pairs of a question and an answer, then plain
+    text; other columns are left out.
 
     Args:
         found: the columns of the data.
@@ -92,7 +95,7 @@ def columns_of(found: Sequence[str], task: TaskKind, where: str, columns: Column
         chosen = _chosen(list(named), where)
         fits = bool(chosen)
     if not fits:
-        wanted = LABELLED.get(task, (*CHATS[:2], *QUESTIONS, *ANSWERS, "text"))
+        wanted = LABELLED.get(task, (*CHATS[:2], *QUESTIONS, *ANSWERS, "text", "chosen", "rejected"))
         hint = next((near(name, wanted) for name in named if near(name, wanted)), "")
         raise LorateError(
             f"{where}: expected the columns {expected_keys(task)}; found {_list(found)}{hint}; "
@@ -104,6 +107,10 @@ def columns_of(found: Sequence[str], task: TaskKind, where: str, columns: Column
 def _chosen(names: list[str], where: str) -> list[str]:
     """The names of one format among these, the question or conversation first; empty if none fits."""
     extra = [name for name in ("tools", "functions") if name in names]
+    if pair := answers_of(names):
+        asked = [name for name in (*QUESTIONS, *CHATS) if name in names][:1]
+        context = [name for name in CONTEXTS if name in names and name not in asked] if asked else []
+        return [*asked, *pair, *context, *[name for name in SYSTEMS if name in names][:1], *extra]
     for chat in CHATS:
         if chat in names:
             return [chat, *extra, *[name for name in SYSTEMS if name in names][:1]]
@@ -127,7 +134,7 @@ def _chosen(names: list[str], where: str) -> list[str]:
 
 
 def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[str, Any]]:
-    """A record in one of lorate's three forms for language models, from the columns of `columns_of`.
+    """A record in one of lorate's forms for language models, from the columns of `columns_of`.
 
     Texts ``prompt, completion`` and ``text`` stay as they are. All else becomes a conversation: of a question (with
     its context after a blank line) and an answer, or of a prompt and a completion that are lists of messages, of
@@ -148,6 +155,14 @@ def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[s
         return "text", {"text": text(fields["text"], "text", where)}
     offered = tools(fields.get("tools", fields.get("functions")), where)
     system = next((text(fields[name], name, where) for name in SYSTEMS if name in fields), "")
+    if pair := answers_of(list(fields)):
+        prompted = next((name for name in (*QUESTIONS, *CHATS) if name in fields), None)
+        more = next((text(fields[name], name, where) for name in CONTEXTS if name in fields and name != prompted), "")
+        plain = prompted in (None, "prompt") and not more and not any(name in fields for name in SYSTEMS)
+        return preference(
+            fields.get(prompted or ""), *(fields[name] for name in pair),
+            plain=plain, context=more, system=system, tools=offered, where=where,
+        )  # fmt: skip
     chat = next((name for name in CHATS if name in fields), None)
     if chat is not None:
         turns = messages(fields[chat], where, key=chat)

@@ -9,7 +9,7 @@ from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks.files import suffix
 from lorate.tasks.formats import Columns, columns_of
-from lorate.tasks.images import fetched_image
+from lorate.tasks.images import stored_image
 from lorate.tasks.kinds import TaskKind
 from lorate.tasks.quiet import quiet
 from lorate.tasks.records import Located, Record, RecordSet, collect
@@ -130,8 +130,15 @@ def rows_of(rows: Iterable[Any], name: str, columns: Columns, features: Any) -> 
         yield row, where
 
 
-def read_rows(rows: Any, name: str, task: TaskKind, columns: Columns) -> RecordSet:
+def read_rows(rows: Any, name: str, task: TaskKind, columns: Columns, folder: Path | None = None) -> RecordSet:
     """Check the rows of a data set like the records of a file.
+
+    Args:
+        rows: the data set.
+        name: for humans.
+        task: what the records are for.
+        columns: names of columns.
+        folder: of a local data set, where the images are that it names.
 
     Raises:
         LorateError: no such columns, or a malformed row.
@@ -144,18 +151,17 @@ def read_rows(rows: Any, name: str, task: TaskKind, columns: Columns) -> RecordS
     if not isinstance(rows.features[image], datasets.Image):
         raise LorateError(f"{name}: the column {image} does not hold images.")
     rows = rows.cast_column(image, datasets.Image(decode=False))  # the bytes tell duplicates apart
-    return RecordSet(
-        name, "labelled-image", list(_images(rows_of(rows, name, columns, rows.features), image, chosen["label"]))
-    )
+    located = rows_of(rows, name, columns, rows.features)
+    return RecordSet(name, "labelled-image", list(_images(located, image, chosen["label"], folder)))
 
 
-def _images(rows: Iterable[Located], image: str, label: str) -> Iterator[Record]:
+def _images(rows: Iterable[Located], image: str, label: str, folder: Path | None) -> Iterator[Record]:
     for row, where in rows:
         assert isinstance(row, dict)
         name = row[label]
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise LorateError(f"{where}: label must be a string or a whole number.")
-        yield fetched_image(row[image], str(name), where)
+        yield stored_image(row[image], str(name), where, folder)
 
 
 def _class_name(index: object, names: list[str], where: str) -> str:

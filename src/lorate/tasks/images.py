@@ -69,27 +69,33 @@ def image_record(content: bytes, image: dict[str, Any], label: str, where: str) 
     return Record({"image": image, "label": label}, where, hashlib.sha256(content).hexdigest())
 
 
-def fetched_image(image: Any, label: str, where: str) -> Record:
-    """A checked record of an image as the hub has it; its bytes are kept, and not the name of a file.
+def stored_image(image: Any, label: str, where: str, folder: Path | None) -> Record:
+    """A checked record of an image as a data set stores it; its bytes are kept, and not the name of a file.
 
     Args:
         image: ``{"path": ..., "bytes": ...}``.
         label: name of the class.
         where: for errors.
+        folder: of a local data set, where relative paths begin; None for one of the hub.
 
     Raises:
-        LorateError: there is no image, or it is a file outside the folders that the hub's files are kept in: whoever
-            wrote the data set must not choose which files of this machine are read.
+        LorateError: there is no image, or it is a file outside ``folder`` and the folders that the hub's files are kept
+            in: whoever wrote the data set must not choose which files of this machine are read.
     """
     from datasets import config
     from huggingface_hub import constants
 
     content, path = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (None, None)
     if not content and isinstance(path, str) and path:
-        caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
-        if not any(real(path).is_relative_to(real(cache)) for cache in caches):
-            raise LorateError(f"{where}: names the file {path[:200]} of this machine as its image, which is not read.")
-        content = read_bytes(Path(path))
+        file = Path(path) if folder is None else folder / path
+        allowed = [config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE]
+        allowed += [] if folder is None else [folder]
+        if not any(real(file).is_relative_to(real(place)) for place in allowed):
+            remedy = "" if folder is None else f": move the images into {folder}, or store their bytes in the data set"
+            raise LorateError(
+                f"{where}: its image is the file {path[:200]}, which lies elsewhere and is not read{remedy}."
+            )
+        content = read_bytes(file)
     if not isinstance(content, bytes) or not content:
         raise LorateError(f"{where}: has no image.")
     return image_record(content, {"path": None, "bytes": content}, label, where)

@@ -4,6 +4,11 @@ from typing import Literal
 
 TaskKind = Literal["causal-lm", "sequence-classification", "image-classification"]
 
-RecordKind = Literal["prompt-completion", "messages", "text", "labelled-text", "labelled-image"]
+RecordKind = Literal[
+    "prompt-completion", "messages", "text", "preference", "preference-text", "labelled-text", "labelled-image"
+]
+
+Judged = Literal["tokens", "classes", "pairs"]
+"""What the held-out figures are about: tokens of a language model, classes, or pairs of answers."""
 
 TrainOn = Literal["answers", "last", "all"]

@@ -31,7 +31,7 @@ def messages(value: object, where: str, *, key: str = "messages") -> list[dict[s
     Raises:
         LorateError: no list of messages, a message without role or content, or a content that is no text.
     """
-    value = _parsed(value)
+    value = parsed(value)
     if not isinstance(value, list) or not value:
         raise LorateError(f"{where}: {key} must be a list of at least one message, found {kind_of(value)}.")
     found = [_message(message, f"{where}, message {number}") for number, message in enumerate(value, start=1)]
@@ -44,7 +44,7 @@ def tools(value: object, where: str) -> list[dict[str, Any]] | None:
     Raises:
         LorateError: no list of objects.
     """
-    value = _parsed(value)
+    value = parsed(value)
     if value in (None, [], ""):
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
@@ -59,7 +59,7 @@ def calls(value: object, where: str) -> list[dict[str, Any]]:
     Raises:
         LorateError: no list of calls with a name.
     """
-    value = _parsed(value)
+    value = parsed(value)
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list):
         raise LorateError(f"{where}: tool calls must be a list, found {kind_of(value)}.")
@@ -68,7 +68,7 @@ def calls(value: object, where: str) -> list[dict[str, Any]]:
         function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise LorateError(f"{where}: a tool call must have a function with a name, found {kind_of(call)}.")
-        arguments = _parsed(function.get("arguments", {}))
+        arguments = parsed(function.get("arguments", {}))
         rest = {key: call[key] for key in ("id",) if call.get(key) is not None}
         found.append({**rest, "type": "function", "function": {"name": function["name"], "arguments": arguments}})
     return found
@@ -142,7 +142,7 @@ def _content(value: object, where: str) -> str:
     return encodable(value, "content", where)
 
 
-def _parsed(value: object) -> object:
+def parsed(value: object) -> object:
     """JSON in a string, as tables have to store lists and objects; any other value as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:

@@ -37,13 +37,13 @@ def read_records(path: Path, task: TaskKind, columns: Columns, split: str | None
         LorateError: anything else than that, with file and line.
     """
     if path.is_dir() and is_saved(path):
-        return read_rows(read_saved(path, split), str(path), task, columns)
+        return read_rows(read_saved(path, split), str(path), task, columns, path)
     if split is not None:
         raise LorateError(f"{path} has no split {split!r}: only a data set of the hub or of save_to_disk has splits.")
     if path.is_dir():
         return _folder(path, task, columns)
     if suffix(path) == ".parquet":
-        return read_rows(read_parquet(path), str(path), task, columns)
+        return read_rows(read_parquet(path), str(path), task, columns, path.parent)
     return collect(str(path), _values(path, task, columns), task, columns)
 
 

@@ -9,6 +9,7 @@ from lorate.errors import LorateError
 from lorate.tasks.formats import LABELLED, Columns, columns_of, converted, expected_keys, text
 from lorate.tasks.kinds import RecordKind, TaskKind
 from lorate.tasks.messages import kind_of
+from lorate.tasks.preferences import PREFERENCES, fault
 
 Located = tuple[object, str]
 """A parsed value, and where it begins: file and line."""
@@ -56,6 +57,8 @@ class RecordSet:
         """Refuse a source without records."""
         if not self.records:
             where = f": all {len(self.empty)} records are, from {self.empty[0]} on" if self.empty else ""
+            if self.notes:
+                raise LorateError(f"{self.name} holds no record to learn from. {' '.join(self.notes)}")
             raise LorateError(f"{self.name} is empty{where}: expected at least one record.")
 
     def labels(self) -> list[str]:
@@ -81,9 +84,10 @@ class Collector:
         self._spelled: dict[str, set[str]] = {}
         self._records: list[Record] = []
         self._empty: list[str] = []
+        self._faults: dict[str, list[str]] = {}
 
     def add(self, value: object, where: str) -> Record | None:
-        """Check a value and keep it; returns the record, or None for an empty one, which is only counted.
+        """Check a value and keep it; returns the record, or None for one with nothing to learn, which is only counted.
 
         Raises:
             LorateError: no object, a column is missing or of another format than the first, or a value is wrong.
@@ -100,7 +104,11 @@ class Collector:
         self._kind = self._kind or kind
         if kind != self._kind:
             raise LorateError(f"{where}: a {kind} record among {self._kind} records; keep to one format in a file.")
-        if _is_empty(fields, kind):
+        if kind in PREFERENCES:
+            if reason := fault(fields, kind):
+                self._faults.setdefault(reason, []).append(where)
+                return None
+        elif _is_empty(fields, kind):
             self._empty.append(where)
             return None
         record = Record(fields, where, identity(fields))
@@ -120,6 +128,11 @@ class Collector:
             f"{self._name}: {' and '.join(map(repr, sorted(forms)))} differ in blanks only and are one class."
             for forms in self._spelled.values()
             if len(forms) > 1
+        ]
+        notes += [
+            f"{self._name}: {len(places):,} {'record is' if len(places) == 1 else 'records are'} left out, because "
+            f"{reason} (the first: {places[0]})."
+            for reason, places in self._faults.items()
         ]
         return RecordSet(self._name, self._kind or "text", self._records, names + left, self._empty, notes)
 

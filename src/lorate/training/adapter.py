@@ -1,7 +1,6 @@
 """The adapter: a new one from the options, or one that is there to go on from."""
 
 import contextlib
-import json
 import re
 import warnings
 from dataclasses import replace
@@ -12,6 +11,7 @@ import torch
 
 from lorate.errors import LorateError
 from lorate.extras import require
+from lorate.runs.reading import read_json
 from lorate.tasks import LoadedModel, quiet
 from lorate.tasks.models import NO_CODE
 from lorate.training.config import ALL_LINEAR, TrainConfig, is_pattern
@@ -75,7 +75,7 @@ def adapter_options(folder: Path) -> dict[str, Any]:
         LorateError: the file is damaged, or it is no LoRA adapter.
     """
     try:
-        saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        saved = read_json(folder / "adapter_config.json")
         if saved["peft_type"] != "LORA":
             raise LorateError(f"{folder} holds an adapter of type {saved['peft_type']}, not LoRA.")
         targets = saved["target_modules"]
@@ -88,9 +88,9 @@ def adapter_options(folder: Path) -> dict[str, Any]:
             "rslora": saved.get("use_rslora", False),
             "dora": saved.get("use_dora", False),
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, LorateError):
-            raise
+    except LorateError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise LorateError(f"{folder / 'adapter_config.json'} is damaged: {error}.") from error
 
 
@@ -98,7 +98,7 @@ def open_adapter(base: LoadedModel, folder: Path, *, trainable: bool) -> Any:
     """Put an adapter on that is there.
 
     Raises:
-        LorateError: it does not fit the model.
+        LorateError: it does not fit the model, or is damaged.
     """
     peft = require("peft", extra="hf")
     with _refusals():
@@ -106,6 +106,11 @@ def open_adapter(base: LoadedModel, folder: Path, *, trainable: bool) -> Any:
             return peft.PeftModel.from_pretrained(base.model, str(folder), is_trainable=trainable)
         except RuntimeError as error:  # shapes that do not agree
             raise ValueError(f"{folder} was made for another model than {base.name}") from error
+        except (ValueError, TypeError, NotImplementedError):
+            raise
+        except Exception as error:  # safetensors raises a type of its own, PEFT whatever wrong entries lead to
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise LorateError(f"The adapter in {folder} is damaged: {reason[:300]}.") from error
 
 
 def with_own_tokenizer(base: LoadedModel, folder: Path) -> LoadedModel:

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from lorate.errors import LorateError
-from lorate.monitor.monitor import OnAlarm
+from lorate.monitor.alarm import OnAlarm
 from lorate.rules import RULES, make_rule
 from lorate.scaling import lora_alpha
-from lorate.tasks.kinds import TaskKind, TrainOn
+from lorate.tasks.kinds import RecordKind, TaskKind, TrainOn
 from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, describe_options, option
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -110,6 +110,7 @@ class TrainConfig:
         (lambda value: 0 < value <= 1e6, "above 0 and at most 1,000,000"),
     )
     steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
+    beta: float = _steps(0.1, "DPO's beta, on preference records: a larger one stays closer to the base.", _ABOVE_0)
     packing: bool = _steps(False, "Several records in one sequence of --max-length, apart from each other (TRL's bfd).")
     group_by_length: bool = _steps(False, "Batches of records of about the same length.")
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
@@ -182,6 +183,34 @@ class TrainConfig:
     def to_mapping(self) -> dict[str, Any]:
         """All options as plain values."""
         return dataclasses.asdict(self)
+
+    def check_kind(self, kind: RecordKind) -> None:
+        """Preference records, and all others, have options without a meaning for them.
+
+        Raises:
+            LorateError: such an option was given.
+        """
+        if kind not in ("preference", "preference-text"):
+            if self.beta != type(self).beta:
+                raise LorateError(
+                    f"beta is for preference records (prompt, chosen, rejected), and these are {kind} records; leave "
+                    "it out."
+                )
+            return
+        reasons = {
+            "train_on": "what is learned is which of two answers to prefer",
+            "packing": "TRL's DPOTrainer takes each pair apart from the others",
+            "group_by_length": "TRL's DPOTrainer does not know the length of a pair",
+            "dropout": "TRL's DPOTrainer turns dropout off",
+        }
+        for name, reason in reasons.items():
+            if getattr(self, name) != getattr(type(self), name):
+                raise LorateError(f"{name} has no meaning on preference records, because {reason}; leave it out.")
+        if self.init in ("pissa", "pissa_niter_16", "olora"):
+            raise LorateError(
+                f"init {self.init} moves a part of the base into the adapter, and preference records are judged "
+                "against the base as it is; choose default, gaussian or orthogonal."
+            )
 
     @property
     def scaling(self) -> float:

@@ -44,6 +44,7 @@ def describe(command: str, prepared: Prepared) -> dict[str, Any]:
             "labels": prepared.data.labels,
             "fingerprint": prepared.data.fingerprint,
             "format": prepared.data.format,
+            "kind": prepared.data.record_kind,
             "notes": prepared.notes,
             **_counts(prepared),
         },

@@ -86,7 +86,7 @@ def end(
         chosen = _words(kept, step, why, judges, len(before.scores.losses[judges]))
     if latest is not None:
         after = latest if kept == step else evaluations.scores()
-        first, last = (Scores(scores.table[judges], scores.classifies) for scores in (before.scores, after))
+        first, last = (Scores(scores.table[judges], scores.judged) for scores in (before.scores, after))
         change = paired_change(first.losses, last.losses)
         figures = {name: (value, last.figures()[name]) for name, value in first.figures().items()}
         if before.metric is not None:

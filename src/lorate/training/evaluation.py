@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lorate import ranks
-from lorate.tasks import example_scores
+from lorate.tasks import Judged, example_scores, pair_scores
 from lorate.training.processes import together
 
 COLUMNS = 6
@@ -98,11 +98,11 @@ class Scores:
 
     Attributes:
         table: its rows, of all processes, and behind each the number of the record that the example is from.
-        classifies: whether an example has one target, its class.
+        judged: what an example is: tokens of a language model, a class, or a pair of answers.
     """
 
     table: Tensor
-    classifies: bool
+    judged: Judged
 
     @property
     def losses(self) -> Tensor:
@@ -112,13 +112,18 @@ class Scores:
     def figures(self) -> dict[str, float]:
         """Accuracy and macro F1 of a classifier; perplexity and accuracy over the tokens of a language model.
 
+        Of pairs: how often the chosen answer has the higher reward, and by how much on average.
+
         >>> rows = [[0.0, 1, 1, 0, 0, 0], [0.0, 0, 1, 1, 0, 1], [0.0, 1, 1, 1, 1, 2]]
-        >>> {name: round(value, 3) for name, value in Scores(torch.tensor(rows), True).figures().items()}
+        >>> {name: round(value, 3) for name, value in Scores(torch.tensor(rows), "classes").figures().items()}
         {'accuracy': 0.667, 'macro_f1': 0.667}
         """
         losses, right, targets, label, found, _ = self.table.unbind(1)
         accuracy = float(right.sum() / targets.sum())
-        if not self.classifies:
+        if self.judged == "pairs":
+            margins = -torch.special.expm1(losses.clamp_min(1e-12)).log()
+            return {"reward_accuracy": accuracy, "reward_margin": float(margins.mean())}
+        if self.judged == "tokens":
             return {"perplexity": float(((losses * targets).sum() / targets.sum()).exp()), "token_accuracy": accuracy}
         classes = set(label.tolist()) | set(found.tolist())
         scores = [
@@ -127,7 +132,7 @@ class Scores:
         return {"accuracy": accuracy, "macro_f1": sum(scores) / len(scores)}
 
 
-def evaluate(trainer: Any, classifies: bool, advance: Advance = lambda done, total: None) -> Scores:
+def evaluate(trainer: Any, judged: Judged, advance: Advance = lambda done, total: None) -> Scores:
     """Scores of a trainer's held-out examples now.
 
     Every process evaluates its share of the examples, and all get all scores. The random state is put back afterwards
@@ -135,17 +140,18 @@ def evaluate(trainer: Any, classifies: bool, advance: Advance = lambda done, tot
 
     Args:
         trainer: its evaluation data and model are used.
-        classifies: whether the model is a classifier.
+        judged: what the examples are.
         advance: is told of every batch.
     """
     with torch.random.fork_rng(), together():
         loader = _rows_of_examples(trainer)
-        own = example_scores(trainer.model, _counted(loader, len(loader), advance))
+        batches = _counted(loader, len(loader), advance)
+        own = pair_scores(trainer, batches) if judged == "pairs" else example_scores(trainer.model, batches)
     size = trainer.args.per_device_eval_batch_size
     table = in_order(ranks.everyones(own), size)[: len(trainer.eval_dataset)]
     rows = trainer.eval_dataset
     records = rows["record"] if "record" in rows.column_names else range(len(rows))
-    return Scores(torch.cat([table, torch.tensor([*records], dtype=table.dtype)[:, None]], dim=1), classifies)
+    return Scores(torch.cat([table, torch.tensor([*records], dtype=table.dtype)[:, None]], dim=1), judged)
 
 
 def _rows_of_examples(trainer: Any) -> Any:

@@ -12,9 +12,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter
-from lorate.training.config import TrainConfig
 from lorate.training.evaluation import Scores, evaluate, standard_error
 from lorate.training.listener import Listener
+from lorate.training.preparation import Prepared
 from lorate.training.processes import together
 from lorate.training.selection import Selection
 
@@ -26,7 +26,7 @@ class Evaluations(TrainerCallback):
     ``choice`` (what the best adapter has the lowest of) and ``alarms``.
 
     Args:
-        config: the options.
+        prepared: options and data.
         trainer: its evaluation data and model are used.
         writer: gets the records; None in processes that do not write.
         listener: is told of progress, results and alarms.
@@ -38,14 +38,20 @@ class Evaluations(TrainerCallback):
 
     selection: Selection
 
-    def __init__(self, config: TrainConfig, trainer: Any, writer: JsonlWriter | None, listener: Listener) -> None:
-        self._config, self._trainer, self._writer, self._listener = config, trainer, writer, listener
+    def __init__(self, prepared: Prepared, trainer: Any, writer: JsonlWriter | None, listener: Listener) -> None:
+        self._config, self._judged = prepared.config, prepared.judged
+        self._trainer, self._writer, self._listener = trainer, writer, listener
         self._last: tuple[int, Scores] | None = None
         self.ended = ""
 
+    @property
+    def examples(self) -> int:
+        """How many are held out."""
+        return len(self._trainer.eval_dataset)
+
     def scores(self) -> Scores:
         """Scores of the held-out examples now."""
-        return evaluate(self._trainer, self._config.task != "causal-lm", self._listener.progress)
+        return evaluate(self._trainer, self._judged, self._listener.progress)
 
     def record(self, step: int, scores: Scores, metric: float | None, **more: Any) -> None:
         """Write and show an evaluation."""

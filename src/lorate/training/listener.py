@@ -20,7 +20,7 @@ class Listener:
     def plan(self, plan: Plan) -> None:
         """Data and model are loaded."""
 
-    def example(self, parts: Sequence[tuple[str, bool]]) -> None:
+    def example(self, parts: Sequence[tuple[str, bool]], title: str = "One record, the learned part marked:") -> None:
         """One record as the model gets it, in stretches that are learned (True) or given."""
 
     def notice(self, text: str) -> None:

@@ -60,7 +60,10 @@ def _write_adapter(fresh: Path, prepared: Prepared, outcome: "Outcome") -> None:
     with quiet():
         # an embedding that was trained is among modules_to_save; there is nothing to look up on a hub
         prepared.model.save_pretrained(
-            fresh, save_embedding_layers=False, path_initial_model_for_weight_conversion=moved
+            fresh,
+            save_embedding_layers=False,
+            selected_adapters=["default"],
+            path_initial_model_for_weight_conversion=moved,
         )
         prepared.base.processor.save_pretrained(fresh)
     card = fresh / "README.md"
@@ -131,8 +134,9 @@ def _own_tokenizer(prepared: Prepared) -> str:
 
 
 def _use_lines(config: TrainConfig, prepared: Prepared) -> str:
-    if config.task == "causal-lm" and prepared.data.record_kind == "messages":
-        turns = [turn["content"] for turn in prepared.data.eval[0]["messages"] if turn["role"] == "user"]
+    if config.task == "causal-lm" and prepared.data.record_kind in ("messages", "preference"):
+        first = prepared.data.eval[0]
+        turns = [turn["content"] for turn in first.get("messages") or first["prompt"] if turn["role"] == "user"]
         asked = str(turns[0])[:200] if turns else "Hello"
         return (
             f'messages = [{{"role": "user", "content": {asked!r}}}]\n'

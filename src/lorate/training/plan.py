@@ -28,6 +28,7 @@ class Plan:
         train_tokens: tokens of an epoch; 0 where the data are not tokens.
         learned_tokens: of these, those that count.
         format: the columns that were read, in words.
+        learned: what of the tokens counts, in a word.
     """
 
     parameters: int
@@ -43,6 +44,7 @@ class Plan:
     train_tokens: int = 0
     learned_tokens: int = 0
     format: str = ""
+    learned: str = ""
 
 
 def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
@@ -72,6 +74,7 @@ def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
         + (_activation_bytes(config, prepared.base.model) if text else 0),
         train_tokens=prepared.encoded.train.counts.tokens if prepared.encoded else 0,
         format=prepared.data.format,
+        learned="preferences" if prepared.judged == "pairs" else config.train_on,
         learned_tokens=prepared.encoded.train.counts.learned if prepared.encoded else 0,
     )
 

@@ -10,11 +10,15 @@ import torch
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks import (
+    PREFERENCES,
     EncodedData,
     Encoder,
+    Judged,
     LoadedData,
     LoadedModel,
+    check_pairs,
     cut_texts,
+    encode_pairs,
     load_data,
     load_model,
     positions,
@@ -66,6 +70,13 @@ class Prepared:
         return self.packed or len(self.encoded.train.rows if self.encoded else self.data.train)
 
     @property
+    def judged(self) -> Judged:
+        """What held-out figures are about."""
+        if self.config.task != "causal-lm":
+            return "classes"
+        return "pairs" if self.data.record_kind in PREFERENCES else "tokens"
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about what was left out of the data, cut or taken together."""
         cut = f"{self.cut:,} of {len(self.data.train):,} texts are cut at the maximum length (--max-length)."
@@ -88,7 +99,7 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
     if device == "cpu" and "float16" in (config.autocast, config.quantize and config.dtype):
         raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
     folder = None if config.adapter is None else adapter_folder(config.adapter)
-    config = config if folder is None else _as_the_adapter(config, adapter_options(folder))
+    given, config = config, config if folder is None else _as_the_adapter(config, adapter_options(folder))
     phase("Reading the data")
     data = load_data(
         config.data,
@@ -99,6 +110,7 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
         columns=config.columns,
         max_records=config.max_records,
     )
+    given.check_kind(data.record_kind)
     transformers.set_seed(config.seed)
     phase("Loading the model")
     base = load_model(
@@ -117,7 +129,11 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
-    encoded = encode(config, data, base) if config.task == "causal-lm" else None
+    encoded = None
+    if data.record_kind in PREFERENCES:
+        data = numbered_pairs(config, data, base)
+    elif config.task == "causal-lm":
+        encoded = encode(config, data, base)
     cut = 0
     if config.task == "sequence-classification":
         cut = cut_texts(data.train, base.processor, text_limit(config.max_length, base.processor, base.model))
@@ -180,6 +196,35 @@ def encode(config: TrainConfig, data: LoadedData, base: LoadedModel) -> EncodedD
     return encoded
 
 
+def numbered_pairs(config: TrainConfig, data: LoadedData, base: LoadedModel) -> LoadedData:
+    """Preference records as they go to TRL's DPOTrainer, which makes the tokens; see `with_pairs`.
+
+    Raises:
+        LorateError: the chat template refuses a record.
+    """
+    encoder = Encoder(base.processor, data.record_kind, config.train_on, config.max_length)
+    held_out = data.eval.select(range(min(len(data.eval), config.eval_examples)))
+    parts = zip((data.train, held_out), data.places, strict=True)
+    train, held_out = (check_pairs(encoder, part, places) for part, places in parts)
+    return replace(data, train=train, eval=held_out)
+
+
+def with_pairs(prepared: Prepared, trainer: Any) -> Prepared:
+    """The same with the tokens that TRL's DPOTrainer made of preference records; others have theirs already.
+
+    Raises:
+        LorateError: nothing is left to learn, or a sequence is longer than the model's positions.
+    """
+    if prepared.judged != "pairs":
+        return prepared
+    config, data, base = prepared.config, prepared.data, prepared.base
+    encoder = Encoder(base.processor, data.record_kind, config.train_on, config.max_length)
+    train = encode_pairs(encoder, trainer.train_dataset, len(data.train))
+    held_out = encode_pairs(encoder, trainer.eval_dataset, len(data.eval))
+    check_positions(base, config.max_length, max(train.counts.longest, held_out.counts.longest))
+    return replace(prepared, encoded=EncodedData(encoder, train, held_out))
+
+
 def check_positions(base: LoadedModel, max_length: int, longest: int) -> None:
     """No sequence may be longer than the model has positions.
 
@@ -220,8 +265,9 @@ def check_vocabulary(part: Any, tokenizer: Any, model: Any) -> None:
     if max(tokenizer.get_vocab().values()) < rows:
         return
     for record in part:
-        messages = [message["content"] for message in record.get("messages", [])]
-        for text in [*messages, *(record[key] for key in ("prompt", "completion", "text") if key in record)]:
+        values = [value for key, value in record.items() if isinstance(value, str | list) and key != "tools"]
+        texts = [[value] if isinstance(value, str) else [turn["content"] for turn in value] for value in values]
+        for text in (text for found in texts for text in found):
             highest = max(tokenizer(text)["input_ids"], default=0)
             if highest >= rows:
                 raise LorateError(

@@ -129,7 +129,7 @@ class Selection:
         fresh = self._folder / ".new"
         shutil.rmtree(fresh, ignore_errors=True)
         with quiet():
-            self._model.save_pretrained(fresh, save_embedding_layers=False)
+            self._model.save_pretrained(fresh, save_embedding_layers=False, selected_adapters=["default"])
         (fresh / LOSSES).write_text(json.dumps(losses.tolist()), encoding="utf-8")
         shutil.rmtree(self.place(step), ignore_errors=True)
         fresh.rename(self.place(step))

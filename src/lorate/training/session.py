@@ -16,7 +16,7 @@ from lorate.monitor import Monitor
 from lorate.runs import RunDirectory
 from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
-from lorate.tasks import marked
+from lorate.tasks import marked, shown_pair
 from lorate.training.adapter import CHANGES_BASE
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
@@ -65,8 +65,12 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
     plan = make_plan(prepared, processes)
     _announce(listener, plan, prepared)
     if prepared.encoded is not None:
-        row = prepared.encoded.train.rows[0]
-        listener.example(marked(row["input_ids"], row["labels"], prepared.base.processor))
+        row, tokenizer = prepared.encoded.train.rows[0], prepared.base.processor
+        if prepared.judged == "pairs":
+            for title, parts in shown_pair(row, tokenizer, prepared.config.max_length):
+                listener.example(parts, title)
+        else:
+            listener.example(marked(row["input_ids"], row["labels"], tokenizer))
     return plan
 
 
@@ -199,7 +203,7 @@ class _Session:
                     writer.truncate_after(min(step, config.step_count - 1))
                 callback = ListeningCallback(monitor, self.listener, config.step_count)
                 attach(trainer, config.rule, callback=callback, lr=config.lr, smoothness=config.smoothness)
-                evaluations = Evaluations(config, trainer, writer, self.listener)
+                evaluations = Evaluations(prepared, trainer, writer, self.listener)
                 trainer.add_callback(evaluations)
                 trainer.add_callback(Sealer())
                 before = untrained(run, prepared, evaluations, self.listener, step == 0)

@@ -19,7 +19,7 @@ Show = Callable[[str], None]
 class Talk:
     """A conversation with a tuned language model, word by word.
 
-    Without a chat template each text is completed as it is, and nothing is remembered.
+    A run on texts, or a model without a chat template, completes each text as it is, and nothing is remembered.
 
     Args:
         tuned: the run.
@@ -41,13 +41,15 @@ class Talk:
         if self.tuned.config.task != "causal-lm":
             raise LorateError(f"{self.tuned.run.path} is a {self.tuned.config.task} run, which does not talk.")
         tokenizer, config = self.tuned.base.processor, self.tuned.config
-        kind: RecordKind = "messages" if tokenizer.chat_template else "text"
+        trained_on = getattr(self.tuned, "kind", None)
+        chats = tokenizer.chat_template and trained_on in (None, "messages", "preference")
+        kind: RecordKind = "messages" if chats else "text"
         self._encoder = Encoder(tokenizer, kind, config.train_on, config.max_length)
         self.forget()
 
     @property
     def remembers(self) -> bool:
-        """Whether there is a chat template."""
+        """Whether it prompts with the chat template."""
         return self._encoder.template is not None
 
     def forget(self) -> None:

@@ -14,7 +14,7 @@ from lorate.rules import make_rule
 from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.adapter import keep_precise
 from lorate.training.config import TrainConfig
-from lorate.training.preparation import Prepared, prepare
+from lorate.training.preparation import Prepared, prepare, with_pairs
 from lorate.training.processes import main_first, together
 
 
@@ -37,6 +37,7 @@ def assemble(
         trainer = build_trainer(prepared, Path(place))
     check_trainer(trainer, make_rule(config.rule, config.smoothness))
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
+    prepared = with_pairs(prepared, trainer)
     packed = len(trainer.train_dataset) if config.packing else None
     prepared = replace(prepared, packed=packed)
     config = prepared.config.with_steps(prepared.examples, samples)
@@ -45,7 +46,7 @@ def assemble(
 
 
 def build_trainer(prepared: Prepared, place: Path) -> Any:
-    """A Trainer (an SFTTrainer for language models) with a constant schedule; see `lorate.attach` for its rule.
+    """A Trainer (SFT for language models, DPO for preferences) with a constant schedule; see `lorate.attach`.
 
     Args:
         prepared: options, data and model.
@@ -60,7 +61,9 @@ def build_trainer(prepared: Prepared, place: Path) -> Any:
         "processing_class": prepared.base.processor,
     }
     with quiet():
-        build = _language_trainer if config.task == "causal-lm" else _classifier_trainer
+        build = {"tokens": _language_trainer, "pairs": _preference_trainer, "classes": _classifier_trainer}[
+            prepared.judged
+        ]
         try:
             trainer = build(config, prepared, _arguments(config, prepared, place), shared)
         except LorateError:
@@ -123,6 +126,22 @@ def _language_trainer(
     _keep_to_one_device(settings)
     train, held_out = prepared.encoded.train.rows, prepared.encoded.eval.rows
     return trl.SFTTrainer(args=settings, train_dataset=train, eval_dataset=held_out, **shared)
+
+
+def _preference_trainer(
+    config: TrainConfig, prepared: Prepared, arguments: dict[str, Any], shared: dict[str, Any]
+) -> Any:
+    """A DPOTrainer; its reference is the base, or the adapter that training goes on from."""
+    trl = require("trl", extra="hf")
+    arguments = arguments | {"per_device_eval_batch_size": 1}  # the loss of each pair, not of a batch
+    settings = trl.DPOConfig(**arguments, max_length=config.max_length, beta=config.beta)
+    _keep_to_one_device(settings)
+    data = prepared.data
+    trainer = trl.DPOTrainer(args=settings, train_dataset=data.train, eval_dataset=data.eval, **shared)
+    if config.adapter is None:
+        # TRL's copy of the adapter at the start, which is the base: without it, the base is the reference
+        prepared.model.delete_adapter("ref")
+    return trainer
 
 
 def _classifier_trainer(

@@ -10,12 +10,22 @@ import torch
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.runs import RunDirectory
-from lorate.tasks import EncodedData, Encoder, LoadedData, cut_texts, load_data, load_model, quiet, text_limit
+from lorate.tasks import (
+    EncodedData,
+    Encoder,
+    LoadedData,
+    RecordKind,
+    cut_texts,
+    load_data,
+    load_model,
+    quiet,
+    text_limit,
+)
 from lorate.training.adapter import adapter_folder, open_adapter, with_own_tokenizer
 from lorate.training.config import TrainConfig
 from lorate.training.evaluation import Change, Scores, evaluate, paired_change
 from lorate.training.listener import Listener
-from lorate.training.preparation import Prepared, check_positions, check_vocabulary
+from lorate.training.preparation import Prepared, check_positions, check_vocabulary, numbered_pairs, with_pairs
 from lorate.training.processes import own_device
 from lorate.training.trainers import build_trainer
 
@@ -30,6 +40,7 @@ class Tuned:
         base: the base model with the run's tokenizer or image processor.
         model: the PEFT model.
         labels: of a classifier.
+        kind: of the records that it was trained on; None for a run that does not say.
     """
 
     run: RunDirectory
@@ -37,6 +48,7 @@ class Tuned:
     base: Any
     model: Any
     labels: list[str] | None
+    kind: RecordKind | None = None
 
 
 def load_tuned(
@@ -57,7 +69,8 @@ def load_tuned(
     folder = adapter_folder(str(run.path))
     options = run.read_config() | ({} if dtype is None else {"dtype": dtype})
     config = TrainConfig.from_mapping(options, source=str(run.config))
-    labels = (run.read_run().get("data") or {}).get("labels")
+    data = run.read_run().get("data") or {}
+    labels = data.get("labels")
     if config.task != "causal-lm" and not labels:
         raise LorateError(f"{run.run} names no classes, so its head cannot be rebuilt: train a new run.")
     base = load_model(
@@ -75,7 +88,7 @@ def load_tuned(
     if config.task != "image-classification":
         base = with_own_tokenizer(base, folder)
     model = open_adapter(base, folder, trainable=False).eval()
-    return Tuned(run, config, base, model, labels)
+    return Tuned(run, config, base, model, labels, data.get("kind"))
 
 
 def evaluate_run(tuned: Tuned, data: str, listener: Listener) -> tuple[Change, Scores, Scores]:
@@ -100,9 +113,13 @@ def evaluate_run(tuned: Tuned, data: str, listener: Listener) -> tuple[Change, S
     if config.task != "image-classification":
         check_vocabulary(records, base.processor, base.model)
     whole = replace(loaded, train=records, eval=records, labels=tuned.labels)
-    config = replace(config, eval_examples=len(records), packing=False)
+    # the reference of preference records is the base, whatever the run went on from
+    config = replace(config, eval_examples=len(records), packing=False, adapter=None)
     prepared = Prepared(config, whole, base, tuned.model, str(tuned.model.device))
-    if config.task == "causal-lm":
+    if prepared.judged == "pairs":
+        config.check_kind(whole.record_kind)
+        prepared = replace(prepared, data=numbered_pairs(config, whole, base))
+    elif config.task == "causal-lm":
         encoder = Encoder(base.processor, whole.record_kind, config.train_on, config.max_length)
         part = encoder.encode(records, [*loaded.places[0], *loaded.places[1]])
         check_positions(base, config.max_length, part.counts.longest)
@@ -110,14 +127,14 @@ def evaluate_run(tuned: Tuned, data: str, listener: Listener) -> tuple[Change, S
     elif config.task == "sequence-classification":
         limit = text_limit(config.max_length, base.processor, base.model)
         prepared = replace(prepared, cut=cut_texts(records, base.processor, limit))
-    for note in prepared.notes:
-        listener.notice(note)
     with TemporaryDirectory() as place:
         trainer = build_trainer(prepared, Path(place))
-        classifies = config.task != "causal-lm"
+        prepared = with_pairs(prepared, trainer)
+        for note in prepared.notes:
+            listener.notice(note)
         with tuned.model.disable_adapter():
-            before = evaluate(trainer, classifies, listener.progress)
-        after = evaluate(trainer, classifies, listener.progress)
+            before = evaluate(trainer, prepared.judged, listener.progress)
+        after = evaluate(trainer, prepared.judged, listener.progress)
     return paired_change(before.losses, after.losses), before, after
 
 

@@ -49,10 +49,9 @@ def untrained(
         is_new: whether nothing was trained yet.
     """
     file, config = run.inside("before.json"), prepared.config
-    classifies = config.task != "causal-lm"
-    saved = ranks.everyones(_read(file, listener))[0]
+    saved = ranks.everyones(_read(file, evaluations.examples, listener))[0]
     if saved is not None:
-        return Untrained(Scores(torch.tensor(saved[0], dtype=torch.float64), classifies), saved[1], saved[2])
+        return Untrained(Scores(torch.tensor(saved[0], dtype=torch.float64), prepared.judged), saved[1], saved[2])
     listener.phase("Evaluating and sampling")
     scores, metric = evaluations.scores(), None
     if config.metric_command is not None:
@@ -82,13 +81,15 @@ def _numbers(table: torch.Tensor) -> list[list[float | None]]:
     return [[number if math.isfinite(number) else None for number in row] for row in table.tolist()]
 
 
-def _read(file: Path, listener: Listener) -> tuple[list[list[float]], float | None, list[dict[str, str]]] | None:
-    """What is on file; None if it is missing or damaged."""
+def _read(
+    file: Path, examples: int, listener: Listener
+) -> tuple[list[list[float]], float | None, list[dict[str, str]]] | None:
+    """What is on file; None if it is missing or damaged, or does not have a row for each held-out example."""
     try:
         saved = read_json(file)
         scores = [[float("nan") if number is None else float(number) for number in row] for row in saved["scores"]]
         samples, metric = [dict(sample) for sample in saved["samples"]], saved["metric"]
-        sound = bool(scores) and {len(row) for row in scores} == {COLUMNS} and is_as_signed(saved)
+        sound = len(scores) == examples and {len(row) for row in scores} == {COLUMNS} and is_as_signed(saved)
         sound &= all(isinstance(sample["prompt"] + sample["before"], str) for sample in samples)
         if sound:
             return scores, None if metric is None else float(metric), samples

@@ -1,0 +1,155 @@
+"""Runs on preference records: TRL's DPOTrainer trains, and everything else is as in other runs."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lorate.cli.app import run as command
+from lorate.errors import LorateError
+from lorate.training import TrainConfig, dry_run, resume, train
+from lorate.training.talk import Talk
+from lorate.training.tuned import evaluate_run, load_tuned
+from training_runs import Notices, PressCtrlC, adapter_bytes, evaluations
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
+
+
+def pairs() -> list[dict[str, Any]]:
+    letters = "abcde"
+    return [{"prompt": f"{x} {y}", "chosen": f" good {x}", "rejected": f" bad {y}"} for x in letters for y in letters]
+
+
+@pytest.fixture
+def preferences(llama_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, pairs())))
+    return {
+        "model": str(llama_dir), "data": str(file), "rank": 4, "steps": 30, "max_length": 16, "device": "cpu",
+        "eval_fraction": 0.2, "rule": "constant", "lr": 0.5, "samples": 1, "beta": 0.5,
+    }  # fmt: skip
+
+
+def margins(model: Any, base: Any, tokenizer: Any, beta: float) -> list[float]:
+    """Rewards of chosen minus rejected, written out."""
+
+    def logp(model: Any, prompt: str, answer: str) -> float:
+        ids = torch.tensor([[*tokenizer(prompt + answer)["input_ids"], tokenizer.eos_token_id]])
+        given = len(tokenizer(prompt)["input_ids"])
+        with torch.no_grad():
+            scores = model(ids).logits[0, :-1].log_softmax(-1)
+        return float(scores.gather(1, ids[0, 1:, None])[given - 1 :].sum())
+
+    def reward(row: dict[str, Any], key: str) -> float:
+        return beta * (logp(model, row["prompt"], row[key]) - logp(base, row["prompt"], row[key]))
+
+    return [reward(row, "chosen") - reward(row, "rejected") for row in pairs()]
+
+
+def test_a_run_learns_to_prefer(preferences: dict[str, Any], tmp_path: Path) -> None:
+    outcome = train(TrainConfig(**preferences), tmp_path / "run")
+    assert outcome.change is not None and outcome.figures is not None
+    assert outcome.change.before == pytest.approx(math.log(2), abs=1e-6) and outcome.change.after < 0.55
+    assert outcome.figures["reward_accuracy"] == (0.5, 1.0) and outcome.figures["reward_margin"][1] > 0.3
+    assert not (outcome.run.adapter / "ref").exists()
+    assert [record["step"] for record in evaluations(outcome.run.path)][:2] == [0, 4]
+    report = outcome.run.report.read_text()
+    assert "reward accuracy" in report
+    base = AutoModelForCausalLM.from_pretrained(preferences["model"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(preferences["model"])
+    tuned = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(preferences["model"]), outcome.run.adapter
+    ).eval()
+    expected = margins(tuned, base, tokenizer, 0.5)
+    change, before, after = evaluate_run(load_tuned(outcome.run.path), preferences["data"], Notices())
+    assert before.losses.tolist() == pytest.approx([math.log(2)] * 25, abs=1e-6)
+    found = sorted(-math.log(math.expm1(loss)) for loss in after.losses.tolist())
+    assert found == pytest.approx(sorted(expected), abs=1e-3)
+    assert change.after == pytest.approx(sum(math.log1p(math.exp(-m)) for m in expected) / 25, abs=1e-4)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(preferences: dict[str, Any], tmp_path: Path) -> None:
+    config = TrainConfig(**{**preferences, "steps": 8, "save_every": 2})
+    whole = train(config, tmp_path / "whole").run.path
+    train(config, tmp_path / "halves", listener=PressCtrlC(5))
+    resume(tmp_path / "halves")
+    assert adapter_bytes(whole) == adapter_bytes(tmp_path / "halves")
+    assert evaluations(whole)[-1] == evaluations(tmp_path / "halves")[-1]
+
+
+def test_preferences_after_another_run_are_judged_against_its_adapter(
+    preferences: dict[str, Any], tmp_path: Path
+) -> None:
+    first = train(TrainConfig(**preferences), tmp_path / "first")
+    more = {name: value for name, value in preferences.items() if name not in ("model", "rank")}
+    second = train(TrainConfig(**{**more, "adapter": str(first.run.path), "steps": 4}), tmp_path / "second")
+    assert second.change is not None and second.change.before == pytest.approx(math.log(2), abs=1e-6)
+    assert second.change.after < second.change.before
+    assert not (second.run.adapter / "ref").exists()
+
+
+def test_auto_trains_on_preferences(preferences: dict[str, Any], tmp_path: Path) -> None:
+    options = {name: value for name, value in preferences.items() if name not in ("rule", "lr")}
+    outcome = train(TrainConfig(**options), tmp_path / "run")
+    assert outcome.change is not None and outcome.change.after < outcome.change.before
+
+
+def test_the_plan_shows_both_answers(preferences: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"train --model {preferences['model']} --data {preferences['data']} --device cpu --dry-run"
+    assert command(line.split()) == 0
+    shown = capsys.readouterr().out
+    assert "the chosen answer marked" in shown and "the rejected answer marked" in shown
+    assert "⟦good" in shown and "⟦bad" in shown and "(preferences)" in shown
+
+
+def test_cut_and_faulty_records_are_counted(preferences: dict[str, Any], tmp_path: Path) -> None:
+    extra = [
+        {"prompt": "a " * 40, "chosen": "a", "rejected": "b"},
+        {"prompt": "a", "chosen": "b " * 40, "rejected": " b"},
+        {"prompt": "a", "chosen": "", "rejected": "b"},
+        {"prompt": "a", "chosen": "b", "rejected": "b"},
+    ]
+    file = tmp_path / "more.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*pairs(), *extra])))
+    held_out = tmp_path / "held.jsonl"
+    held_out.write_text(json.dumps({"prompt": "c", "chosen": " c", "rejected": " d"}))
+    listener = Notices()
+    plan = dry_run(TrainConfig(**{**preferences, "data": str(file), "eval_data": str(held_out)}), listener)
+    assert plan.train_examples == 26
+    assert listener.notices == [
+        f"{file}: 1 record is left out, because chosen is missing (the first: {file}, line 28).",
+        f"{file}: 1 record is left out, because chosen and rejected are the same (the first: {file}, line 29).",
+        "1 of 27 records are cut at 16 tokens; the longest has 41 (--max-length).",
+        "1 of 27 records have no token to learn and are left out.",
+        "In 1 of 27 records the end of the prompt and the beginning of the answer are one token, which the model will "
+        "not see when it is asked: end prompts without a blank, and begin completions with it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"train_on": "last"}, {"packing": True}, {"group_by_length": True}, {"dropout": 0.1}, {"init": "pissa"}],
+)
+def test_options_without_a_meaning_are_refused(
+    preferences: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(LorateError, match=next(iter(changes))):
+        train(TrainConfig(**{**preferences, **changes}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_beta_is_for_preferences(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(LorateError, match="beta is for preference records"):
+        train(TrainConfig(**{**options, "beta": 0.2}), tmp_path / "run")
+
+
+def test_a_chat_prompts_as_the_run_was_trained(preferences: dict[str, Any], tmp_path: Path) -> None:
+    outcome = train(TrainConfig(**{**preferences, "steps": 1}), tmp_path / "run")
+    tuned = load_tuned(outcome.run.path)
+    tuned.base.processor.chat_template = "{{ messages[0].content }}"  # the run had texts, so it is not used
+    assert tuned.kind == "preference-text" and not Talk(tuned).remembers
