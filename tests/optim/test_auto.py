@@ -479,11 +479,9 @@ def test_steps_without_a_gradient_teach_nothing():
     before = adapters(model)
     train(model, optimizer, data)
     train(twin, other, data)
-    rms = float((adapters(model) - before).square().mean().sqrt())
-    assert rms == pytest.approx(
-        float((adapters(twin) - before).square().mean().sqrt()), rel=0.5
-    )  # y is nearer to x then
-    assert optimizer.rule.control.eta == other.rule.control.eta
+    lengths = [float((adapters(one) - before).square().mean().sqrt()) for one in (model, twin)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.5)  # y is nearer to x by then
+    assert optimizer.rule.control.eta == pytest.approx(other.rule.control.eta, rel=1e-3)
 
 
 def test_data_that_end_in_zero_gradients_leave_the_adapters_where_they_are():
