@@ -31,8 +31,8 @@ from _regret.archive import pack, unpack
 from _regret.cost import LENGTHS, extra_costs, worst
 from _regret.figure import description, regret_figure
 from _regret.methods import METHODS
-from _regret.runs import SEEDS, all_runs
-from _regret.settings import DEVELOP, JUDGE, Setting
+from _regret.runs import all_runs
+from _regret.settings import DEVELOP, JUDGE, JUDGE_NEW, SEEDS, Setting
 from _regret.summary import Row, plain, rows, summary, written
 from _regret.table import write_into
 
@@ -46,7 +46,9 @@ RUNS = ROOT / "runs" / "regret"
 COSTS = RUNS / "cost.json"
 ARCHIVE = RESULTS / "regret-runs.jsonl"
 FIGURE = ROOT / "docs" / "images" / "regret.svg"
-NAMES = {setting.name: (setting,) for setting in DEVELOP + JUDGE} | {"develop": DEVELOP, "judge": JUDGE}
+SETTINGS = DEVELOP + JUDGE + JUDGE_NEW
+SPLITS = {"develop": DEVELOP, "judge": JUDGE, "judge-new": JUDGE_NEW}
+NAMES = {setting.name: (setting,) for setting in SETTINGS} | SPLITS
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def main() -> None:
     conclude()
 
 
-def conclude(settings: Sequence[Setting] = DEVELOP + JUDGE, seeds: Sequence[int] = SEEDS) -> None:
+def conclude(settings: Sequence[Setting] = SETTINGS, seeds: Sequence[int] = SEEDS) -> None:
     """Print what is there; write results, figure and tables if nothing is missing."""
     folder = SweepFolder(RUNS)
     records = {run.name: folder.finished(run) for run in all_runs(settings, seeds=seeds)}
@@ -122,7 +124,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="runs at a time; one a core if not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
     parser.add_argument(
-        "--only", nargs="+", choices=NAMES, default=["develop", "judge"], metavar="SETTING", help=", ".join(NAMES)
+        "--only",
+        nargs="+",
+        choices=NAMES,
+        default=["develop", "judge", "judge-new"],
+        metavar="SETTING",
+        help=", ".join(NAMES),
     )
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=", ".join(METHODS)
