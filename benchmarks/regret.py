@@ -30,11 +30,12 @@ from _record import RESULTS, record
 from _regret.archive import pack, unpack
 from _regret.cost import LENGTHS, extra_costs, worst
 from _regret.figure import description, regret_figure
-from _regret.methods import METHODS
+from _regret.methods import METHODS, TUNED
 from _regret.runs import all_runs
-from _regret.settings import DEVELOP, JUDGE, JUDGE_NEW, SEEDS, Setting
-from _regret.summary import Row, plain, rows, summary, written
+from _regret.settings import DEVELOP, JUDGE, JUDGE_NEW, SEEDS, Setting, seeds_of
+from _regret.summary import Row, grids, plain, rows, summary, written
 from _regret.table import write_into
+from _regret.width import LOOKS, flat, width_description, width_figure
 
 from lorate.report.figures import rendered
 from lorate.runs import write_atomically
@@ -46,6 +47,7 @@ RUNS = ROOT / "runs" / "regret"
 COSTS = RUNS / "cost.json"
 ARCHIVE = RESULTS / "regret-runs.jsonl"
 FIGURE = ROOT / "docs" / "images" / "regret.svg"
+WIDTH = ROOT / "docs" / "images" / "regret-width.svg"
 SETTINGS = DEVELOP + JUDGE + JUDGE_NEW
 SPLITS = {"develop": DEVELOP, "judge": JUDGE, "judge-new": JUDGE_NEW}
 NAMES = {setting.name: (setting,) for setting in SETTINGS} | SPLITS
@@ -70,29 +72,41 @@ def main() -> None:
             run_missing(wanted, folder, options.jobs, _show)
         finally:
             pack(ARCHIVE, all_runs(), folder)
-    conclude()
+    conclude(partial=options.partial)
 
 
-def conclude(settings: Sequence[Setting] = SETTINGS, seeds: Sequence[int] = SEEDS) -> None:
-    """Print what is there; write results, figure and tables if nothing is missing."""
+def conclude(settings: Sequence[Setting] = SETTINGS, seeds: Sequence[int] = SEEDS, *, partial: bool = False) -> None:
+    """Print what is there; write results, figures and tables if nothing is missing, or of what is complete."""
     folder = SweepFolder(RUNS)
     records = {run.name: folder.finished(run) for run in all_runs(settings, seeds=seeds)}
     done = {name: record["result"] for name, record in records.items() if record is not None}
     found = rows(done, settings, seeds)
     _print(found)
     missing = [name for name, record in records.items() if record is None]
+    complete = [row for row in found if row.complete]
     if missing:
-        print(f"{len(missing)} of {len(records)} runs are missing, the first is {missing[0]}; no results written.")
-        return
+        print(f"{len(missing)} of {len(records)} runs are missing, the first is {missing[0]}.")
+        if not (partial and complete):
+            print("No results written; --partial writes those of the settings and seeds that are complete.")
+            return
+    expected = [f"{one.name} seed {seed}" for one in settings for seed in seeds_of(one) if seed in seeds]
+    with_grids = [grids(row) for row in found if set(row.curves) == set(TUNED)]
     costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.is_file() else None
-    numbers = summary(found) | {"extra_cost": worst(costs, LENGTHS[-1]), "extra_cost_200": worst(costs, LENGTHS[0])}
+    numbers = summary(complete) | {
+        "extra_cost": worst(costs, LENGTHS[-1]),
+        "extra_cost_200": worst(costs, LENGTHS[0]),
+        "missing_runs": len(missing),
+    }
+    numbers |= {f"flat_region_{grid.replace('-', '_')}": flat(with_grids, grid) for grid in LOOKS}
     path = record(
         "regret",
         COMMAND,
         plain(numbers),
         protocol=__doc__,
         extra_costs=plain(costs),
-        rows=[written(row) for row in found],
+        rows=[written(row) for row in complete],
+        grids=with_grids,
+        incomplete=[name for name in expected if name not in {str(row) for row in complete}],
     )
     draw(json.loads(path.read_text(encoding="utf-8")))
 
@@ -100,7 +114,8 @@ def conclude(settings: Sequence[Setting] = SETTINGS, seeds: Sequence[int] = SEED
 def draw(results: Mapping[str, Any]) -> None:
     """Figure and tables from the results."""
     write_atomically(FIGURE, rendered(regret_figure(results), "svg", {"Date": None}))
-    print(description(results))
+    write_atomically(WIDTH, rendered(width_figure(results), "svg", {"Date": None}))
+    print(description(results), width_description(results), sep="\n")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         if write_into(page, results):
             print(f"table written into {page.relative_to(ROOT)}")
@@ -135,6 +150,7 @@ def _options() -> argparse.Namespace:
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=", ".join(METHODS)
     )
     parser.add_argument("--again", action="store_true", help="do the chosen runs anew, for instance of a changed auto")
+    parser.add_argument("--partial", action="store_true", help="write results though runs are missing")
     parser.add_argument("--cost", action="store_true", help="measure the extra time of auto instead")
     parser.add_argument("--draw", action="store_true", help="figure and tables from the committed results, no runs")
     options = parser.parse_args()

@@ -9,8 +9,14 @@ LABELS = {
     "prodigy": "Prodigy",
     "d-adaptation": "D-Adaptation",
     "dog": "DoG",
+    "prodigy-plus": "Prodigy + Schedule-Free",
+    "adamw-formula": "AdamW, rate by formula",
+    "adamw-habit": "AdamW at 2e-4",
 }
 """What table and figure compare."""
+
+SPLITS = {"develop": "made on", "judge": "judged on", "judge-new": "judged on, the first time"}
+"""What the settings are to ``auto``, in words."""
 
 
 def suffix_of(name: str) -> str:
