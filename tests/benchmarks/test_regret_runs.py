@@ -30,6 +30,7 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_record, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(regret, "RUNS", tmp_path)
     monkeypatch.setattr(regret, "COSTS", tmp_path / "cost.json")
+    monkeypatch.setattr(regret, "COMMITTED", tmp_path / "results" / "regret.json")
     monkeypatch.setattr(regret, "FIGURE", tmp_path / "regret.svg")
     monkeypatch.setattr(regret, "WIDTH", tmp_path / "width.svg")
     monkeypatch.setattr(regret, "ROOT", tmp_path)
@@ -53,6 +54,10 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "results" / "regret.json").read_text())
     assert written["summary"]["settings"] == 2 and written["summary"]["seeds"] == 1
     assert (written["summary"]["extra_cost"], written["summary"]["extra_cost_200"]) == (0.1, 0.2)
+    (tmp_path / "cost.json").unlink()
+    regret.conclude((TINY, OTHER), (0,))
+    again = json.loads((tmp_path / "results" / "regret.json").read_text())
+    assert again["summary"] == written["summary"]  # what was measured elsewhere is not lost
     assert [row["split"] for row in written["rows"]] == ["develop", "judge"]
     assert set(written["rows"][0]["losses"]) == set(methods_of(TINY))
     assert (tmp_path / "regret.svg").is_file() and (tmp_path / "width.svg").is_file()
