@@ -206,6 +206,7 @@ def written(row: Row) -> dict[str, Any]:
             "seed": row.seed,
             "steps": row.setting.steps,
             "noise": row.setting.noise,
+            "examples": row.setting.examples,
             "grid": list(row.setting.grid),
             "start": row.start,
             "best_over_start": best_over_start(row),

@@ -161,7 +161,8 @@ def test_table(content):
     lines = table.table(content).splitlines()
     assert len(lines) == 2 + 3 * (1 + 1) + 2
     assert lines[3] == (
-        "| matrix, r 4, α 8, batch 16 | 0.00373 | +1.0% | −5.0% | +20% | diverged | +5.0% | +15% | – | +50% | 8× |"
+        "| matrix, r 4, α 8, batch 16, 300 steps | 0.00373 | +1.0% | −5.0% | +20% | diverged | +5.0% | +15% | – | +50% "
+        "| 8× |"
     )
     assert lines[7].endswith("| +10% | +50% |  |")  # a language model; its grids were run on another machine
     assert lines[-2].startswith("| **median** |  | +1.0% | −5.0% |")
