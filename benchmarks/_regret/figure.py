@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from _regret.labels import LABELS, label_of, suffix_of
+from _regret.labels import LABELS, SPLITS, label_of, suffix_of
 from _regret.table import percent
 from lorate.report import rule_colour
 from lorate.report.style import GRID, INK, MUTED, new_figure, style
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOOKS = {
+    "adamw-habit": {"marker": "x", "color": MUTED},
+    "adamw-formula": {"marker": "+", "color": INK},
     "dog": {"marker": "v", "facecolors": "none", "edgecolors": MUTED},
     "d-adaptation": {"marker": "^", "facecolors": "none", "edgecolors": MUTED},
     "prodigy": {"marker": "s", "facecolors": "none", "edgecolors": MUTED},
+    "prodigy-plus": {"marker": "s", "facecolors": "none", "edgecolors": INK},
     "schedule-free": {"marker": "D", "facecolors": "none", "edgecolors": INK},
     "auto": {"marker": "o", "facecolors": rule_colour("auto"), "edgecolors": rule_colour("auto")},
 }
@@ -39,9 +42,10 @@ def regret_figure(results: Mapping[str, Any]) -> "Figure":
         results: content of ``results/regret.json``.
     """
     lines: list[tuple[str, list[Mapping[str, Any]]]] = []
-    for split, words in (("develop", "auto was made on"), ("judge", "auto was judged on")):
-        lines.append((words, []))
+    for split, words in SPLITS.items():
         of_split = [row for row in results["rows"] if row["split"] == split]
+        if of_split:
+            lines.append((f"auto was {words}", []))
         lines += [(label_of(rows[0]), rows) for _, group in groupby(of_split, _setting) if (rows := list(group))]
     with style():
         figure = new_figure(ROW * len(lines) + 1.1)
@@ -54,12 +58,12 @@ def regret_figure(results: Mapping[str, Any]) -> "Figure":
             axes.axhline(place + LINE, color=GRID, linewidth=0.8, zorder=0)
             axes.vlines(0, place + LINE - 0.2, place + LINE + 0.2, color=INK, linewidth=1, zorder=1)
             for name, look in LOOKS.items():
-                values = [_shown(row["regrets"][name]) for row in rows]
+                values = [_shown(row["regrets"][name]) for row in rows if name in row["regrets"]]
                 axes.scatter(values, [place + LINE] * len(values), clip_on=False, zorder=3, **SIZE, **look)
         for name in LABELS:
             axes.scatter([], [], label=LABELS[name], **SIZE, **LOOKS[name])
         axes.set_xscale("symlog", linthresh=LINEAR, linscale=1.6)
-        least = min(_shown(row["regrets"][name]) for _, rows in lines for row in rows for name in LOOKS)
+        least = min(_shown(row["regrets"][name]) for _, rows in lines for row in rows for name in row["regrets"])
         axes.set_xlim(min(-LINEAR, 1.1 * least), DIVERGED)
         axes.set_xticks([*TICKS, DIVERGED], [*(_tick(value) for value in TICKS), "∞"])
         axes.minorticks_off()

@@ -9,8 +9,14 @@ LABELS = {
     "prodigy": "Prodigy",
     "d-adaptation": "D-Adaptation",
     "dog": "DoG",
+    "prodigy-plus": "Prodigy + Schedule-Free",
+    "adamw-formula": "AdamW, rate by formula",
+    "adamw-habit": "AdamW at 2e-4",
 }
 """What table and figure compare."""
+
+SPLITS = {"develop": "made on", "judge": "judged on", "judge-new": "judged on, the first time"}
+"""What the settings are to ``auto``, in words."""
 
 
 def suffix_of(name: str) -> str:
@@ -25,8 +31,9 @@ def suffix_of(name: str) -> str:
 def label_of(row: Mapping[str, Any]) -> str:
     """The setting of a row of the results.
 
-    >>> label_of({"setting": "small-lm,r4,a512,b2"})
-    'small-lm, r 4, α 512, batch 2'
+    >>> label_of({"setting": "small-lm,r4,a512,b2", "steps": 200, "examples": 96})
+    'small-lm, r 4, α 512, batch 2, 200 steps on 96 examples'
     """
     workload, rank, alpha, batch = row["setting"].split(",")
-    return f"{workload}, r {rank[1:]}, α {alpha[1:]}, batch {batch[1:]}"
+    few = f" on {row['examples']} examples" if row["examples"] is not None else ""
+    return f"{workload}, r {rank[1:]}, α {alpha[1:]}, batch {batch[1:]}, {row['steps']} steps{few}"

@@ -11,6 +11,7 @@ import dog
 import prodigyopt
 import schedulefree
 import torch
+from prodigyplus.prodigy_plus_schedulefree import ProdigyPlusScheduleFree
 from torch import nn
 
 import lorate
@@ -19,6 +20,8 @@ from lorate_papers.training.steppers import scheduled
 
 WARMUP = 0.05
 """Part of the steps over which a learning rate rises, where one does."""
+HABIT = 2e-4
+"""The learning rate for LoRA that most examples of PEFT's users have."""
 
 
 @dataclass
@@ -48,16 +51,23 @@ def adamw_cosine(model: nn.Module, lr: float, steps: int) -> Prepared:
 
 def schedule_free(model: nn.Module, lr: float, steps: int) -> Prepared:
     """With warm-up, and evaluated at the average."""
-    optimizer = schedulefree.AdamWScheduleFree(trainable(model), lr=lr, warmup_steps=round(WARMUP * steps))
-    optimizer.train()
+    warmup = round(WARMUP * steps)
+    return schedule_freed(schedulefree.AdamWScheduleFree(trainable(model), lr=lr, warmup_steps=warmup))
 
-    @contextmanager
-    def average() -> Iterator[None]:
-        optimizer.eval()
-        yield
-        optimizer.train()
 
-    return Prepared(optimizer, result=average)
+def prodigy_plus(model: nn.Module, lr: None, steps: int) -> Prepared:
+    """Prodigy with Schedule-Free in one optimizer, as its author leaves it, evaluated at the average."""
+    return schedule_freed(ProdigyPlusScheduleFree(trainable(model)))
+
+
+def adamw_habit(model: nn.Module, lr: None, steps: int) -> Prepared:
+    """The rate of most examples, whatever the task."""
+    return adamw_cosine(model, HABIT, steps)
+
+
+def adamw_formula(model: nn.Module, lr: None, steps: int) -> Prepared:
+    """The rate of a published formula, see `formula`; its authors give no schedule."""
+    return adamw_cosine(model, formula(model.config.hidden_size, model.config.model_type), steps)
 
 
 def prodigy(model: nn.Module, lr: None, steps: int) -> Prepared:
@@ -101,6 +111,9 @@ METHODS: Mapping[str, Callable[[nn.Module, Any, int], Prepared]] = {
     "d-adaptation-cosine": d_adaptation_cosine,
     "dog": dog_averaged,
     "layerwise-dog": layerwise_dog_averaged,
+    "prodigy-plus": prodigy_plus,
+    "adamw-habit": adamw_habit,
+    "adamw-formula": adamw_formula,
     "auto": auto,
 }
 """Every method; a grid of learning rates is tried with those of `TUNED`."""
@@ -109,8 +122,12 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "prodigy": ("prodigy", "prodigy-cosine"),
     "d-adaptation": ("d-adaptation", "d-adaptation-cosine"),
     "dog": ("dog", "layerwise-dog"),
+    "prodigy-plus": ("prodigy-plus",),
+    "adamw-habit": ("adamw-habit",),
+    "adamw-formula": ("adamw-formula",),
 }
-"""Packages that need no learning rate, each in both forms that its authors advise; the better form counts."""
+"""What leaves no learning rate to choose: packages, in every form that their authors advise (the better one counts),
+and AdamW at a rate that is known beforehand."""
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -122,6 +139,34 @@ def cosine(steps: int, *, warmup: float) -> Callable[[int], float]:
     """Half a cosine after a warm-up over this part of the steps."""
     recipe = Recipe("adamw", None, steps, None, 0, schedule="cosine", warmup=round(warmup * steps))
     return lambda step: scheduled(recipe, step)
+
+
+def formula(width: int, family: str) -> float:
+    r"""A published learning rate for LoRA, $5\cdot10^{-4}\,(2000/h)^p$.
+
+    Args:
+        width: h, the size of the hidden states.
+        family: of the model: p is 0.781 for Llama, 0.0775 for Qwen and their mean for others.
+
+    >>> f"{formula(576, 'llama'):.2g}", f"{formula(2000, 'qwen3'):.2g}"
+    ('0.0013', '0.0005')
+    """
+    powers = {"llama": 0.781, "qwen": 0.0775}
+    power = next((p for name, p in powers.items() if family.startswith(name)), sum(powers.values()) / len(powers))
+    return 5e-4 * (2000 / width) ** power
+
+
+def schedule_freed(optimizer: Any) -> Prepared:
+    """An optimizer that has a mode for training and one in which the model holds the average."""
+    optimizer.train()
+
+    @contextmanager
+    def average() -> Iterator[None]:
+        optimizer.eval()
+        yield
+        optimizer.train()
+
+    return Prepared(optimizer, result=average)
 
 
 def first_distance(model: nn.Module) -> float:

@@ -1,14 +1,11 @@
 """The list of all runs."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import asdict
 
 from _regret.methods import METHODS, TUNED
-from _regret.settings import DEVELOP, GRIDS, JUDGE, Setting
+from _regret.settings import DEVELOP, GRIDS, JUDGE, JUDGE_NEW, LANGUAGE, SEEDS, Setting, seeds_of
 from _regret.training import train
 from lorate.sweep import Run
-
-SEEDS = (0, 1)
 
 
 def run_name(setting: Setting, method: str, lr: float | None, seed: int) -> str:
@@ -21,15 +18,20 @@ def rates_of(setting: Setting, method: str) -> tuple[float | None, ...]:
     return setting.grid if method in TUNED else (None,)
 
 
+def methods_of(setting: Setting) -> tuple[str, ...]:
+    """Every method that a setting can be run with."""
+    return tuple(method for method in METHODS if method != "adamw-formula" or setting.workload in LANGUAGE)
+
+
 def all_runs(
-    settings: Collection[Setting] = DEVELOP + JUDGE,
+    settings: Collection[Setting] = DEVELOP + JUDGE + JUDGE_NEW,
     methods: Collection[str] = tuple(METHODS),
     seeds: Collection[int] = SEEDS,
 ) -> Iterator[Run]:
     """One run a method, learning rate and seed; workload by workload, the cheapest first."""
     for setting in sorted(settings, key=lambda one: list(GRIDS).index(one.workload)):
-        for seed in seeds:
-            for method in methods:
+        for seed in (seed for seed in seeds_of(setting) if seed in seeds):
+            for method in (method for method in methods_of(setting) if method in methods):
                 for lr in rates_of(setting, method):
-                    arguments = {"setting": asdict(setting), "method": method, "lr": lr, "seed": seed}
+                    arguments = {"setting": setting.arguments, "method": method, "lr": lr, "seed": seed}
                     yield Run(run_name(setting, method, lr, seed), train, arguments)

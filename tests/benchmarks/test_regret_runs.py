@@ -12,7 +12,7 @@ import torch
 from _regret import cost, settings
 from _regret.archive import pack, unpack
 from _regret.methods import METHODS, PEERS, TUNED, first_distance
-from _regret.runs import all_runs
+from _regret.runs import all_runs, methods_of
 from _regret.settings import Setting, in_pieces, noisy, task_of
 from _regret.training import Stepper, train
 from torch import nn
@@ -30,7 +30,9 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_record, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(regret, "RUNS", tmp_path)
     monkeypatch.setattr(regret, "COSTS", tmp_path / "cost.json")
+    monkeypatch.setattr(regret, "COMMITTED", tmp_path / "results" / "regret.json")
     monkeypatch.setattr(regret, "FIGURE", tmp_path / "regret.svg")
+    monkeypatch.setattr(regret, "WIDTH", tmp_path / "width.svg")
     monkeypatch.setattr(regret, "ROOT", tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("<!-- regret -->\n<!-- /regret -->\n")
@@ -40,6 +42,10 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     regret.conclude((TINY, OTHER), (0,))
     assert f"1 of {len(runs)} runs are missing" in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
+    regret.conclude((TINY, OTHER), (0,), partial=True)
+    part = json.loads((tmp_path / "results" / "regret.json").read_text())
+    assert [row["setting"] for row in part["rows"]] == [TINY.name]
+    assert part["incomplete"] == [f"{OTHER.name} seed 0"] and part["summary"]["missing_runs"] == 1
 
     _, done = run_missing(runs, folder, 1, None)
     assert done == 1  # the others were finished already
@@ -48,9 +54,13 @@ def test_from_runs_to_results_figure_and_table(tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "results" / "regret.json").read_text())
     assert written["summary"]["settings"] == 2 and written["summary"]["seeds"] == 1
     assert (written["summary"]["extra_cost"], written["summary"]["extra_cost_200"]) == (0.1, 0.2)
+    (tmp_path / "cost.json").unlink()
+    regret.conclude((TINY, OTHER), (0,))
+    again = json.loads((tmp_path / "results" / "regret.json").read_text())
+    assert again["summary"] == written["summary"]  # what was measured elsewhere is not lost
     assert [row["split"] for row in written["rows"]] == ["develop", "judge"]
-    assert set(written["rows"][0]["losses"]) == set(METHODS)
-    assert (tmp_path / "regret.svg").is_file()
+    assert set(written["rows"][0]["losses"]) == set(methods_of(TINY))
+    assert (tmp_path / "regret.svg").is_file() and (tmp_path / "width.svg").is_file()
     assert "matrix, r 2, α 4, batch 8" in (tmp_path / "README.md").read_text()
 
 
@@ -69,13 +79,34 @@ def test_finished_runs_travel_in_the_archive(tmp_path):
 
 
 def test_every_setting_is_on_one_side_and_named_once():
-    every = settings.DEVELOP + settings.JUDGE
-    assert len({setting.name for setting in every}) == len(every) == 12
+    every = settings.DEVELOP + settings.JUDGE + settings.JUDGE_NEW
+    assert len({setting.name for setting in every}) == len(every) == 18
     assert {setting.workload for setting in every} == set(settings.GRIDS)
-    assert all(setting.steps <= 40 for setting in every if setting.workload == "smollm2")
     assert all(len(setting.grid) == 8 for setting in every)
+    assert [len(settings.seeds_of(setting)) for setting in every if setting.workload == "smollm2"] == [2, 2, 1]
     names = [run.name for run in all_runs()]
-    assert len(set(names)) == len(names) == 12 * 2 * (8 * len(TUNED) + len(METHODS) - len(TUNED))
+    rows = sum(len(settings.seeds_of(setting)) for setting in every)
+    formula = sum(len(settings.seeds_of(setting)) for setting in every if setting.workload in settings.LANGUAGE)
+    assert len(set(names)) == len(names) == rows * (8 * len(TUNED) + len(METHODS) - 1 - len(TUNED)) + formula
+
+
+def test_recorded_arguments_of_earlier_settings_have_not_changed():
+    """Their runs are in the archive with the arguments that they were run with."""
+    assert "examples" not in settings.JUDGE[0].arguments
+    assert settings.JUDGE_NEW[1].arguments["examples"] == 96
+    assert Setting(**settings.JUDGE_NEW[1].arguments) == settings.JUDGE_NEW[1]
+    names = {json.loads(line)["run"] for line in regret.ARCHIVE.read_text(encoding="utf-8").splitlines()}
+    assert {run.name for run in all_runs(settings.DEVELOP, seeds=(0, 1), methods=("adamw", "prodigy"))} <= names
+
+
+def test_few_examples_are_seen_often():
+    task = task_of(Setting("small-lm", 2, 4, batch=4, steps=1, examples=12, quick=True))
+    batches = task.batches(4, 0)
+    seen = {tuple(row) for _ in range(30) for row in next(batches)["input_ids"].tolist()}
+    assert len(seen) == 12
+    assert len(task.held_out["input_ids"]) == len(
+        task_of(Setting("small-lm", 2, 4, batch=4, steps=1, quick=True)).held_out["input_ids"]
+    )
 
 
 def test_adamw_takes_the_steps_of_torch():
@@ -94,7 +125,8 @@ def test_adamw_takes_the_steps_of_torch():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_is_repeated_exactly(method):
-    setting = asdict(replace(TINY, steps=40))
+    tiny = Setting("small-lm", 2, 4, batch=2, steps=4, quick=True) if method == "adamw-formula" else TINY
+    setting = asdict(replace(tiny, steps=40) if tiny is TINY else tiny)
     lr = 0.01 if method in TUNED else None
     found = train(setting, method, lr, 0)
     again = train(setting, method, lr, 0)
@@ -110,21 +142,30 @@ def test_a_run_whose_loss_is_not_finite_has_diverged():
 
 
 def multipliers(method, steps):
-    prepared = METHODS[method](task_of(TINY).model(TINY.adapter, 0), 0.1 if method in TUNED else None, steps)
+    tiny = replace(TINY, workload="small-lm") if method == "adamw-formula" else TINY
+    prepared = METHODS[method](task_of(tiny).model(tiny.adapter, 0), 0.1 if method in TUNED else None, steps)
     rule = prepared.optimizer.param_groups[0]["lr"]
     return rule, prepared.multiplier and [prepared.multiplier(step) for step in range(steps)]
 
 
-@pytest.mark.parametrize(("method", "lr", "warmup"), [("adamw-cosine", 0.1, 5), ("prodigy-cosine", 1.0, 0)])
+@pytest.mark.parametrize(
+    ("method", "lr", "warmup"),
+    [
+        ("adamw-cosine", 0.1, 5),
+        ("prodigy-cosine", 1.0, 0),
+        ("adamw-habit", 2e-4, 5),
+        ("adamw-formula", 5e-4 * (2000 / 64) ** 0.781, 5),  # a Llama 64 wide
+    ],
+)
 def test_cosine_schedules(method, lr, warmup):
     rule, found = multipliers(method, 100)
-    assert rule == lr
+    assert rule == pytest.approx(lr)
     assert found[:warmup] == pytest.approx([(step + 1) / (warmup + 1) for step in range(warmup)])
     rest = [0.5 * (1 + math.cos(math.pi * step / (100 - warmup))) for step in range(100 - warmup)]
     assert found[warmup:] == pytest.approx(rest)
 
 
-@pytest.mark.parametrize("method", ["adamw", "schedule-free", "prodigy", "d-adaptation", "dog", "auto"])
+@pytest.mark.parametrize("method", ["adamw", "schedule-free", "prodigy", "prodigy-plus", "d-adaptation", "dog", "auto"])
 def test_others_have_no_schedule(method):
     assert multipliers(method, 100)[1] is None
 
@@ -146,7 +187,7 @@ def factors(model):
     return [p.detach().clone() for p in model.parameters() if p.requires_grad]
 
 
-@pytest.mark.parametrize("method", ["dog", "layerwise-dog", "schedule-free"])
+@pytest.mark.parametrize("method", ["dog", "layerwise-dog", "schedule-free", "prodigy-plus"])
 def test_an_average_is_handed_over_and_the_last_weights_come_back(method):
     task = task_of(TINY)
     model = task.model(TINY.adapter, 0)
@@ -159,7 +200,7 @@ def test_an_average_is_handed_over_and_the_last_weights_come_back(method):
         inside = factors(model)
     for now, last in zip(factors(model), visited[-1], strict=True):
         torch.testing.assert_close(now, last)
-    if method == "schedule-free":
+    if method in ("schedule-free", "prodigy-plus"):
         assert not torch.allclose(inside[1], visited[-1][1])
         return
     average = visited[0]
