@@ -1,9 +1,8 @@
-"""What becomes of ``auto`` if its own constants are halved or doubled.
+"""What becomes of ``auto`` without one of its parts, and if its own constants are halved or doubled.
 
-The three quick settings of `benchmarks/regret.py` that ``auto`` was made on, 12 seeds each that the regret benchmark
-does not use. One constant is changed at a time. ``lr`` multiplies the step after it was found: 1.3 goes 30% beyond the
-lowest point of each line. Excess is the mean held-out loss over the seeds, relative to that of the best of 8 AdamW
-rates with cosine, the same rate for all seeds, minus 1.
+Three settings of `benchmarks/regret.py` that ``auto`` was made on, four seeds each that the regret benchmark does not
+use. One part or constant is changed at a time. Excess is the mean held-out loss over the seeds, relative to that of
+the best of 8 AdamW rates with cosine, the same rate for all seeds, minus 1.
 
 Writes results/auto_constants.json and the table in docs/auto.md.
 
@@ -16,6 +15,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,7 @@ from rich.progress import track
 from torch import nn
 
 import lorate
+from lorate.optim import move, whitening
 from lorate.rules.auto import Auto, control
 from lorate.runs import write_atomically
 from lorate_papers.training.measures import mean_and_error
@@ -44,21 +45,32 @@ from lorate_papers.workloads.tensor_workload import TensorWorkload
 COMMAND = "python benchmarks/auto_constants.py"
 PAGE = Path(__file__).parents[1] / "docs" / "auto.md"
 BLOCK = re.compile(r"(<!-- auto constants -->\n).*?(<!-- /auto constants -->)", re.DOTALL)
-SETTINGS = DEVELOP[:3]
-SEEDS = range(2, 14)
+SETTINGS = (*DEVELOP[1:3], DEVELOP[4])
+SEEDS = range(3, 7)
 BASELINE = "adamw-cosine"
 
 CONSTANTS: Mapping[str, tuple[ModuleType, str, Iterable[float]]] = {
     "length of the first step": (control, "FIRST_LENGTH", (1e-5, 1e-3)),
-    "steps with full gain": (control, "GAIN_STEPS", (2.5, 10)),
-    "least gain": (control, "LEAST_GAIN", (0.025, 0.1)),
-    "share of the run between probes": (control, "PROBE_SHARE", (5, 20)),
-    "most steps between probes": (control, "PROBE_AT_LEAST_EVERY", (5, 20)),
-    "memory of the means": (control, "MEMORY", (0.8, 0.95)),
-    "slope that halves the step": (control, "OVERSHOOT", (2.5, 10)),
-    "exponent of the average": (Auto, "average_exponent", (2.5, 10)),
+    "gain times steps": (control, "GAIN_STEPS", (1.5, 6)),
+    "least gain": (control, "LEAST_GAIN", (0.015, 0.06)),
+    "largest gain": (control, "LARGEST_GAIN", (0.25, 1)),
+    "steps over which the aim halves": (control, "AIM_STEPS", (5, 20)),
+    "memory of the mean squares": (control, "MEMORY", (0.8, 0.95)),
+    "slope that halves the step": (control, "OVERSHOOT", (4, 16)),
+    "memory of the sensitivity": (move, "SENSITIVITY_MEMORY", (0.9, 0.975)),
+    "share of the average in y": (Auto, "gradient_share", (0.3, 0.7)),
+    "exponent of the average": (Auto, "average_exponent", (1, 4)),
+    "largest root mean square of D": (whitening, "LONGEST", (0.5, 2)),
+    "memory of the second moments": (whitening, "SQUARES_MEMORY", (0.998, 0.9995)),
+    "memory of the Gram matrices": (whitening, "BASIS_MEMORY", (0.98, 0.995)),
 }
-MULTIPLIERS = (0.8, 0.9, 1.15, 1.3, 1.5)
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "Adam's coordinates, no first moment": {
+        "direction": partial(torch.optim.AdamW, betas=(0.0, 0.999), weight_decay=0)
+    },
+    "AdamW with its first moment": {"direction": partial(torch.optim.AdamW, weight_decay=0)},
+}
+"""Options of `lorate.create_optimizer`."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +90,28 @@ class Row:
     excess: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """A part that is left out.
+
+    Attributes:
+        part: which.
+        excess: by name of the setting.
+    """
+
+    part: str
+    excess: Mapping[str, float]
+
+
 def main() -> None:
     tasks = {setting: task_of(setting) for setting in SETTINGS}
     best = {setting: best_of_grid(task, setting) for setting, task in tasks.items()}
 
-    def excess(lr: float = 1.0) -> dict[str, tuple[float, float]]:
+    def excess(**options: Any) -> dict[str, tuple[float, float]]:
         """Mean over the seeds and its standard error."""
         found = {}
         for setting, task in tasks.items():
-            losses = np.array([auto_loss(task, setting, lr, seed) for seed in SEEDS])
+            losses = np.array([auto_loss(task, setting, seed, **options) for seed in SEEDS])
             found[setting.name] = mean_and_error(losses / best[setting] - 1)
         return found
 
@@ -97,7 +122,9 @@ def main() -> None:
         for value in values:
             with patch.object(module, attribute, value):
                 rows.append(Row(name, before, value, _means(excess())))
-    multiplied = [Row("multiplier `lr`", 1.0, lr, _means(excess(lr))) for lr in track(MULTIPLIERS, "Multipliers")]
+    with patch.object(Auto, "gradient_share", 0.0):
+        ablated = [Ablation("gradients at z, not half-way to the average", _means(excess()))]
+    ablated += [Ablation(name, _means(excess(**options))) for name, options in track(ABLATIONS.items(), "Parts")]
     numbers = {
         "worst_excess": max(mean for mean, _ in usual.values()),
         "worst_excess_with_another_constant": max(max(row.excess.values()) for row in rows),
@@ -110,7 +137,8 @@ def main() -> None:
         plain(numbers),
         protocol=__doc__,
         best_of_grid=plain({setting.name: loss for setting, loss in best.items()}),
-        rows=[plain(asdict(row)) for row in rows + multiplied],
+        rows=[plain(asdict(row)) for row in rows],
+        ablations=[plain(asdict(row)) for row in ablated],
     )
     shown = table(json.loads(path.read_text(encoding="utf-8")))
     text = PAGE.read_text(encoding="utf-8")
@@ -127,6 +155,8 @@ def table(results: Mapping[str, Any]) -> str:
         f"| **as it is** | | | {' | '.join(map(percent, usual))} |",
         f"| *standard error* | | | {' | '.join(f'{100 * error:.1f}%' for error in errors)} |",
     ]
+    for row in results["ablations"]:
+        lines.append(f"| {row['part']} | | | {' | '.join(percent(row['excess'][name]) for name in names)} |")
     for row in results["rows"]:
         cells = " | ".join(percent(row["excess"][name]) for name in names)
         lines.append(f"| {row['constant']} | {row['usual']:g} | {row['value']:g} | {cells} |")
@@ -149,10 +179,10 @@ def best_of_grid(task: TensorWorkload, setting: Setting) -> float:
     return min(means)
 
 
-def auto_loss(task: TensorWorkload, setting: Setting, lr: float, seed: int) -> float:
+def auto_loss(task: TensorWorkload, setting: Setting, seed: int, **options: Any) -> float:
     """Held-out loss of the averaged adapters."""
     model = task.model(setting.adapter, seed)
-    optimizer = lorate.create_optimizer(model, rule="auto", lr=lr)
+    optimizer = lorate.create_optimizer(model, rule="auto", **options)
     return loss_after(task, setting, model, Prepared(optimizer, result=optimizer.averaged), seed)
 
 
