@@ -28,7 +28,7 @@ def base(tmp_path_factory):
 
 
 def losses(base, out, rule, quantisation=None, **options):
-    """Training losses of twelve steps, and the class of an adapted layer."""
+    """Training losses of thirty steps, and the class of an adapted layer."""
     load = {} if quantisation is None else {"quantization_config": quantisation, "dtype": torch.float32}
     model = AutoModelForCausalLM.from_pretrained(base, **load)
     if quantisation is not None:
@@ -37,7 +37,7 @@ def losses(base, out, rule, quantisation=None, **options):
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(model, config)
     rows = [{"input_ids": row, "labels": row} for row in (torch.arange(32)[:, None] + torch.arange(12)) % 32]
-    settings = TrainingArguments(**arguments(out, max_steps=12))
+    settings = TrainingArguments(**arguments(out, max_steps=30))
     trainer = lorate.attach(Trainer(model, settings, train_dataset=rows), rule, **options)
     trainer.train()
     history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -23,8 +23,8 @@ LARGEST_SIDE = 256
 """A parameter whose shorter side is longer is not rotated: Adam's coordinates, without first moment."""
 LONGEST = 1.0
 """Root mean square of a factor's D at most: a batch with a much larger gradient than those before goes no further."""
-STAY = 1e-4
-"""Of the old basis, mixed into the new one, so that it is defined where the gradient has a lower rank than r."""
+STAY = 1e-3
+"""Of the old basis, mixed into the new one, so that not rounding decides where the gradients have a rank below r."""
 
 
 class RankWhitening:
@@ -99,14 +99,11 @@ class _Stack:
 
     @classmethod
     def start(cls, h: Tensor) -> Self:
-        """Nothing seen; the coordinates are those of the first gradients."""
+        """Nothing seen, and the parameters' own coordinates."""
         n = len(h)
         r = h.shape[1] if _is_turned(h) else 0  # a basis of nothing
         gram = h.new_zeros(n, r, r)
         basis = torch.eye(r, dtype=h.dtype, device=h.device).expand(n, r, r).clone()
-        if _is_turned(h):
-            unit = h / h.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(h.dtype).tiny)
-            basis = torch.linalg.eigh(unit @ unit.mT).eigenvectors
         return cls(gram, basis, torch.zeros_like(h), h.new_zeros(n, 1, 1))
 
     def direction(self, h: Tensor) -> Tensor:
@@ -131,9 +128,7 @@ class _Stack:
     def _turn(self, seen: Tensor, tiny: float) -> None:
         """One step of orthogonal iteration; the moments go with it."""
         size = self.gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(tiny)
-        image = (self.gram / size) @ self.basis
-        image = image / torch.linalg.vector_norm(image, dim=1, keepdim=True).clamp_min(tiny)
-        basis = torch.linalg.qr(image + STAY * self.basis).Q
+        basis = torch.linalg.qr((self.gram / size) @ self.basis + STAY * self.basis).Q
         squares = (basis.mT @ self.basis).square() @ self.squares
         self.squares = torch.where(seen, squares, self.squares)
         self.basis = torch.where(seen, basis, self.basis)
