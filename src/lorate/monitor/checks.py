@@ -97,8 +97,8 @@ def rising(history: History) -> Alarm | None:
     """Steps end uphill: on batches they have not seen their end slopes add up to twice the loss in ten moves.
 
     An early warning, before the loss itself has risen. The sum must also exceed two of its standard errors, estimated
-    from successive differences. Runs with long steps that hover, and do not diverge, can raise it as well. Rule ``auto``
-    takes such steps on purpose: its average takes the hovering out, and it steers by the slope of that.
+    from successive differences. Runs with long steps that hover, and do not diverge, can raise it as well. Rule
+    ``auto`` takes such steps on purpose: its average takes the hovering out, and it steers by the slope of that.
     """
     records = history.last(WINDOW)
     if any(r.get("average_slope") is not None for r in records):
