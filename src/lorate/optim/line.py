@@ -79,6 +79,11 @@ class StepLine:
         ratios = [slot.multiplier / self.multiplier if self.multiplier > 0 else 1.0 for slot in self.slots]
         return plain if all(ratio == 1 for ratio in ratios) else list(torch._foreach_mul(plain, ratios))
 
+    @property
+    def factors(self) -> list[Tensor]:
+        """The parameters, where they are."""
+        return [slot.parameter.detach() for slot in self.slots]
+
     def direction_rms(self) -> float:
         """Root mean square of D over all trained numbers, the mean over the ranks."""
         whole = sharding.whole(self.directions)

@@ -1,14 +1,19 @@
 """The displacement that the last step made, and what the average of the run owes to the step size."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from lorate import sharding
 from lorate.geometry import inner_products
+from lorate.optim.average import PolynomialAverage
 from lorate.optim.layout import Slot, gradients
+
+if TYPE_CHECKING:
+    from lorate.optim.line import StepLine
+    from lorate.rules import StepSizes
 
 SENSITIVITY_MEMORY = 0.95
 """Decay of older steps in the sensitivity: a step size is judged by what it did lately."""
@@ -40,31 +45,31 @@ class Move:
         self.z_sensitivity, self.x_sensitivity = list(z_sensitivity), list(x_sensitivity)
 
     @classmethod
-    def after(
-        cls,
-        last: Self | None,
-        steps: Sequence[Tensor],
-        displacement: Sequence[Tensor],
-        weight: float,
-        multiplier: float,
+    def along(
+        cls, line: "StepLine", sizes: "StepSizes", average: PolynomialAverage | None, number: int, last: Self | None
     ) -> Self:
-        r"""The next move.
+        r"""The move that is about to be made.
 
         Args:
-            last: the one before; None forgets all steps so far.
-            steps: $\delta$ of z, one tensor a parameter.
-            displacement: what the parameters move by.
-            weight: w of this step in the average.
-            multiplier: ``lr`` times damping.
+            line: where it goes.
+            sizes: how far z goes.
+            average: of the run; without one it is z itself.
+            number: t of this step.
+            last: the move before; None forgets all steps so far.
         """
+        steps = line.steps(sizes)
+        displacement = steps if average is None else average.displacement(line.factors, steps, number)
+        for part, slot in zip(displacement, line.slots, strict=True):
+            if not slot.parameter.requires_grad:  # frozen on the way: it stays where it is
+                part.zero_()
+        weight = 1.0 if average is None else average.weight(number)
         if last is None:
-            z, x = [step.clone() for step in steps], [weight * step for step in steps]
-            return cls(displacement, multiplier, z, x)
+            return cls(displacement, line.multiplier, [step.clone() for step in steps], [weight * s for s in steps])
         z, x = last.z_sensitivity, last.x_sensitivity
         torch._foreach_mul_(sharding.local(z), SENSITIVITY_MEMORY)
         torch._foreach_add_(sharding.local(z), sharding.local(steps))
         torch._foreach_lerp_(sharding.local(x), sharding.local(z), weight)
-        return cls(displacement, multiplier, z, x)
+        return cls(displacement, line.multiplier, z, x)
 
     def pieces(self, slots: Sequence[Slot]) -> dict[str, Tensor]:
         """Slopes at the end for the next transfer to the host: along the displacement, and along $s_x$."""

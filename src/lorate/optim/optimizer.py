@@ -55,8 +55,7 @@ class LoraOptimizer(torch.optim.Optimizer):
     Attributes:
         rule: the copy, with what it remembers.
         last: what the last step saw and did; None before the first.
-        replay: evaluates the last training batch again, for rules that ask: a function that returns the loss. Not
-            needed with closures.
+        replay: returns the loss of the last training batch again, for rules that ask; not needed with closures.
 
     Source: arXiv 2512.18248, Section 2 (simultaneous update), with the scaling s of each layer.
     """
@@ -254,20 +253,13 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     def _go(self, line: StepLine, sizes: StepSizes) -> None:
         number = self.param_groups[0]["steps"] - self.param_groups[0]["skipped"] + 1
-        average = self._average
-        if "last-line" in self.rule.needs or (average is not None and average.share):
-            steps = line.steps(sizes)
-            displacement = steps if average is None else average.displacement(self._parameters, steps, number)
-            for part, slot in zip(displacement, line.slots, strict=True):
-                if not slot.parameter.requires_grad:  # frozen on the way: it stays where it is
-                    part.zero_()
-            weight = 1.0 if average is None else average.weight(number)
-            self._move = Move.after(self._move, steps, displacement, weight, line.multiplier)
+        if "last-line" in self.rule.needs or self.rule.gradient_share:
+            self._move = Move.along(line, sizes, self._average, number, self._move)
             self._move.undo(line.slots, -1.0)
         else:
             line.go(sizes)
-        if average is not None:
-            average.pending = number
+        if self._average is not None:
+            self._average.pending = number
 
     @torch.no_grad()
     def _show(self, *, average: bool) -> None:
