@@ -29,11 +29,12 @@ def suffix_of(name: str) -> str:
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """The setting of a row of the results.
+    """The setting of a row of the results, with its length where the row tells it.
 
     >>> label_of({"setting": "small-lm,r4,a512,b2", "steps": 200, "examples": 96})
     'small-lm, r 4, α 512, batch 2, 200 steps on 96 examples'
     """
     workload, rank, alpha, batch = row["setting"].split(",")
-    few = f" on {row['examples']} examples" if row["examples"] is not None else ""
-    return f"{workload}, r {rank[1:]}, α {alpha[1:]}, batch {batch[1:]}, {row['steps']} steps{few}"
+    length = f", {row['steps']} steps" if "steps" in row else ""
+    few = f" on {row['examples']} examples" if row.get("examples") is not None else ""
+    return f"{workload}, r {rank[1:]}, α {alpha[1:]}, batch {batch[1:]}{length}{few}"

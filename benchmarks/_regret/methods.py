@@ -142,7 +142,7 @@ def cosine(steps: int, *, warmup: float) -> Callable[[int], float]:
 
 
 def formula(width: int, family: str) -> float:
-    r"""A published learning rate for LoRA, $5\cdot10^{-4}\,(2000/h)^p$.
+    r"""A published learning rate for LoRA, $5\cdot10^{-4}\,(2000/h)^p$, from https://thinkingmachines.ai/blog/lora/.
 
     Args:
         width: h, the size of the hidden states.
