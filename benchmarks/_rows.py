@@ -1,5 +1,6 @@
 """Rows of a table that take a while, each kept as it is made, so that a run goes on where it stopped."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from _record import RESULTS
 from rich.progress import track
 
 from lorate.jsonl import JsonlWriter, read_jsonl
+from lorate.runs import write_atomically
 
 
 def kept_rows(
@@ -30,3 +32,10 @@ def kept_rows(
             found[args] = {"plan": list(args), **make(*args)}
             writer.write(found[args])
     return [found[args] for args in plan]
+
+
+def change_rows(name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the rows that ``results/NAME-runs.jsonl`` holds, such as those of a rule that has changed since."""
+    path = RESULTS / f"{name}-runs.jsonl"
+    rows = [row | change(row) for row in track(read_jsonl(path).records, description=name)]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from _peft_methods import VOCABULARY, build, inputs, names
 from _record import record
-from _rows import kept_rows
+from _rows import change_rows, kept_rows
 
 import lorate
 
@@ -104,12 +104,21 @@ def compare(name: str, seed: int = 0) -> dict[str, Any]:
     }
 
 
+def auto_again(row: dict[str, Any]) -> dict[str, Any]:
+    """What changes in a row with ``auto``."""
+    auto = with_auto(*row["plan"], seed=0)
+    return {"auto": auto, "worse": auto / row["best"] - 1}
+
+
 def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="these methods, without a record")
+    parser.add_argument("--auto-again", action="store_true", help="run auto again, which has changed, and no other")
     parser.add_argument("--so-far", action="store_true", help="record the methods that were run")
     args = parser.parse_args()
+    if args.auto_again:
+        change_rows("adapters", auto_again)
     only = args.only
     if only:
         for name in only:

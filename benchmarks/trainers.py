@@ -22,7 +22,7 @@ import peft
 import torch
 import trl
 from _record import record
-from _rows import kept_rows
+from _rows import change_rows, kept_rows
 from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -178,18 +178,28 @@ def compare(task: str, seed: int) -> dict[str, Any]:
     ends = {rate: end(task, seed, rate) for rate in RATES}
     finite = [rate for rate in RATES if math.isfinite(ends[rate])]
     best = (max if task == "grpo" else min)(finite, key=ends.__getitem__)
+    row = {"plan": [task, seed], "start": start, "best_rate": best, "best": ends[best]}
+    return {**row, **auto_again(row), "ends": list(ends.values())}
+
+
+def auto_again(row: dict[str, Any]) -> dict[str, Any]:
+    """What changes in a row with ``auto``."""
+    task, seed = row["plan"]
     auto = end(task, seed, None, attach=True)
-    worse = (ends[best] - auto) / (ends[best] - start) if task == "grpo" else auto / ends[best] - 1
-    row = {"start": start, "best_rate": best, "best": ends[best], "auto": auto}
-    return {**row, "worse": worse, "ends": list(ends.values())}
+    is_reward = task == "grpo"
+    worse = (row["best"] - auto) / (row["best"] - row["start"]) if is_reward else auto / row["best"] - 1
+    return {"auto": auto, "worse": worse}
 
 
 def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=TASKS, help="these tasks, without a record")
+    parser.add_argument("--auto-again", action="store_true", help="run auto again, which has changed, and no other")
     parser.add_argument("--so-far", action="store_true", help="record the tasks that were run")
     args = parser.parse_args()
+    if args.auto_again:
+        change_rows("trainers", auto_again)
     only = args.only
     if only:
         for task in only:

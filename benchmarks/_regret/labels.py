@@ -15,7 +15,7 @@ LABELS = {
 }
 """What table and figure compare."""
 
-SPLITS = {"develop": "made on", "judge": "judged on", "judge-new": "judged on, the first time"}
+SPLITS = {"develop": "made on", "judge": "judged on first, then made on", "judge-new": "judged on"}
 """What the settings are to ``auto``, in words."""
 
 

@@ -188,7 +188,7 @@ def test_figure_shows_every_method_on_every_setting_and_those_that_diverged_at_t
     assert len(shown) == len(SETTINGS) * len(labels.LABELS) - 2  # the formula is for language models
     assert sum(float(points[0][0]) == 100 for points in shown) == len(SETTINGS)
     titles = [text.get_text() for text in axes.texts][::2]
-    assert titles == ["auto was made on", "auto was judged on", "auto was judged on, the first time"]
+    assert titles == ["auto was made on", "auto was judged on first, then made on", "auto was judged on"]
     assert "auto: median +1.0%, worst +1.0%; Schedule-Free, best of 8: median −5.0%" in description(content)
     assert "D-Adaptation: median diverged, worst diverged" in description(content)
 
