@@ -31,7 +31,7 @@ def overfits(options: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     layers = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     return options | {
         "model": str(model), "data": str(tmp_path / "train.jsonl"), "eval_data": str(tmp_path / "held.jsonl"),
-        "steps": 40, "lr": None, "dropout": 0.0, "rank": 4, "alpha": 16.0, "targets": layers,
+        "steps": 40, "rule": "normalized", "lr": 0.3, "dropout": 0.0, "rank": 4, "alpha": 16.0, "targets": layers,
     }  # fmt: skip
 
 
