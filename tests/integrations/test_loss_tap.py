@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from trl.trainer import dpo_trainer, reward_trainer
 
 import lorate
 from lorate.integrations.loss_tap import LossTap
@@ -88,3 +89,12 @@ def test_samples_and_tokens_without_padding_are_counted(kind: str) -> None:
     inputs, counts = BATCHES[kind]
     tap._count(inputs)
     assert tap.take() == counts
+
+
+@pytest.mark.parametrize("collator", [dpo_trainer.DataCollatorForPreference, reward_trainer.DataCollatorForPreference])
+def test_a_pair_of_answers_in_two_rows_is_one_sample(collator: Any) -> None:
+    _, tap, _ = tapped()
+    tap._trainer.data_collator = collator(pad_token_id=0)
+    pair = {"prompt_ids": [1, 2], "chosen_ids": [1, 2, 3], "rejected_ids": [4]}
+    tap._count(tap._trainer.data_collator([pair] * 3))
+    assert tap.take() == (3, 3 * (3 + 1) + (3 * 4 if collator is dpo_trainer.DataCollatorForPreference else 0))

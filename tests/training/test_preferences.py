@@ -15,7 +15,7 @@ from lorate.errors import LorateError
 from lorate.training import TrainConfig, dry_run, resume, train
 from lorate.training.talk import Talk
 from lorate.training.tuned import evaluate_run, load_tuned
-from training_runs import Notices, PressCtrlC, adapter_bytes, evaluations
+from training_runs import Notices, PressCtrlC, adapter_bytes, evaluations, metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -105,6 +105,21 @@ def test_the_plan_shows_both_answers(preferences: dict[str, Any], capsys: pytest
     shown = capsys.readouterr().out
     assert "the chosen answer marked" in shown and "the rejected answer marked" in shown
     assert "⟦good" in shown and "⟦bad" in shown and "(preferences)" in shown
+
+
+def test_a_pair_is_one_sample_and_both_its_answers_are_read(preferences: dict[str, Any], tmp_path: Path) -> None:
+    config = TrainConfig(**{**preferences, "steps": 2, "batch_size": 3, "accumulate": 2})
+    plan, last = dry_run(config), metrics(train(config, tmp_path / "run").run.path)[-1]
+    assert plan.samples_per_step == 6 and plan.tokens_per_step == 6 * 2 * 16
+    assert last["samples"] == 2 * 6 and last["tokens"] == 2 * 6 * (5 + 5)  # prompt 2, answer 2, end 1
+    assert plan.train_tokens == 20 * 10 and plan.learned_tokens == 20 * 6
+
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(json.dumps({"text": row["prompt"]}) for row in pairs()))
+    shared = {name: value for name, value in preferences.items() if name != "beta"} | {"batch_size": 3}
+    one, two = (dry_run(TrainConfig(**{**shared, "data": str(data), "batch_size": size})).memory_bytes
+                for data, size in ((texts, 6), (preferences["data"], 3)))  # fmt: skip
+    assert one == two
 
 
 def test_cut_and_faulty_records_are_counted(preferences: dict[str, Any], tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from lorate.integrations.attributes import attributes_unchanged
 from lorate.optim import LoraOptimizer, Replay
 from lorate.optim.replay import RandomState, random_state, restore
 
+_ANSWERS = {"DataCollatorForPreference": 2, "DataCollatorForVisionPreference": 2}
+"""Collators of TRL that put both answers of a sample into rows of their own (DPO, reward models)."""
+
 
 @dataclass
 class MicroBatch:
@@ -139,7 +142,8 @@ class LossTap:
         first = next(iter(tensors.values()), None)
         if first is not None:
             joined = tensors.get("position_ids") if len(first) == 1 else None
-            self._samples.append(len(first) if joined is None else (joined == 0).sum())
+            rows = _ANSWERS.get(type(getattr(self._trainer, "data_collator", None)).__name__, 1)
+            self._samples.append(len(first) // rows if joined is None else (joined == 0).sum())
         masks = [value for name, value in tensors.items() if name.endswith("attention_mask")]
         masks = masks or [tensors[name] for name in ("prompt_mask", "completion_mask") if name in tensors]
         ids = [value for name, value in tensors.items() if name.endswith("input_ids")]

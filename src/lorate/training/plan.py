@@ -22,7 +22,7 @@ class Plan:
         steps: of the run.
         epochs: passes over the training records that they make.
         samples_per_step: batch size times accumulation, times processes.
-        tokens_per_step: tokens of a step at most; 0 without text.
+        tokens_per_step: tokens of a step at most, those of both answers of a pair; 0 without text.
         memory_bytes: rough estimate of a process' peak: weights, adapters with gradients, activations of one
             micro-batch.
         train_tokens: tokens of an epoch; 0 where the data are not tokens.
@@ -59,6 +59,7 @@ def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
     trainable = [p for p in parameters if p.requires_grad]
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
     text = config.task != "image-classification"
+    sequences = 2 if prepared.judged == "pairs" else 1  # of a sample: the model reads the prompt with each answer
     return Plan(
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in trainable),
@@ -68,10 +69,10 @@ def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
         steps=config.step_count,
         epochs=config.step_count * min(samples, prepared.examples) / prepared.examples,
         samples_per_step=samples,
-        tokens_per_step=samples * config.max_length if text else 0,
+        tokens_per_step=samples * sequences * config.max_length if text else 0,
         memory_bytes=sum(p.numel() * p.element_size() for p in parameters)
         + sum(p.numel() * p.element_size() for p in trainable)
-        + (_activation_bytes(config, prepared.base.model) if text else 0),
+        + (_activation_bytes(config, prepared.base.model, sequences) if text else 0),
         train_tokens=prepared.encoded.train.counts.tokens if prepared.encoded else 0,
         format=prepared.data.format,
         learned="preferences" if prepared.judged == "pairs" else config.train_on,
@@ -85,14 +86,14 @@ def is_full_batch(config: TrainConfig, records: int) -> bool:
     return samples == records or (samples == config.batch_size and samples >= records)
 
 
-def _activation_bytes(config: TrainConfig, model: Any) -> int:
+def _activation_bytes(config: TrainConfig, model: Any, sequences: int) -> int:
     """Activations that a transformer keeps for the backward pass of one micro-batch, about.
 
     A block keeps some 16 values of hidden width a token (attention and its projections, the MLP's inner ones, norms);
     the output keeps the logits three times in float32 (logits, their softmax, their gradient).
     """
     sizes = model.config.get_text_config()
-    tokens = config.batch_size * config.max_length
+    tokens = config.batch_size * sequences * config.max_length
     hidden = int(getattr(sizes, "hidden_size", 0))
     blocks = int(getattr(sizes, "num_hidden_layers", 0))
     vocabulary = int(getattr(sizes, "vocab_size", 0)) if config.task == "causal-lm" else 0
