@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorate.errors import LorateError
-from lorate.tasks.kinds import RecordKind, TaskKind
+from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind
 from lorate.tasks.messages import encodable, kind_of, messages, tools
-from lorate.tasks.preferences import CHOSEN, PREFERENCES, REJECTED, answers_of, preference
+from lorate.tasks.preferences import CHOSEN, REJECTED, answers_of, preference
 
 CHATS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input")

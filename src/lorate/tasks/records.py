@@ -7,9 +7,9 @@ from typing import Any
 
 from lorate.errors import LorateError
 from lorate.tasks.formats import LABELLED, Columns, columns_of, converted, expected_keys, text
-from lorate.tasks.kinds import RecordKind, TaskKind
+from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind
 from lorate.tasks.messages import kind_of
-from lorate.tasks.preferences import PREFERENCES, fault
+from lorate.tasks.preferences import fault
 
 Located = tuple[object, str]
 """A parsed value, and where it begins: file and line."""
