@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,15 @@ def test_a_loss_below_its_own_bound_is_told(tmp_path: Path, capsys: pytest.Captu
     assert command(["certify", str(tmp_path)]) == 2
     said = capsys.readouterr().out
     assert "below the lower_bound of 0: give Monitor(..., lower_bound=)" in said
+
+
+def test_noise_that_is_found_replaces_what_was_noted_and_noise_that_was_found_once_stays(tmp_path: Path) -> None:
+    setting = Setting(
+        rule="auto", full_batch=False, lower_bound=0.0, smoothness=None, finds_smoothness=False, per_layer=False,
+        noise="layer.0.dropout", gradient_norm=None, has_rest=False, precision=1e-7,
+    )  # fmt: skip
+    replace(setting, noise="lazer.0.dropout").write(tmp_path, goes_on=False)  # a damaged file that nothing contradicts
+    setting.write(tmp_path, goes_on=True)
+    assert Setting.read(tmp_path) == setting
+    replace(setting, noise="").write(tmp_path, goes_on=True)
+    assert Setting.read(tmp_path) == setting

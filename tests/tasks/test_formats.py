@@ -102,6 +102,18 @@ CHATS = {
               [user("q\n\nc"), assistant("a")]),
     "OpenOrca": ({"system_prompt": "S", "question": "q", "response": "a"}, [SYSTEM, user("q"), assistant("a")]),
     "prompt and response": ({"prompt": "q", "response": "a"}, [user("q"), assistant("a")]),
+    "prompt and completion, with a system message": (
+        {"prompt": "q", "completion": "a", "system": "S"}, [SYSTEM, user("q"), assistant("a")],
+    ),
+    "prompt and completion, with an empty one": (
+        {"prompt": "q", "completion": "a", "system": None}, [user("q"), assistant("a")],
+    ),
+    "prompt and completion, with a context": (
+        {"prompt": "q", "completion": "a", "context": "c"}, [user("q\n\nc"), assistant("a")],
+    ),
+    "prompt and completion, with tools": (
+        {"prompt": "q", "completion": "a", "tools": [TOOL]}, [user("q"), assistant("a")],
+    ),
     "UltraChat": ({"prompt": "q", "messages": [user("q"), assistant("a")]}, [user("q"), assistant("a")]),
     "TRL, conversations": (
         {"prompt": [user("q"), assistant("a"), user("r")], "completion": [assistant("b")]},
@@ -118,6 +130,14 @@ def test_conversations(tmp_path, name):
     assert data.record_kind == "messages" and rows[0]["messages"] == turns
     tools = [TOOL] if name != "Hermes" and ("tools" in record or "functions" in record) else None
     assert rows[0]["tools"] == tools
+
+
+def test_a_record_may_lack_the_system_message_that_others_have(tmp_path):
+    beside = [{"system": "S"}, {}, {"system": None}]
+    rows, _ = read(
+        lines(tmp_path / "d.jsonl", *({"prompt": f"q{i}", "completion": "a"} | b for i, b in enumerate(beside)))
+    )
+    assert [row["messages"][0]["role"] for row in rows] == ["system", "user", "user"]
 
 
 def test_what_was_read_and_what_not_is_said(tmp_path):

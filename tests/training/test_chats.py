@@ -227,12 +227,17 @@ def test_a_conversation_and_a_completion_begin_as_in_training(llama_dir: Path, t
             asked.append(input_ids[0].tolist())
             return input_ids
 
-    for template, expected in ((None, [1, 7, 8]), (TEMPLATE, [12, 7, 8, 2, 13])):
+    texts, chat = [1, 7, 8], [12, 7, 8, 2, 13]
+    cases = [(None, None, texts), (TEMPLATE, None, chat)]  # a run that does not say what it was trained on
+    cases += [(TEMPLATE, kind, chat) for kind in ("messages", "preference")]
+    cases += [(TEMPLATE, kind, texts) for kind in ("text", "prompt-completion", "preference-text")]
+    for template, kind, expected in cases:
         tokenizer.chat_template = template
         ends = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
         tokenizer.backend_tokenizer.post_processor = ends  # some tokenizers end everything
-        tuned: Any = SimpleNamespace(
-            config=TrainConfig(), base=SimpleNamespace(processor=tokenizer), model=Model(), run=None
-        )
-        Talk(tuned).answer("a b", lambda text: None)
+        base = SimpleNamespace(processor=tokenizer)
+        tuned: Any = SimpleNamespace(config=TrainConfig(), base=base, model=Model(), run=None, kind=kind)
+        talk = Talk(tuned)
+        talk.answer("a b", lambda text: None)
         assert asked[-1] == expected
+        assert talk.remembers == (expected == chat)

@@ -95,7 +95,8 @@ class Setting:
         if goes_on and (directory / FILE).exists():
             before = type(self).read(directory)
             alike = replace(self, noise=before.noise, mixed=before.mixed) == before
-            facts = replace(self, noise=before.noise or self.noise, mixed=before.mixed or not alike)
+            # what is found now comes first: the file may have been damaged where no fact contradicts it
+            facts = replace(self, noise=self.noise or before.noise, mixed=before.mixed or not alike)
         write_atomically(directory / FILE, json.dumps(asdict(facts), indent=2) + "\n")
 
     @classmethod

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lorate.tasks.kinds import Judged, RecordKind, TaskKind, TrainOn
+from lorate.tasks.kinds import PREFERENCES, Judged, RecordKind, TaskKind, TrainOn
 from lorate.tasks.quiet import quiet
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from lorate.tasks.mask import marked
     from lorate.tasks.models import LoadedModel, load_model, positions
     from lorate.tasks.pairs import check_pairs, encode_pairs, pair_scores, shown_pair
-    from lorate.tasks.preferences import PREFERENCES
 
 _PLACES = {
     "classification": (
@@ -48,7 +47,6 @@ _PLACES = {
         "pair_scores",
         "shown_pair",
     ),
-    "preferences": ("PREFERENCES",),
 }
 
 __all__ = [

@@ -14,9 +14,8 @@ from lorate.extras import require
 from lorate.tasks.chat_template import ChatTemplate, Rendered
 from lorate.tasks.counts import Counts, Lengths
 from lorate.tasks.examples import IGNORED
-from lorate.tasks.kinds import RecordKind, TrainOn
+from lorate.tasks.kinds import PREFERENCES, RecordKind, TrainOn
 from lorate.tasks.mask import Ints, Mask, blanks_meet, counted, counted_by_prefixes, crossed
-from lorate.tasks.preferences import PREFERENCES
 from lorate.tasks.quiet import quiet
 
 PROMPT_TOKENS = 32

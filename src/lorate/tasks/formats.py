@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorate.errors import LorateError
-from lorate.tasks.kinds import RecordKind, TaskKind
+from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind
 from lorate.tasks.messages import encodable, kind_of, messages, tools
-from lorate.tasks.preferences import CHOSEN, PREFERENCES, REJECTED, answers_of, preference
+from lorate.tasks.preferences import CHOSEN, REJECTED, answers_of, preference
 
 CHATS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input")
 ANSWERS = ("output", "response", "answer", "completion", "solution", "answers")
 CONTEXTS = ("input", "context")
 SYSTEMS = ("system", "system_prompt")
+BESIDE = (*SYSTEMS, "context", "tools", "functions")
+"""Columns that a record may lack where others of its source have them."""
 LABELLED: dict[TaskKind, tuple[str, str]] = {
     "sequence-classification": ("text", "label"),
     "image-classification": ("image", "label"),
@@ -136,9 +138,9 @@ def _chosen(names: list[str], where: str) -> list[str]:
 def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[str, Any]]:
     """A record in one of lorate's forms for language models, from the columns of `columns_of`.
 
-    Texts ``prompt, completion`` and ``text`` stay as they are. All else becomes a conversation: of a question (with
-    its context after a blank line) and an answer, or of a prompt and a completion that are lists of messages, of
-    which those of the prompt are given and not learned.
+    Texts ``prompt, completion`` with nothing beside them, and ``text``, stay as they are. All else becomes a
+    conversation: of a question (with its context after a blank line) and an answer, or of a prompt and a completion
+    that are lists of messages, of which those of the prompt are given and not learned.
 
     Args:
         fields: values by lorate's names.
@@ -188,7 +190,7 @@ def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[s
         else:
             said = text(said, answer, where) if asked is not None else ""
             asked = text(asked, question, where)
-            if (question, answer) == ("prompt", "completion"):
+            if {*fields} == {"prompt", "completion"}:
                 return "prompt-completion", {"prompt": asked, "completion": said}
             body = "\n\n".join(part for part in (asked, context) if part.strip())
             said = said if body else ""

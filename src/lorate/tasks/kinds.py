@@ -8,6 +8,9 @@ RecordKind = Literal[
     "prompt-completion", "messages", "text", "preference", "preference-text", "labelled-text", "labelled-image"
 ]
 
+PREFERENCES: tuple[RecordKind, ...] = ("preference", "preference-text")
+"""Records with two answers, of which one was chosen: as messages, or as texts."""
+
 Judged = Literal["tokens", "classes", "pairs"]
 """What the held-out figures are about: tokens of a language model, classes, or pairs of answers."""
 

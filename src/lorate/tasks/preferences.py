@@ -11,7 +11,6 @@ from lorate.tasks.messages import encodable, kind_of, messages, parsed
 CHOSEN = ("chosen", "chosen_response", "preferred_output", "response_j")
 REJECTED = ("rejected", "rejected_response", "non_preferred_output", "response_k")
 """What data sets call the two answers: TRL and most others; Argilla; OpenAI; Stack Exchange paired."""
-PREFERENCES: tuple[RecordKind, ...] = ("preference", "preference-text")
 
 
 def answers_of(names: Sequence[str]) -> list[str]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorate.errors import LorateError
-from lorate.tasks.formats import LABELLED, Columns, columns_of, converted, expected_keys, text
-from lorate.tasks.kinds import RecordKind, TaskKind
+from lorate.tasks.formats import BESIDE, LABELLED, Columns, columns_of, converted, expected_keys, text
+from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind
 from lorate.tasks.messages import kind_of
-from lorate.tasks.preferences import PREFERENCES, fault
+from lorate.tasks.preferences import fault
 
 Located = tuple[object, str]
 """A parsed value, and where it begins: file and line."""
@@ -95,7 +95,7 @@ class Collector:
         if not isinstance(value, dict):
             raise LorateError(f"{where}: expected an object with keys and values, found {kind_of(value)}.")
         chosen = self._columns_of(value, where)
-        fields = {ours: value[theirs] for ours, theirs in chosen.items() if theirs in value}
+        fields = {ours: value.get(theirs) for ours, theirs in chosen.items() if theirs in value or ours in BESIDE}
         kind: RecordKind
         if self._task in LABELLED:
             kind, fields = "labelled-text", self._labelled(fields, where)

@@ -13,7 +13,7 @@ from lorate.errors import LorateError
 from lorate.monitor.alarm import OnAlarm
 from lorate.rules import RULES, make_rule
 from lorate.scaling import lora_alpha
-from lorate.tasks.kinds import RecordKind, TaskKind, TrainOn
+from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind, TrainOn
 from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, describe_options, option
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -190,7 +190,7 @@ class TrainConfig:
         Raises:
             LorateError: such an option was given.
         """
-        if kind not in ("preference", "preference-text"):
+        if kind not in PREFERENCES:
             if self.beta != type(self).beta:
                 raise LorateError(
                     f"beta is for preference records (prompt, chosen, rejected), and these are {kind} records; leave "

@@ -41,7 +41,7 @@ class Talk:
         if self.tuned.config.task != "causal-lm":
             raise LorateError(f"{self.tuned.run.path} is a {self.tuned.config.task} run, which does not talk.")
         tokenizer, config = self.tuned.base.processor, self.tuned.config
-        trained_on = getattr(self.tuned, "kind", None)
+        trained_on = self.tuned.kind
         chats = tokenizer.chat_template and trained_on in (None, "messages", "preference")
         kind: RecordKind = "messages" if chats else "text"
         self._encoder = Encoder(tokenizer, kind, config.train_on, config.max_length)
