@@ -38,14 +38,14 @@ def _rows() -> Iterator[tuple[str, str, str]]:
     yield (
         "And with its rivals?",
         f"`auto` ends lower than Prodigy in {_share(regret['ahead_of_prodigy'])} of these runs, than "
-        f"Prodigy + Schedule-Free in {_share(regret['ahead_of_prodigy_plus'])}, and than the best of eight Schedule-Free "
-        f"runs in {_share(regret['ahead_of_schedule_free'])}",
+        f"Prodigy + Schedule-Free in {_share(regret['ahead_of_prodigy_plus'])}, and than the best of eight "
+        f"Schedule-Free runs in {_share(regret['ahead_of_schedule_free'])}",
         "[auto](docs/auto.md#against-a-tuned-learning-rate)",
     )
     yield (
         "Only LoRA?",
-        f"{adapters['methods']} methods of PEFT on a small task: {percent(adapters['median_worse'])} in the median against "
-        f"the best of eight AdamW runs, {percent(adapters['worst_worse'])} at worst",
+        f"{adapters['methods']} methods of PEFT on a small task: {percent(adapters['median_worse'])} in the median "
+        f"against the best of eight AdamW runs, {percent(adapters['worst_worse'])} at worst",
         "[other adapters](docs/how-to/adapters.md)",
     )
     losses = ", ".join(f"{name} {percent(trainers[f'{key}_0_worse'])}" for key, name in TRAINERS.items())
@@ -93,7 +93,9 @@ def main() -> None:
     """Write the table into README.md."""
     text, count = BLOCK.subn(lambda found: found[1] + table() + found[2], README.read_text(encoding="utf-8"))
     if not count:
-        raise SystemExit(f"{README} has no <!-- evidence --> ... <!-- /evidence -->: put the two lines where it belongs.")
+        raise SystemExit(
+            f"{README} has no <!-- evidence --> ... <!-- /evidence -->: put the two lines where it belongs."
+        )
     write_atomically(README, text)
 
 
