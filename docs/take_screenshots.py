@@ -42,7 +42,7 @@ def shoot(window: Browser, name: str, page: Path) -> None:
 
 
 def compress(file: Path) -> None:
-    """Write a PNG anew with a palette."""
+    """Rewrite a PNG with a palette."""
     with Image.open(file) as image:
         image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
 

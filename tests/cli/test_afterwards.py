@@ -153,7 +153,7 @@ def test_push_without_a_network_is_one_sentence(made: Path, capsys: pytest.Captu
     assert run(["push", str(made / "run"), "me/chats"]) == 2
     assert "There is no connection to the Hugging Face hub" in capsys.readouterr().err
     assert run(["push", str(made / "run"), "me//chats"]) == 2
-    assert "is no name for a repository" in capsys.readouterr().err
+    assert "is not a name for a repository" in capsys.readouterr().err
 
 
 def test_the_readme_of_a_chat_run_shows_the_chat_template(made: Path) -> None:

@@ -101,7 +101,7 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     """What a YAML file for ``--config`` says; nothing without one.
 
     Raises:
-        LorateError: the file cannot be read, or is no map of options.
+        LorateError: the file cannot be read, or is not a map of options.
     """
     if path is None:
         return {}
@@ -112,7 +112,7 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise LorateError(f"--config {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        raise LorateError(f"--config {path} is no YAML: {error}.") from None
+        raise LorateError(f"--config {path} is not YAML: {error}.") from None
     if not isinstance(options, dict):
         raise LorateError(f"--config {path} should hold one option a line, name: value.")
     return options

@@ -1,4 +1,4 @@
-"""Rules for the step size, one a file, found by name."""
+"""Rules for the step size, one per file, found by name."""
 
 from typing import Any
 

@@ -31,9 +31,9 @@ def naming_storage_errors(run: Path) -> Iterator[None]:
         if own and isinstance(error, FileNotFoundError) and not run.exists():
             raise StorageError(f"{run} is gone: it was deleted or replaced while the run went on.") from error
         remedy = (
-            "what was written before is kept: mend this, then go on with --resume"
+            "what was written before is kept: fix this, then go on with --resume"
             if (run / "run.json").exists()
-            else "no run was begun: mend this, or choose another place with --output"
+            else "no run was begun: fix this, or choose another place with --output"
         )
         place = error.filename if isinstance(error, OSError) and error.filename else run
         raise StorageError(f"{place}: {reason}; {remedy}.") from error

@@ -9,7 +9,7 @@ def check_device(name: str) -> torch.device:
     """Turn ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"`` into a device that this machine has.
 
     Raises:
-        LorateError: the name is no device, or the machine has none of that kind.
+        LorateError: the name is not a device, or the machine has none of that kind.
 
     >>> check_device("cpu")
     device(type='cpu')

@@ -56,7 +56,7 @@ def image_record(content: bytes, image: dict[str, Any], label: str, where: str) 
         where: for errors.
 
     Raises:
-        LorateError: the content is no image of one of the `FORMATS`, whatever its name says.
+        LorateError: the content is not an image of one of the `FORMATS`, whatever its name says.
     """
     from PIL import Image
 
@@ -106,7 +106,7 @@ def _record(file: Path, label: str) -> Record:
 
 
 def _is_text(name: str) -> bool:
-    """Python reads bytes of a file name that are no UTF-8 as lone surrogates."""
+    """Python reads bytes of a file name that are not UTF-8 as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 

@@ -18,7 +18,7 @@ from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, des
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 LAW = "law"
-"""In place of a number for alpha: the square-root law."""
+"""Instead of a number for alpha: the square-root law."""
 ALL_LINEAR = "all-linear"
 """As the only target: every linear layer but the output."""
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
@@ -252,7 +252,7 @@ class TrainConfig:
 
 
 def is_pattern(target: str) -> bool:
-    """Whether a target is no name: ``all-linear``, or a regular expression.
+    """Whether a target is not a name: ``all-linear``, or a regular expression.
 
     >>> is_pattern("q_proj"), is_pattern("layers.3.mlp.up_proj"), is_pattern(r".*[qv]_proj"), is_pattern("all-linear")
     (False, False, True, True)

@@ -68,7 +68,7 @@ def end(
         status: how the run ended.
         step: the last one.
         started: clock at the start of this session.
-        listener: is told what happens.
+        listener: hears what happens.
     """
     config, selection, samples = prepared.config, evaluations.selection, before.samples
     change, chosen, figures = None, "", None

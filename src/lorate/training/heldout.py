@@ -29,7 +29,7 @@ class Evaluations(TrainerCallback):
         prepared: options and data.
         trainer: its evaluation data and model are used.
         writer: gets the records; None in processes that do not write.
-        listener: is told of progress, results and alarms.
+        listener: hears of progress, results and alarms.
 
     Attributes:
         selection: must be set before training begins.

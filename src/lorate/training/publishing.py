@@ -39,7 +39,7 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
             commit_message=f"Adapter of {run.path.name}, trained with lorate",
         )
     except errors.HFValidationError as error:
-        raise LorateError(f"{repository!r} is no name for a repository: expected owner/name.") from error
+        raise LorateError(f"{repository!r} is not a name for a repository: expected owner/name.") from error
     except errors.HfHubHTTPError as error:
         status_code = getattr(error.response, "status_code", None)
         hint = " log in with: hf auth login" if status_code in (401, 403) else ""

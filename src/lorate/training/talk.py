@@ -28,7 +28,7 @@ class Talk:
         temperature: 0 takes the most likely token each time.
 
     Raises:
-        LorateError: the run is no language model.
+        LorateError: the run is not a language model.
     """
 
     tuned: Tuned
