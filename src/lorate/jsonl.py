@@ -57,7 +57,7 @@ class JsonlWriter:
         """
         if not self._is_there():
             raise StorageError(
-                f"{self.path} is gone: it was deleted or replaced while the run went on, so nothing more can be kept."
+                f"{self.path} is gone: it was deleted or replaced during the run, so nothing more can be kept."
             )
         self._file.write(encode(record).encode("utf-8") + b"\n")
         self._file.flush()

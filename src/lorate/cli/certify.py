@@ -35,5 +35,8 @@ def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate tr
     for title, items in certificate.remarks:
         stdout.print(f"{title}: {escape('; '.join(items))}.", soft_wrap=True)
     if certificate.exit_code == 1:
-        stdout.print("What is violated either was never proved, or one of the assumptions is false.", soft_wrap=True)
+        stdout.print(
+            "Where something is violated, either it was never proved or one of the assumptions is false.",
+            soft_wrap=True,
+        )
     return certificate.exit_code

@@ -53,7 +53,7 @@ def make_rule(rule: str | Rule, smoothness: float | None = None) -> Rule:
     """
     if isinstance(rule, Rule):
         if smoothness is not None:
-            raise LorateError("smoothness belongs into the rule that was passed: leave one of the two out")
+            raise LorateError("smoothness belongs in the rule object that was passed: leave one of the two out")
         return rule
     if rule not in RULES:
         raise LorateError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")

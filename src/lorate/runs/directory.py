@@ -179,7 +179,7 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise LorateError(f"{self.config} cannot be read as YAML: {str(error).rstrip('.')}.") from None
         if not isinstance(config, dict):
-            raise LorateError(f"{self.config} should hold one option a line, name: value.")
+            raise LorateError(f"{self.config} should hold one option per line, name: value.")
         return config
 
     @contextmanager

@@ -22,8 +22,8 @@ def check_device(name: str) -> torch.device:
         return device
     backend = getattr(torch, device.type, None)
     if backend is None or not hasattr(backend, "is_available") or not backend.is_available():
-        raise LorateError(f"The device {name!r} was asked for, but this machine has none: use --device cpu.")
+        raise LorateError(f"The device {name!r} was requested, but this machine has none: use --device cpu.")
     count = backend.device_count()
     if device.index is not None and device.index >= count:
-        raise LorateError(f"The device {name!r} was asked for, but this machine has {count} of that kind.")
+        raise LorateError(f"The device {name!r} was requested, but this machine has {count} of that kind.")
     return device

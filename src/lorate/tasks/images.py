@@ -27,7 +27,7 @@ def read_image_folder(path: Path) -> RecordSet:
     from PIL import Image
 
     if not path.is_dir():
-        raise LorateError(f"{path}: image classification reads a folder with a sub-folder of images a class.")
+        raise LorateError(f"{path}: image classification reads a folder with one sub-folder of images per class.")
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     records = []
     for folder in _visible(path):

@@ -101,7 +101,7 @@ class Evaluations(TrainerCallback):
         if isinstance(found, str):
             raise LorateError(
                 f"--metric-command {command!r} should print a number about the adapter whose directory it gets as its "
-                f"last argument, and exit with 0; it said: {found}."
+                f"last argument, and exit with 0; it printed: {found}."
             )
         return found
 
