@@ -47,7 +47,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the most likely token.")] = 0.0,
     device: Device = None,
 ) -> None:
-    """Talk to a run's model. A line is a message; /both shows the base beside it, /new begins again, /quit ends.
+    """Talk to a run's model. A line is a message; /both shows the base beside it, /new starts over, /quit ends.
 
     Examples: `lorate chat runs/chats`
 
@@ -92,7 +92,7 @@ def merge(
 ) -> None:
     """Merge the adapter into its base: a model in transformers' own format, checked against base plus adapter.
 
-    A quantised base is written out in 16 bits first, so that what was trained on is what is merged.
+    A quantised base is expanded to 16 bits first, so the adapter is merged into the weights it was trained on.
 
     Example: `lorate merge runs/chats --output models/chats`
     """

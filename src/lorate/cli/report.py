@@ -22,7 +22,7 @@ def report(
 ) -> None:
     """Draw one or several runs as one self-contained HTML page that opens offline.
 
-    An earlier report is replaced, any other file is left alone.
+    An earlier report is replaced; any other file is left alone.
 
     Examples: `lorate report runs/one`, `lorate report runs/one runs/two -o compare.html`
     """
