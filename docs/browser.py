@@ -77,7 +77,7 @@ class Browser:
         self._profile.cleanup()
 
     def open(self, url: str, width: int = 1280, height: int = 900, scheme: Literal["light", "dark"] = "light") -> None:
-        """Load a page anew in a window of that size, on a machine set to light or dark; a narrow one is a phone."""
+        """Load a page in a window of that size, on a machine set to light or dark; a narrow one is a phone."""
         self._ask("Page.navigate", url="about:blank")
         phone = width < 600
         self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)

@@ -30,7 +30,7 @@ TALLY = {"holds": "hold", "does not hold": "do not hold", "not testable here": "
 
 
 def main(runs: Path, gallery: Path, configuration: Path) -> None:
-    """Collect what is in ``runs``, then write all pages anew."""
+    """Collect what is in ``runs``, then rewrite all pages."""
     for name in EXPERIMENTS:
         if (trouble := incomplete(runs / name, name)) is None:
             collect(runs / name, name, gallery / name)
@@ -42,7 +42,7 @@ def main(runs: Path, gallery: Path, configuration: Path) -> None:
 
 
 def incomplete(run: Path, name: str) -> str | None:
-    """Why a directory is no finished full run of an experiment; None if it is one."""
+    """Why a directory is not a finished full run of an experiment; None if it is one."""
     if not (run / "run.json").is_file():
         return f"no {run}: run lorate reproduce {name}"
     info = _read(run / "run.json")
@@ -130,23 +130,35 @@ def index_page(gallery: Path, shown: Collection[str]) -> str:
         "",
         "# Gallery of experiments",
         "",
-        "Each experiment is one command. It draws its figures, and decides its claims by numbers: each *holds*, *does "
-        "not hold*, or is *not testable* with these runs. All pages show full runs with seed 0; `--quick` is a short "
-        "form of less than a minute. `make gallery` does whatever runs are missing and writes these pages.",
+        "Each experiment is one command. It draws its figures and decides its claims by numbers: each claim *holds*, "
+        "*does not hold*, or is *not testable* with these runs. All pages show full runs with seed 0. `--quick` is a "
+        "short form of less than a minute. `make gallery` does the runs that are missing and writes these pages.",
         "",
-        "| experiment | command | claims |",
-        "|---|---|---|",
     ]
     for name in EXPERIMENTS:
-        what, claims = name, "not run yet"
         if name in shown:
-            what, claims = f"[{_cell(_title(gallery / name))}]({name}.md)", _tally(_claims(gallery / name))
-        lines.append(f"| {what} | `lorate reproduce {name}` | {claims} |")
-    return "\n".join([*lines, ""])
+            lines += _entry(gallery / name)
+        else:
+            lines += [f"## {name}", "", f"`lorate reproduce {name}`: not run yet.", ""]
+    return "\n".join(lines)
+
+
+def _entry(folder: Path) -> list[str]:
+    """One experiment on the index: its first figure links to its page, which describes it in full."""
+    figure = _read(folder / "results.json")["figures"][0]
+    picture = f"![{_alternative(figure['title'])}]({folder.name}/{figure['name']}.svg){{ width=380 }}"
+    return [
+        f"## [{_cell(_title(folder))}]({folder.name}.md)",
+        "",
+        f"`lorate reproduce {folder.name}`: {_tally(_claims(folder))}.",
+        "",
+        f"[{picture}]({folder.name}.md)",
+        "",
+    ]
 
 
 def in_navigation(configuration: str, gallery: Path) -> str:
-    """The text of mkdocs.yml with a line for each page, where lines for the gallery stood."""
+    """The text of mkdocs.yml with a line for each page, instead of the old lines for the gallery."""
     entries = ["Gallery: gallery/index.md"]
     entries += [
         f"{json.dumps(_title(gallery / name), ensure_ascii=False)}: gallery/{name}.md" for name in _collected(gallery)

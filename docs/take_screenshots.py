@@ -1,12 +1,11 @@
-"""Take the screenshots of the documentation: a report and the site, desktop and phone, light and dark.
+"""Take the screenshots of the documentation: of reports, on a desktop and a phone, light and dark.
 
-``make screenshots`` does the run and calls this with its report. Needs Chromium.
+``make screenshots`` does the demo's run and calls this with its report. A second argument is the report of the run in
+``docs/tutorial.md``, of which the first screen is kept. Needs Chromium.
 """
 
-import os
-import subprocess
 import sys
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from browser import Browser, find_chromium
@@ -18,21 +17,20 @@ COLOURS = 128
 """A screenshot has few; a palette makes the file a third as large."""
 
 
-def main(report: Path) -> None:
-    """Replace the screenshots in docs/images; those of the report first, since the site shows them."""
+def main(report: Path, tutorial: Path | None = None) -> None:
+    """Replace the screenshots in docs/images."""
     program = find_chromium()
     if program is None:
         sys.exit("There is no chromium on this machine: apt-get install chromium")
-    with Browser(program) as window, tempfile.TemporaryDirectory() as site:
-        shoot(window, "report", report)
-        build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site]
-        subprocess.run(build, cwd=IMAGES.parent.parent, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True)
-        shoot(window, "site", Path(site) / "index.html")
+    with Browser(program) as window:
+        shoot(window, "report", report, SIZES)
+        if tutorial is not None:
+            shoot(window, "tutorial", tutorial, {"desktop": SIZES["desktop"]})
 
 
-def shoot(window: Browser, name: str, page: Path) -> None:
-    """The first screen of a page in all its looks."""
-    for device, (width, height) in SIZES.items():
+def shoot(window: Browser, name: str, page: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """The first screen of a page, light and dark, in windows of these sizes."""
+    for device, (width, height) in sizes.items():
         for scheme in ("light", "dark"):
             file = IMAGES / f"{name}-{device}-{scheme}.png"
             window.open(page.resolve().as_uri(), width, height, scheme)
@@ -42,12 +40,12 @@ def shoot(window: Browser, name: str, page: Path) -> None:
 
 
 def compress(file: Path) -> None:
-    """Write a PNG anew with a palette."""
+    """Rewrite a PNG with a palette."""
     with Image.open(file) as image:
         image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("Usage: python docs/take_screenshots.py REPORT")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) not in (2, 3):
+        sys.exit("Usage: python docs/take_screenshots.py REPORT [REPORT_OF_THE_TUTORIAL]")
+    main(*map(Path, sys.argv[1:]))

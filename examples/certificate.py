@@ -27,7 +27,7 @@ torch.nn.init.zeros_(base[0].weight)
 config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=["0"])
 model = peft.get_peft_model(base, config, autocast_adapter_dtype=False)
 
-# %% The assumption: the loss is L-smooth in the weight. Here L follows from the pixels; for a network nobody knows it.
+# %% The assumption: the loss is L-smooth in the weight. Here L follows from the pixels; for a network it is not known.
 L = logistic_smoothness(x.numpy())
 optimizer = lorate.create_optimizer(model, rule="majorizer", smoothness=L)
 

@@ -145,7 +145,7 @@ def methods(model: nn.Module) -> list[str]:
 
 
 def rest_parameters(model: nn.Module, pairs: list[LoraPair]) -> dict[str, nn.Parameter]:
-    """Trainable parameters that are no LoRA factor (heads, ``modules_to_save``, magnitudes, biases), by name.
+    """Trainable parameters that are not LoRA factors (heads, ``modules_to_save``, magnitudes, biases), by name.
 
     Args:
         model: the model that ``pairs`` came from.

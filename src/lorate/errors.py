@@ -1,4 +1,4 @@
-"""The errors a user can mend: what was expected, what came, what to do."""
+"""The errors a user can fix: what was expected, what came, what to do."""
 
 
 class LorateError(ValueError):

@@ -4,7 +4,7 @@ A displacement (D_A, D_B) moves the weight of a layer by a quadratic in the step
 
 $$ W(\eta) - W = \eta P + \eta^2 Q, \qquad P = s (D_B A + B D_A), \qquad Q = s D_B D_A . $$
 
-Their lengths follow from r×r Gram matrices at O((m + n) r²) a layer; no m×n matrix is formed.
+Their lengths follow from r×r Gram matrices at O((m + n) r²) per layer; no m×n matrix is formed.
 """
 
 from collections import defaultdict
@@ -91,7 +91,7 @@ def largest_eigenvalues(gram: Tensor, squarings: int = 12) -> Tensor:
 
 @dataclass(frozen=True)
 class DisplacementGram:
-    r"""Inner products of the first and second order parts of a displacement, one value a layer.
+    r"""Inner products of the first and second order parts of a displacement, one value per layer.
 
     Attributes:
         pp: $\|P\|^2$, shape ``[layers]``.
@@ -124,7 +124,7 @@ def displacement_gram(
         scaling: s of each layer.
 
     Returns:
-        One value a layer, float32 at least (float64 for float64 factors).
+        One value per layer, float32 at least (float64 for float64 factors).
     """
     by_shape: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
     for layer, (a, b) in enumerate(zip(A, B, strict=True)):

@@ -57,14 +57,14 @@ class JsonlWriter:
         """
         if not self._is_there():
             raise StorageError(
-                f"{self.path} is gone: it was deleted or replaced while the run went on, so nothing more can be kept."
+                f"{self.path} is gone: it was deleted or replaced during the run, so nothing more can be kept."
             )
         self._file.write(encode(record).encode("utf-8") + b"\n")
         self._file.flush()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing stands in the file."""
+        """Whether the file is empty."""
         return os.fstat(self._file.fileno()).st_size == 0
 
     def truncate_after(self, step: int) -> None:
@@ -72,7 +72,7 @@ class JsonlWriter:
 
         After it a run that resumes from ``step`` writes each later step once. Records without a step (a
         header line) stay, and so do lines that cannot be read between records that stay: whoever reads the file
-        is told of them. A file that has nothing to drop is not touched.
+        hears of them. A file that has nothing to drop is not touched.
         """
         self._file.close()
         try:

@@ -22,7 +22,7 @@ class Displacement:
         B_sq: $\|D_B\|^2$.
         unit: what one common step of 1 multiplies each layer's D by: 1/s for minus the gradient, so that the scaled
             factors descend; 1 for the direction of another optimizer.
-        rest_slope: $\langle g, D\rangle$ over the trainable parameters that are no LoRA factor.
+        rest_slope: $\langle g, D\rangle$ over the trainable parameters that are not LoRA factors.
         rest_sq: squared length of D over these; they move by $\eta D$ itself.
         precision: relative precision of the numbers.
     """
@@ -44,7 +44,7 @@ class Displacement:
 class Measurement:
     r"""Lengths at the current adapters, on the scale of the training loss.
 
-    Layers stand in the order of the LoRA pairs. "The rest" are trainable parameters that are no LoRA factor; they
+    Layers are in the order of the LoRA pairs. "The rest" are trainable parameters that are not LoRA factors; they
     count as a layer with s = 1 wherever gradients are added. Their own norm is left out of $\|V\|$: the loss is
     smooth in them as it stands, so no safe step depends on how large they are.
 
@@ -56,7 +56,7 @@ class Measurement:
         B_grad_sq: squared norm of the gradient of B, shape ``[layers]``.
         rest_grad_sq: squared gradient norm of the other trainable parameters, together.
         has_rest: whether there are other trainable parameters.
-        loss: the training loss of this step, averaged over its micro-batches; None if nobody told.
+        loss: the training loss of this step, averaged over its micro-batches; None if it was not given.
         weight_grad_sq: $\|G_l\|_F^2$ of the frozen weights, shape ``[layers]``; None unless the rule asks for it.
         weight_grad_bound: an upper bound of $\|G_l\|_2$ that is at most $\|G_l\|_F$, shape ``[layers]``; None if not
             measured exactly, or not asked for.

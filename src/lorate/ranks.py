@@ -1,6 +1,6 @@
 """What the processes of one run have to agree on.
 
-Data-parallel training runs one process a device, and each (a rank) sees its own part of the batch. All ranks take the
+Data-parallel training runs one process per device, and each (a rank) sees its own part of the batch. All ranks take the
 same steps because they compute them from the same numbers; here is where these become the same. With one process all
 of it gives back what it was given. Every rank has to call these functions, in the same order.
 """

@@ -146,14 +146,14 @@ def test_push_uploads_adapter_and_card(made: Path) -> None:
     assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json"} <= hub.files.keys()
     card = hub.files["README.md"].decode()
     assert "rule `auto`" in card and "chats.jsonl" in card and "Held-out loss" in card and "Perplexity" in card
-    assert "Kept is the adapter of step" in card
+    assert "The kept adapter is that of step" in card
 
 
 def test_push_without_a_network_is_one_sentence(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["push", str(made / "run"), "me/chats"]) == 2
     assert "There is no connection to the Hugging Face hub" in capsys.readouterr().err
     assert run(["push", str(made / "run"), "me//chats"]) == 2
-    assert "is no name for a repository" in capsys.readouterr().err
+    assert "is not a name for a repository" in capsys.readouterr().err
 
 
 def test_the_readme_of_a_chat_run_shows_the_chat_template(made: Path) -> None:

@@ -191,4 +191,4 @@ def test_an_error_that_nobody_foresaw_is_shown_and_its_process_named(
     assert "Process 1 failed:\nTraceback" in error
     assert error.endswith("lorate: process 1 failed: KeyError: 'x'\n")
     assert start("raise KeyError('x')", f"raise SystemExit({OTHER_FAILED})") == 1
-    assert capfd.readouterr().err.endswith("lorate: process 0 failed: its error stands above\n")
+    assert capfd.readouterr().err.endswith("lorate: process 0 failed: its error is above\n")

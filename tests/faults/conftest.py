@@ -76,7 +76,7 @@ def _prepare_once(config: TrainConfig, phase: Any = None) -> Any:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what takes time and is no place for these faults: the page at the end, loading, collecting garbage."""
+    """Without what takes time and is not a place for these faults: the page at the end, loading, collecting garbage."""
     monkeypatch.setattr(ending, "write_report", lambda *_: None)
     monkeypatch.setattr(trainers, "prepare", _prepare_once)
     monkeypatch.setattr(gc, "collect", lambda *_: 0)

@@ -109,7 +109,7 @@ def test_a_run_whose_directory_is_deleted_ends_at_once(
             if record["step"] == 3:
                 shutil.rmtree(run) if not what else (run / what).unlink()
 
-    with pytest.raises(StorageError, match="is gone: it was deleted or replaced while the run went on"):
+    with pytest.raises(StorageError, match="is gone: it was deleted or replaced during the run"):
         train(config, run, listener=Delete())
     assert steps == [1, 2, 3]
     assert what or not run.exists(), list(run.rglob("*"))

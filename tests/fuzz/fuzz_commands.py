@@ -33,7 +33,7 @@ words = st.one_of(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12),
     st.binary(min_size=1, max_size=6).map(lambda raw: raw.replace(b"\0", b"x").decode("utf-8", "surrogateescape")),
 )
-"""What a shell can hand over: anything without NUL, bytes that are no UTF-8 included."""
+"""What a shell can hand over: anything without NUL, bytes that are not UTF-8 included."""
 
 names = words.map(lambda word: word.replace("/", "_").strip(".") or "x")
 places = st.one_of(
@@ -116,7 +116,7 @@ def command_lines(draw: Any) -> tuple[list[str], dict[str, bytes]]:
 
 
 class Started(LorateError):
-    """In place of hours of work."""
+    """Instead of hours of work."""
 
 
 @contextmanager

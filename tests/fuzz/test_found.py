@@ -29,7 +29,7 @@ NESTED = b"[" * 100_000
 def test_a_yaml_value_that_its_tag_does_not_fit_is_one_sentence(value: str, tmp_path: Path) -> None:
     file = tmp_path / "options.yaml"
     file.write_text(f"rank: {value}\n")
-    with pytest.raises(LorateError, match="is no YAML"):
+    with pytest.raises(LorateError, match="is not YAML"):
         options_from_file(file)
 
 

@@ -31,7 +31,7 @@ def captured(method: str, **options: object) -> tuple[GradientCapture, list[Lora
 @pytest.mark.parametrize("chunk", [False, True])
 def test_inner_product_is_the_second_derivative_of_the_product(chunk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """<gB, B> = s <G, B A>: LoRA's own gradients know <G, D_B D_A> for D = (A, B)."""
-    if chunk:  # keep G itself in place of the rows
+    if chunk:  # keep G itself instead of the rows
         monkeypatch.setattr("lorate.gradient_norm.sums.gram_is_cheaper", lambda *_: False)
     capture, pairs = captured("exact")
     blocks = [factor_blocks(p.A.detach(), p.B.detach(), p.groups) for p in pairs]

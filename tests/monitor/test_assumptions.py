@@ -71,7 +71,7 @@ def train(
 
 
 def reason(directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says, and that it is no success."""
+    """What the command says, and that it is not a success."""
     assert command(["certify", str(directory)]) == 2
     said = capsys.readouterr().out
     assert said.startswith("Not certifiable: ")

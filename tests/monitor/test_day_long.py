@@ -40,7 +40,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path) -> None:
                     held.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-    assert held[1] - held[0] < 4 * (16_384 - 4_096), held  # not one number a step
+    assert held[1] - held[0] < 4 * (16_384 - 4_096), held  # not one number per step
 
 
 def _write(path: Path, count: int) -> None:

@@ -62,8 +62,8 @@ def test_mistakes_are_sentences(arguments: list[str], sentence: str, capsys: pyt
         (["--over", "alpha", "--values", "1,x"], "separated by commas"),
         (["--over", "finetune-alpha", "--values", "1,2"], "needs --finetune-alpha"),
         (["--seeds", "0"], "--seeds must be at least 1"),
-        (["--device", "cuda:77"], "'cuda:77' was asked for, but this machine has"),
-        (["--device", "meta"], "'meta' was asked for, but this machine has none"),
+        (["--device", "cuda:77"], "'cuda:77' was requested, but this machine has"),
+        (["--device", "meta"], "'meta' was requested, but this machine has none"),
     ],
 )
 def test_mistakes_of_compare(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

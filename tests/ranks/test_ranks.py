@@ -150,7 +150,7 @@ def test_merged_parameters_are_refused() -> None:
     optimizer = lorate.create_optimizer(linear_model(), "constant", lr=0.1)
     (group,) = optimizer.param_groups
     group["params"] = [torch.cat([parameter.detach().flatten() for parameter in group["params"]])]
-    with pytest.raises(LorateError, match="holds 1 tensors in place of its 4 parameters"):
+    with pytest.raises(LorateError, match="holds 1 tensors instead of its 4 parameters"):
         optimizer.step()
 
 

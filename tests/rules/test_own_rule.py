@@ -65,7 +65,7 @@ def test_its_state_survives_a_checkpoint(own_rule: type[Rule], tmp_path: Path) -
 def test_contributing_it_takes_one_file_and_one_line_and_the_rest_is_asked_for(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone.mkdir()
-    for part in ("src", "tests", "docs", "README.md", "pyproject.toml"):
+    for part in ("src", "tests", "docs", "pyproject.toml"):
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, clone / part)
     body = CODE.replace("from lorate import Line, Measurement, Rule, StepSizes\n", "").replace(
         "from lorate.rules import safe_ratio, scale_correct",
@@ -93,4 +93,4 @@ def test_contributing_it_takes_one_file_and_one_line_and_the_rest_is_asked_for(t
     assert int(re.search(r"(\d+) passed", common.stdout)[1]) > 15
     missing = check("tests/rules/test_rules.py")
     assert missing.returncode == 1
-    assert "README.md has no row for rule 'adagrad-norm': add | `adagrad-norm` |" in missing.stdout
+    assert "docs/rules.md does not say when to take rule 'adagrad-norm': add a row" in missing.stdout

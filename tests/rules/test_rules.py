@@ -194,13 +194,6 @@ def test_every_rule_describes_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_the_readme_and_the_advice_hold_the_same_table(name: str) -> None:
-    rule = RULES[name]
-    row = f"| `{name}` | {rule.formula} | ... | {rule.guarantee} | {rule.use_when} |"
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    rows = [line for line in readme.splitlines() if line.startswith(f"| `{name}` |")]
-    assert rows, f"README.md has no row for rule {name!r}: add {row}"
-    for part in (rule.formula, rule.guarantee, rule.use_when):
-        assert part in rows[0], f"README.md's row for rule {name!r} lacks {part!r}"
+def test_the_advice_names_every_rule(name: str) -> None:
     advice = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
     assert f"`{name}`" in advice, f"docs/rules.md does not say when to take rule {name!r}: add a row"

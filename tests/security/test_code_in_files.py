@@ -219,7 +219,7 @@ def test_options_are_plain_values(tmp_path: Path, proof: Path, text: str, capsys
     file.write_text(text.format(proof=proof))
     assert command(["train", "--config", str(file), "--output", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert re.fullmatch(r"(?:Loading libraries \.\.\.\n)?lorate: --config .* is no YAML: .*python/.*\.\n", said), said
+    assert re.fullmatch(r"(?:Loading libraries \.\.\.\n)?lorate: --config .* is not YAML: .*python/.*\.\n", said), said
     run = RunDirectory.create(tmp_path / "other")
     run.config.write_text(text.format(proof=proof))
     with pytest.raises(LorateError, match="cannot be read as YAML"):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecat
 # clears the screen, renames the window, hides what follows, overwrites the line, writes a link, turns the direction
 ORDERS = "\x1b[2J\x1b]0;title\x07\x1b[8m\r\x08\x9b31m\x1b]8;;javascript:alert(1)\x1b\\\u202e\u2066\x7f\x00"
 NAME = "[red]a[bold]:fire:[link \x1b[2J\x1b]0;t\x07\x9b31m\u202e\r\udcff"
-"""May stand in the name of a file: styles, an emoji, orders, a byte that is no UTF-8."""
+"""May stand in the name of a file: styles, an emoji, orders, a byte that is not UTF-8."""
 MARKUP = "[red]a[bold]:fire:[link"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 

@@ -153,7 +153,7 @@ def test_what_was_read_and_what_not_is_said(tmp_path):
         ("text=Antwort", {"text": "a"}),
         ("prompt=Frage,completion=Frgae", r"d\.jsonl, line 1: has no column Frgae; did you mean Frage\?"),
         ("prompt=Frage", "expected the columns"),
-        ("promt=Frage,completion=Antwort", r"'promt' is no name that lorate reads; did you mean prompt\?"),
+        ("promt=Frage,completion=Antwort", r"'promt' is not a name that lorate reads; did you mean prompt\?"),
         ("prompt", "NAME=COLUMN pairs"),
     ],
 )  # fmt: skip

@@ -231,10 +231,10 @@ def test_model_that_is_not_there(spec, message):
 
 
 def test_model_for_another_task(resnet_dir, bert_dir, gguf_path):
-    with pytest.raises(LorateError, match="tiny-resnet is no model for causal-lm") as info:
+    with pytest.raises(LorateError, match="tiny-resnet is not a model for causal-lm") as info:
         load_model(str(resnet_dir), "causal-lm")
     one_line(info)
-    with pytest.raises(LorateError, match="tiny-bert is no model for image-classification") as info:
+    with pytest.raises(LorateError, match="tiny-bert is not a model for image-classification") as info:
         load_model(str(bert_dir), "image-classification", labels=["a", "b"])
     one_line(info)
     with pytest.raises(LorateError, match="needs an image model"):

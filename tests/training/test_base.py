@@ -188,7 +188,7 @@ def test_an_end_token_and_a_chat_template(options: dict[str, Any], tmp_path: Pat
         ({"targets": ["q_proj", "embed_tokens"]}, "shares its weight with the output layer"),
         ({"targets": [r".*embed.*"]}, "shares its weight with the output layer"),
         ({"targets": [r"q_pro[jk]"]}, r"no layer of .* matches 'q_pro\[jk\]'; try '.*q_pro\[jk\]'"),
-        ({"targets": ["q_(proj"]}, "is no regular expression"),
+        ({"targets": ["q_(proj"]}, "is not a regular expression"),
         ({"targets": ["q_proj"], "exclude": ["q_proj"]}, "PEFT cannot adapt these layers"),
         ({"modules_to_save": ["nope"]}, r"modules_to_save: no layer of .* is called 'nope'"),
         ({"attention": "nope"}, "attn_implementation|nope"),

@@ -44,8 +44,11 @@ def test_a_run_that_overfits_keeps_its_best_adapter_and_says_so(overfits: dict[s
     (alarm,) = [alarm for record in records for alarm in record.get("alarms", ())]
     assert alarm["kind"] == "overfitting" and "--patience" in alarm["remedy"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert f"Kept is the adapter of step {outcome.kept}, of 40, with the lowest held-out loss" in page
-    assert "it was chosen on these very examples, which flatters it" in page and "1 alarm: overfitting" in page.lower()
+    assert f"The kept adapter is that of step {outcome.kept}, of 40, with the lowest held-out loss" in page
+    assert (
+        "it was chosen on these same examples, so the number flatters it" in page
+        and "1 alarm: overfitting" in page.lower()
+    )
     assert (
         adapter_bytes(tmp_path / "run")
         == (tmp_path / "run" / "best" / f"step-{outcome.kept}" / "adapter_model.safetensors").read_bytes()

@@ -236,5 +236,5 @@ def test_records_that_are_left_out_are_told(options: dict[str, Any], tmp_path: P
     listener = Notices()
     dry_run(TrainConfig(**{**options, "eval_data": str(tmp_path / "held.jsonl")}), listener)
     assert listener.notices == [
-        f"Records of {options['data']} that also stand in the evaluation data are left out of training: 3."
+        f"Records of {options['data']} that are also in the evaluation data are left out of training: 3."
     ]

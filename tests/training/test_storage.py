@@ -93,7 +93,7 @@ def test_a_full_disk_keeps_what_was_there_and_the_run_goes_on_when_there_is_room
 ) -> None:
     config, expected = whole
     run = RunDirectory(disk / "run")
-    with pytest.raises(StorageError, match="what was written before is kept: mend this, then go on with --resume"):
+    with pytest.raises(StorageError, match="what was written before is kept: fix this, then go on with --resume"):
         train(config, run.path, listener=Fill(disk, **when))
     assert run.read_run()["status"] in ("running", "failed") and run.read_config()
     good = [checkpoint.step for checkpoint in checkpoints(run.checkpoints) if checkpoint.fault() is None]
@@ -139,7 +139,7 @@ def test_a_read_only_disk_is_refused_in_one_sentence(
     assert error.lower().count("read-only file system") == 2 and "Traceback" not in error
 
 
-@pytest.mark.fault("a file in place of a directory")
+@pytest.mark.fault("a file instead of a directory")
 @pytest.mark.parametrize("place", ["checkpoints", "adapter", ""])
 def test_a_file_in_place_of_a_directory(
     place: str, whole: tuple[TrainConfig, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

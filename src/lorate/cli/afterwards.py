@@ -41,13 +41,13 @@ def evaluate(
 
 def chat(
     run: Run,
-    both: Annotated[bool, typer.Option("--both", help="Show what the base says, too.")] = False,
+    both: Annotated[bool, typer.Option("--both", help="Also show what the base says.")] = False,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="New tokens of an answer at most.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: the most likely token each time.")] = 0.0,
+    tokens: Annotated[int, typer.Option(min=1, help="Most new tokens per answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the most likely token.")] = 0.0,
     device: Device = None,
 ) -> None:
-    """Talk to a run's model. A line is a message; /both shows the base beside it, /new begins again, /quit ends.
+    """Talk to a run's model. A line is a message; /both shows the base beside it, /new starts over, /quit ends.
 
     Examples: `lorate chat runs/chats`
 
@@ -83,16 +83,16 @@ def chat(
 def merge(
     run: Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to make. Default: RUN/merged.")
+        Path | None, typer.Option("--output", "-o", help="Directory to write. Default: RUN/merged.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Of the weights. Default: the run's own; of a quantised base bfloat16.")
+        str | None, typer.Option(help="Type of the weights. Default: the run's own; bfloat16 for a quantised base.")
     ] = None,
     device: Device = None,
 ) -> None:
     """Merge the adapter into its base: a model in transformers' own format, checked against base plus adapter.
 
-    A quantised base is written out in 16 bits first, so that what was trained on is what is merged.
+    A quantised base is expanded to 16 bits first, so the adapter is merged into the weights it was trained on.
 
     Example: `lorate merge runs/chats --output models/chats`
     """

@@ -48,17 +48,17 @@ def calibrate(
     ] = None,
     ranks: Annotated[str, typer.Option(help="Ranks to try, two or more.")] = "4,8,16,32,64",
     alphas: Annotated[str, typer.Option(help="Values of lora_alpha to try.")] = "32,128,512,2048,8192,32768",
-    lr: Annotated[str, typer.Option(help="Learning rate of AdamW; of several each gets its own fit.")] = "1e-4",
+    lr: Annotated[str, typer.Option(help="Learning rate of AdamW; each of several gets its own fit.")] = "1e-4",
     steps: Annotated[int, typer.Option(help="Steps of a full run; every point gets a quarter of them first.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 8,
     seeds: Annotated[int, typer.Option(help="Runs of each point.")] = 2,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A small sweep on a small language model.")] = False,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core; one on an accelerator.")
+        int | None, typer.Option("--jobs", "-j", help="Processes. Default: one per core; one on an accelerator.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/alpha.")
+        Path | None, typer.Option("--output", "-o", help="Directory to create or continue. Default: runs/alpha.")
     ] = None,
 ) -> None:
     """Find the best lora_alpha of several ranks under AdamW, and the law through them.

@@ -15,7 +15,7 @@ from lorate.errors import LorateError, MissingExtraError, OtherProcessError, Sto
 app = typer.Typer(
     cls=Commands,
     name="lorate",
-    help="Fine-tune with LoRA under step sizes from theory, and see whether it converges.",
+    help="Fine-tune with LoRA, with step sizes from theory, and see whether it converges.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -31,7 +31,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback(
     epilog="Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 3 another process of the run failed; "
-    "130 interrupted (go on with --resume)."
+    "130 interrupted (continue with --resume)."
 )
 def _main(
     version: Annotated[

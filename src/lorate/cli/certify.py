@@ -11,7 +11,7 @@ from lorate.cli.console import stdout
 
 
 def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate train or lorate.Monitor wrote.")]) -> int:
-    """Say what is known about a run: proved, observed or estimated, under which assumptions.
+    """State what is known about a run: proved, observed or estimated, and under which assumptions.
 
     Of a full-batch run every inequality is checked, step by step. Of a mini-batch run the slopes that unseen batches
     showed tell how the true loss has changed, at a level of 95%.
@@ -35,5 +35,8 @@ def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate tr
     for title, items in certificate.remarks:
         stdout.print(f"{title}: {escape('; '.join(items))}.", soft_wrap=True)
     if certificate.exit_code == 1:
-        stdout.print("What is violated either was never proved, or one of the assumptions is false.", soft_wrap=True)
+        stdout.print(
+            "Where something is violated, either it was never proved or one of the assumptions is false.",
+            soft_wrap=True,
+        )
     return certificate.exit_code

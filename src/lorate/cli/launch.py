@@ -109,7 +109,7 @@ def launch(count: int, words: Sequence[str]) -> int:
         if codes[failed] > 128 and codes[failed] != 130:
             _say(f"process {failed} was killed by signal {codes[failed] - 128}")
         elif codes[failed] == 1:  # no mistake of the user, which is one sentence already
-            last = (said.strip().splitlines() or ["its error stands above"])[-1]
+            last = (said.strip().splitlines() or ["its error is above"])[-1]
             _say(f"process {failed} failed: {last}")
         return codes[failed]
 

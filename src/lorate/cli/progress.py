@@ -17,14 +17,14 @@ from lorate.training import Listener
 from lorate.training.plan import Plan
 
 MINUTE = 60.0
-"""Seconds between lines where the output is no terminal."""
+"""Seconds between lines where the output is not a terminal."""
 
 
 class TerminalListener(Listener):
     """A line for each phase, a bar with loss, step size and adapter norm during training.
 
-    Where standard error is no terminal (a log file) a line with the time left is printed every tenth of the run, and at
-    least every minute, instead of the bar.
+    Where standard error is not a terminal (a log file), a line with the time left replaces the bar, every tenth of the
+    run and at least every minute.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class TerminalListener(Listener):
         )
 
     def example(self, parts: Sequence[tuple[str, bool]], title: str = "One record, the learned part marked:") -> None:
-        """Show a record: what is learned is green and underlined, and stands in marks where there are no colours."""
+        """Show a record: what is learned is green and underlined, and is put in marks where there are no colours."""
         shown = Text(f"{title}\n", style="bold")
         for text, is_learned in parts:
             if is_learned:

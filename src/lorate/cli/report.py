@@ -13,12 +13,16 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories; several are drawn side by side.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page. Default: report.html in the run (of several: here)."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write. Default: report.html in the run; for several runs, in the current directory.",
+        ),
     ] = None,
 ) -> None:
     """Draw one or several runs as one self-contained HTML page that opens offline.
 
-    An earlier report is replaced, any other file is left alone.
+    An earlier report is replaced; any other file is left alone.
 
     Examples: `lorate report runs/one`, `lorate report runs/one runs/two -o compare.html`
     """

@@ -26,21 +26,21 @@ def _train(
     context: typer.Context,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Run directory to make. Default: the next of runs/001, ..."),
+        typer.Option("--output", "-o", help="Run directory to create. Default: the next of runs/001, ..."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with options; the command line wins.")] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that train together, a GPU each, and --batch-size samples each."),
+        typer.Option(min=1, help="Processes that train together, each with a GPU and --batch-size samples."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
 ) -> int:
     """Fine-tune a language model, or a text or image classifier, with LoRA.
 
-    Leaves a run directory with the adapter (PEFT's format), records, report and how to use it.
-    Ctrl-C saves a checkpoint first; --resume goes on with the same numbers.
+    Writes a run directory: the adapter (PEFT's format), records, a report, and how to use them.
+    Ctrl-C saves a checkpoint first; --resume continues to the same numbers.
 
     Examples:
     `lorate train --data chats.jsonl --steps 200 --output runs/chats`
@@ -101,7 +101,7 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     """What a YAML file for ``--config`` says; nothing without one.
 
     Raises:
-        LorateError: the file cannot be read, or is no map of options.
+        LorateError: the file cannot be read, or is not a map of options.
     """
     if path is None:
         return {}
@@ -112,9 +112,9 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise LorateError(f"--config {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        raise LorateError(f"--config {path} is no YAML: {error}.") from None
+        raise LorateError(f"--config {path} is not YAML: {error}.") from None
     if not isinstance(options, dict):
-        raise LorateError(f"--config {path} should hold one option a line, name: value.")
+        raise LorateError(f"--config {path} should hold one option per line, name: value.")
     return options
 
 
@@ -122,11 +122,11 @@ def _resume(given: dict[str, Any], output: Path | None, config: Path | None, con
     from lorate.cli.progress import TerminalListener
 
     if output is None:
-        raise LorateError("--resume needs --output: the directory of the run to go on with.")
+        raise LorateError("--resume needs --output: the directory of the run to continue.")
     steps = given.pop("steps", None)
     if given or config or conflict:
         what = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "--config, --force and --dry-run"
-        raise LorateError(f"--resume goes on with the run's own options; leave out {what} (only --steps may change).")
+        raise LorateError(f"--resume uses the run's own options; leave out {what} (only --steps may change).")
     with TerminalListener() as listener:
         return go_on(output, steps=steps, listener=listener)
 
@@ -185,7 +185,7 @@ def _finish(outcome: Any) -> int:
         together = f" --processes {count}" if count > 1 else ""
         place = escape(shlex.quote(str(run.path)))
         stderr.print(
-            f"Interrupted after {outcome.steps} steps; go on with: lorate train --output {place} --resume{together}",
+            f"Interrupted after {outcome.steps} steps; continue with: lorate train --output {place} --resume{together}",
             soft_wrap=True,
         )
         return CODES["interrupted"]

@@ -1,6 +1,6 @@
 """Descent inequalities, step sizes and rates of LoRA gradient descent, as pure functions of numbers.
 
-Arguments are floats or float64 arrays with one entry a layer; results are float64 arrays. Proofs: docs/mathematics.
+Arguments are floats or float64 arrays with one entry per layer; results are float64 arrays. Proofs: docs/mathematics.
 """
 
 from lorate.descent.majorizer import (

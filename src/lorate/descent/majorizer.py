@@ -8,7 +8,7 @@ $$ J(V + \eta D) \le J(V) + \varphi(\eta), \qquad
      + \tfrac L2\left(\eta^2\|P\|^2 + 2\eta^3\langle P, Q\rangle + \eta^4\|Q\|^2\right). $$
 
 The sum over layers bounds the loss of the whole model, so each layer's quartic may be minimised on its own, or their
-sum for one common step size. Parameters that are no LoRA factor add their squared length to $\|P\|^2$.
+sum for one common step size. Parameters that are not LoRA factors add their squared length to $\|P\|^2$.
 Source: docs/mathematics/majorizer.md.
 """
 
@@ -83,7 +83,7 @@ def majorizer_step_size(
     *,
     precision: float = 1e-14,
 ) -> FloatArray:
-    r"""Step size that makes $\varphi$ smallest, one a layer; arguments as in `majorizer_coefficients`.
+    r"""Step size that makes $\varphi$ smallest, one per layer; arguments as in `majorizer_coefficients`.
 
     For one common step size pass the sums over the layers. ``precision`` is that of the numbers passed: about 1e-6 if
     they were computed in float32 (see `lorate.descent.minimise_quartic`).
@@ -107,7 +107,7 @@ def majorizer_step_size(
 def majorizer_change(
     step_size: Floats, slope: Floats, gradient_q: Floats, pp: Floats, pq: Floats, qq: Floats, smoothness: Floats
 ) -> FloatArray:
-    r"""$\varphi(\eta)$, the proved upper bound of the change of the loss, one value a layer; add them up.
+    r"""$\varphi(\eta)$, the proved upper bound of the change of the loss, one value per layer; add them up.
 
     Arguments and errors as in `majorizer_coefficients`; ``step_size`` is $\eta$.
 

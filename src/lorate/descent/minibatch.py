@@ -22,7 +22,7 @@ _CROSS = 4 / (3 * math.sqrt(3))  # the largest value of 2w√(1 - w)
 def relative_step_size(
     theta: Floats, a_norm: Floats, b_norm: Floats, offset: Floats, scaling: Floats = 1.0
 ) -> FloatArray:
-    r"""Step size of both factors under ``relative``, $\theta / (s\,(s(\|A\|_2^2 + \|B\|_2^2) + c))$, one a layer.
+    r"""Step size of both factors under ``relative``, $\theta / (s\,(s(\|A\|_2^2 + \|B\|_2^2) + c))$, one per layer.
 
     Args:
         theta: $\theta$, the step in the coordinates where the loss is $L'$-smooth.

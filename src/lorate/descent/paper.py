@@ -98,7 +98,7 @@ def theory_step_size(
         smoothness: L > 0.
         other_parameters: parameters outside the factors move too: caps the step at 1.5 / L, which such plain
             coordinates need for the same guarantee. Their norm does not enter ``stacked_norm_sq``.
-        literal: use L itself in place of max(L, 1), as printed; proved for L >= ``LITERAL_THRESHOLD`` only.
+        literal: use L itself instead of max(L, 1), as printed; proved for L >= ``LITERAL_THRESHOLD`` only.
 
     Returns:
         Step sizes, at most 1.

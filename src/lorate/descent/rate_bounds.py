@@ -79,7 +79,7 @@ def theory_guarantee(
 def gradient_bound(gap: Floats, sum_eta: Floats, fraction: Floats) -> FloatArray:
     r"""A-posteriori bound of $\min_t\|\nabla J_t\|^2$, namely $\Delta/(\kappa S)$; infinite before the first step.
 
-    With the decrease J(V_0) - J(V_T) that really happened in place of the gap the bound is sharper and needs no
+    With the decrease J(V_0) - J(V_T) that really happened instead of the gap the bound is sharper and needs no
     Loss*.
 
     Args:

@@ -8,7 +8,7 @@ If every layer moves along its negative gradient by $\eta_l \le 1/a_l$, then
 
 $$ J(V^+) \le J(V) - \sum_l \eta_l\,(1 - \tfrac12\eta_l a_l)\,\|g_l\|^2 . $$
 
-The bound is the classical one of an a-smooth function, and 1/a is the best step it allows. Frobenius norms in place of
+The bound is the classical one of an a-smooth function, and 1/a is the best step it allows. Frobenius norms instead of
 spectral ones give a larger a, so they stay valid. Source: docs/mathematics/sharp.md, Theorem 1.
 """
 
@@ -37,7 +37,7 @@ def layer_curvature(
         scaling: s.
 
     Returns:
-        One curvature a layer, in units of one over a step size.
+        One curvature per layer, in units of one over a step size.
 
     Raises:
         LorateError: L is not positive, or a norm is negative or not finite.
@@ -76,7 +76,7 @@ def sharp_step_size(
 
 
 def guaranteed_decrease(step_size: Floats, grad_norm_sq: Floats, curvature: Floats) -> FloatArray:
-    r"""Decrease that the sharp lemma proves, $\eta(1 - \tfrac12\eta a)\|g\|^2$, one value a layer.
+    r"""Decrease that the sharp lemma proves, $\eta(1 - \tfrac12\eta a)\|g\|^2$, one value per layer.
 
     Args:
         step_size: eta of each layer.

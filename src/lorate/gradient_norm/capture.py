@@ -28,10 +28,10 @@ class GradientCapture:
     Attach it before the forward passes of a step; after the backward passes read `norms` once and `reset`. All
     backward passes between two resets are one gradient: the matrices add, as ``.grad`` does. A forward pass without
     a backward pass leaves no trace. Parameters, outputs and gradients are the same with and without it, and nothing
-    enters the state dict. Remove it for a double backward (Hessian-vector products), whose second pass is no gradient.
+    enters the state dict. Remove it for a double backward (Hessian-vector products): its second pass is not a gradient.
 
     With ``"exact"`` the inputs and output gradients, or G where that is smaller, stay in memory until `reset`. With
-    ``"sketch"`` a matrix ``[p, probes]`` a layer does; the estimate's square has a relative standard deviation of at
+    ``"sketch"`` a matrix ``[p, probes]`` per layer does; the estimate's square has a relative standard deviation of at
     most ``sqrt(2 / probes)``.
 
     Attributes:
@@ -200,7 +200,7 @@ class GradientCapture:
     def average_over_ranks(self, group: dist.ProcessGroup | None = None) -> None:
         """Average G over the ranks (of a group), as data-parallel training does; call it on all, before `norms`.
 
-        The sketch sends ``p * probes`` numbers a layer, the exact method the whole of G.
+        The sketch sends ``p * probes`` numbers per layer, the exact method the whole of G.
 
         Raises:
             LorateError: torch.distributed was not started.
@@ -231,7 +231,7 @@ class GradientCapture:
         return vector / (scale.to(vector.device) if isinstance(scale, Tensor) else scale)
 
     def _spread(self, filled: list[Tap], values: Sequence[Tensor]) -> Tensor:
-        """One value a layer, zero for those that took no part."""
+        """One value per layer, zero for those that took no part."""
         by_tap = dict(zip(map(id, filled), values, strict=True))
         zero = torch.zeros_like(values[0])
         return torch.stack([by_tap.get(id(tap), zero).to(zero) for tap in self._taps])

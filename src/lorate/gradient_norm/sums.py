@@ -38,7 +38,7 @@ class MatrixSum:
         return self._matrix
 
     def matrix(self, like: Tensor) -> Tensor:
-        """G itself, ``[p, d]``, from here on kept in place of the factors; zero on ``like``'s device if empty."""
+        """G itself, ``[p, d]``, from here on kept instead of the factors; zero on ``like``'s device if empty."""
         if self._matrix is None:
             dtype = accumulation_dtype(like.dtype)
             self._matrix = torch.zeros(self.out_dim, self.in_dim, dtype=dtype, device=like.device)
@@ -130,8 +130,8 @@ def quick_norms(totals: Sequence[MatrixSum | RowSum]) -> tuple[list[Tensor], lis
     """``||G||_F`` of each layer's sum, none of them empty, without waiting for the device.
 
     Returns:
-        One scalar a layer, and one boolean scalar a layer that is true where rounding spoiled the norm: form the matrix
-        there (`MatrixSum.matrix`), and ask again. None in place of the booleans if no norm came from Gram matrices.
+        Two scalars per layer: the norm, and a boolean that is true where rounding spoiled it: form the matrix
+        there (`MatrixSum.matrix`), and ask again. None instead of the booleans if no norm came from Gram matrices.
     """
     factors = [total.factors() if isinstance(total, MatrixSum) else None for total in totals]
     formed = [total.formed for total in totals if total.formed is not None]

@@ -34,7 +34,7 @@ def skipped(record: Record) -> Alarm | None:
     return Alarm(
         "stalled",
         f"Step {record['step']} was not taken: {reason}.",
-        "Stop: the run has gone as far as this direction and precision carry it.",
+        "Stop: the run has gone as far as this direction and precision allow.",
     )
 
 
@@ -137,7 +137,7 @@ def stalled(history: History) -> Alarm | None:
     if promised < 1e-3 * level and gradient > 0.2 * largest:
         return Alarm(
             "stalled",
-            f"The last 50 steps together can lower the loss by {promised / level:.1g} of its value at most.",
+            f"The last 50 steps together can lower the loss by at most {promised / level:.1g} of its value.",
             "Raise lr: try ten times as much.",
         )
     return None

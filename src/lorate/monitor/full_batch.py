@@ -156,7 +156,7 @@ def _rate_theorem(setting: Setting, steps: Sequence[Record], first: float) -> li
     assert setting.smoothness is not None
     gap, start = first - setting.lower_bound, steps[0]["scaled_stacked_norm"]
     known: StepGuarantee = GLOBAL[setting.rule](gap, start, setting.smoothness, other_parameters=setting.has_rest)
-    # of the recorded steps alone: the sum before the first one belongs to steps that nobody saw
+    # of the recorded steps alone: the sum before the first one belongs to steps that were not recorded
     total = steps[-2]["sum_eta"] - (steps[0]["sum_eta"] - steps[0]["eta"])
     count = len(steps) - 1
     smallest = min(record["scaled_grad_norm"] ** 2 for record in steps[:-1])
@@ -229,7 +229,7 @@ def _assumed(setting: Setting, records: Sequence[Record]) -> list[str]:
     if unseen:
         found.append(f"the adapters were left alone before {'step' if len(unseen) == 1 else 'steps'} {some(unseen)}")
     if setting.noise is None:
-        found.append("the model draws no random numbers (nobody told the monitor which model it is)")
+        found.append("the model draws no random numbers (the monitor was not given the model)")
     found.append(
         f"the loss is at least {setting.lower_bound:g} for all weights, also those that no adapter of this rank reaches"
     )

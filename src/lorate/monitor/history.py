@@ -32,7 +32,7 @@ class History:
             self.slopes.add(slope, record["moved_sq"])
         if record.get("skipped") is not None:
             return
-        if slope is None:  # a move that nobody saw from its end, as where a run was resumed
+        if slope is None:  # a move that was not seen from its end, as where a run was resumed
             self.slopes = SlopeSum()
         self.first = self.first or record
         self.count += 1

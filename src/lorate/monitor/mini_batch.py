@@ -30,7 +30,7 @@ def certify_mini_batch(setting: Setting, records: Sequence[dict[str, Any]]) -> C
         "",
         [f"the slope of each move from that of step {first} on was measured at its end, on the batch of the next step"],
         [
-            "each batch was drawn anew from the data that the true loss is the mean over: epochs that pass over the "
+            "each batch was drawn independently from the data whose mean is the true loss: epochs that pass over the "
             "same data again estimate the training loss, and reshuffling makes them a little dependent",
             "gradients are those of the whole batch, not clipped or changed before the step",
             f"the loss of the adapters does not curve downwards along the moves; for each unit of such curvature add "
@@ -40,9 +40,9 @@ def certify_mini_batch(setting: Setting, records: Sequence[dict[str, Any]]) -> C
         ],
         [
             "any single step, and any inequality of the full-batch theory",
-            "that the loss stands where the estimate says: it is from above, and grows while steps end uphill even if "
-            "the loss hovers",
-            "anything about held-out data, beyond what batches drawn anew show",
+            "that the loss is where the estimate puts it: the estimate is an upper bound, and grows while steps "
+            "end uphill even if the loss hovers",
+            "anything about held-out data, beyond what independent batches show",
         ],
     )
 
@@ -79,6 +79,6 @@ def _unfit(records: Sequence[dict[str, Any]], slopes: int) -> str | None:
 
 
 def _since_last_hole(records: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """Where a run was resumed the move before was not seen from its end: the sum begins anew."""
+    """Where a run was resumed the move before was not seen from its end: the sum starts again at zero."""
     holes = [i for i, r in enumerate(records) if not is_number(r.get("slope")) and r.get("skipped") is None]
     return records[holes[-1] + 1 :] if holes else records

@@ -1,4 +1,4 @@
-"""Watch an optimizer: one line a step on disk, alarms as they happen."""
+"""Watch an optimizer: one line per step on disk, alarms as they happen."""
 
 import os
 import time
@@ -49,7 +49,7 @@ class Monitor:
         on_alarm: ``"warn"``: only report. ``"stop"``: set `should_stop` at a diverging or non-finite alarm.
             ``"halve"``: halve the step size at such an alarm and at every step that was skipped because something was
             not finite, for the rest of the run.
-        resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts anew.
+        resume_at: last step that the resumed run keeps; later records are dropped from the files. None starts over.
         again: of a full-batch run: evaluates the loss at the weights as they are, after each step; the certificate
             checks that the next step began with it.
         optimizer: seen from its first step on if given here; needed for one that is not lorate's, with ``model``.

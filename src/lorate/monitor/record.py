@@ -15,7 +15,7 @@ def step_record(step: Step, *, samples: int, tokens: int, seconds: float) -> dic
     Keys: ``step``, ``loss``, ``eta``, ``lr`` (multiplier), ``stacked_norm`` $\|V\|$, ``a_norm``, ``b_norm``,
     ``grad_norm`` $\|\nabla J\|$, ``scaled_stacked_norm`` and ``scaled_grad_norm`` (each layer weighted with s and 1/s),
     ``weight_grad_norm`` $\|\nabla_W Loss\|$ or None, ``sum_eta``, ``samples``, ``tokens``, ``seconds``, ``skipped``,
-    ``guarantee`` (proved decrease of a full-batch step, or None), ``standing`` (layers that stood still),
+    ``guarantee`` (proved decrease of a full-batch step, or None), ``standing`` (layers that did not move),
     ``smoothness`` (L in force where the rule finds it, or None), ``evaluations`` (of the closure),
     ``average_slope`` (what steers rule ``auto``, in units of its root mean square, else None). The monitor adds
     ``alarms``, what `lorate.monitor.observed.Observed.evidence` says, and

@@ -30,7 +30,7 @@ class Setting:
         smoothness: L as given to the rule; None where it was given none.
         finds_smoothness: whether the rule finds its L by trial.
         per_layer: whether layers take steps of their own.
-        noise: what in the model draws random numbers in training, empty if nothing was found; None if nobody looked.
+        noise: what in the model draws random numbers in training, empty if nothing was found; None if not checked.
         gradient_norm: how the frozen weights' gradient was measured: ``exact``, ``sketch``, or None.
         has_rest: whether parameters beside LoRA are trained.
         precision: relative rounding of the loss, the machine epsilon of the adapters' dtype.

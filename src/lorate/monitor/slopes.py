@@ -85,7 +85,7 @@ class EndSlopes:
 
 
 def _by_device(tensors: list[Tensor]) -> list[Tensor]:
-    """One flat copy a device, in float32 at least: few long operations in place of many short ones."""
+    """One flat copy per device, in float32 at least: few long operations instead of many short ones."""
     together: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors:
         together.setdefault(tensor.device, []).append(tensor.reshape(-1))

@@ -28,7 +28,7 @@ class Window:
         r"""How far the weights have moved since, with one transfer from the device.
 
         Returns:
-            ``window_start``: the step after which the window began; ``signal`` and ``drift``: one norm a layer,
+            ``window_start``: the step after which the window began; ``signal`` and ``drift``: one norm per layer,
             $\|s(\delta B A_0 + B_0\,\delta A)\|$ and $\|s\,\delta B\,\delta A\|$.
         """
         factors = _factors(optimizer)

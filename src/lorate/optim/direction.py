@@ -103,7 +103,7 @@ class OptimizerDirection:
             slots: the parameters, in the order of the constructor.
 
         Returns:
-            One displacement a parameter.
+            One displacement per parameter.
         """
         self._follow(slots)
         parameters = [slot.parameter.detach() for slot in slots]
@@ -115,7 +115,7 @@ class OptimizerDirection:
         self.inner.step()
         for copy in self._copies:
             copy.grad = None
-        # a coordinate whose second moment is zero has no direction (0/0, or infinite): it stands still
+        # a coordinate whose second moment is zero has no direction (0/0, or infinite): it does not move
         return [d.nan_to_num_(0.0, 0.0, 0.0) for d in torch._foreach_sub(self._copies, parameters)]
 
     def state_dict(self, slots: Sequence[Slot]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a direction does to the weights, as a few numbers a layer computed on the device."""
+"""What a direction does to the weights, as a few numbers per layer computed on the device."""
 
 from collections.abc import Mapping, Sequence
 

@@ -83,7 +83,7 @@ def param_groups(
     for parameter in (p for group in own for p in group["params"]):
         if parameters.pop(id(parameter), None) is None:
             raise LorateError(
-                f"a param group holds a parameter of shape {tuple(parameter.shape)} that is frozen, stands in another "
+                f"a param group holds a parameter of shape {tuple(parameter.shape)} that is frozen, is in another "
                 "group too, or is not in the model"
             )
     result = [{"params": list(parameters.values())}, *own]
@@ -113,7 +113,7 @@ def _listed(params: Tensor | Iterable[nn.Parameter]) -> list[Any]:
 
 
 def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:
-    """Every parameter with its role and its group, as the groups stand now.
+    """Every parameter with its role and its group, as the groups are now.
 
     Raises:
         LorateError: a group no longer holds one parameter a role.
@@ -122,7 +122,7 @@ def slots(groups: Iterable[dict[str, Any]]) -> list[Slot]:
     for group in groups:
         if len(group["params"]) != len(group["roles"]):
             raise LorateError(
-                f"a param group holds {len(group['params'])} tensors in place of its {len(group['roles'])} parameters: "
+                f"a param group holds {len(group['params'])} tensors instead of its {len(group['roles'])} parameters: "
                 "something has merged them, as DeepSpeed's ZeRO does; train data-parallel (DDP), or with FSDP2"
             )
     return [

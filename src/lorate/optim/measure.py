@@ -22,7 +22,7 @@ class Reading:
     Attributes:
         measurement: the lengths, as they are.
         fault: a sentence that names the first thing that is NaN or infinite; None if all is finite.
-        faulty_weights: whether the fault sits in the adapters themselves, which no skipped step mends.
+        faulty_weights: whether the fault sits in the adapters themselves, which skipping a step cannot repair.
         extras: the further numbers that were asked for, on the host.
     """
 

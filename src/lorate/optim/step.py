@@ -20,7 +20,7 @@ class Step:
             evaluation (full batch) and the rule's L is right; None if the rule proves nothing, the frozen weights'
             gradient is only sketched, a layer has dropout, or the multiplier is above 1 or not the same for all (which
             rules ``majorizer`` and ``backtracking`` take into their direction).
-        standing: layers that stood still because their own direction does not descend.
+        standing: layers that did not move because their own direction does not descend.
         smoothness: the L in force, of rule ``backtracking``; None for the others.
         evaluations: evaluations of the closure in this step.
         average_slope: how the loss of this batch changes if all recent steps had been longer, for the averaged

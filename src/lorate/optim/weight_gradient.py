@@ -13,7 +13,7 @@ class WeightGradient(Protocol):
 
     Attributes:
         method: ``"exact"`` or ``"sketch"``.
-        loss_scale: what the loss was multiplied by before the backward passes; everything told is divided by it.
+        loss_scale: what the loss was multiplied by before the backward passes; everything reported is divided by it.
     """
 
     method: Method

@@ -29,7 +29,7 @@ class _Bucket:
 
     @classmethod
     def of(cls, start: int, records: list[Record], keys: Sequence[str], tags: Tags) -> "_Bucket":
-        """The bucket of consecutive records, the first of which stands at position ``start``."""
+        """The bucket of consecutive records, the first of which is at position ``start``."""
         bucket = cls(start, start + len(records) - 1, dict(enumerate(records, start)))
         for key in keys:
             values = [
@@ -96,7 +96,7 @@ def downsample(records: Iterable[Record], keys: Sequence[str], buckets: int = 40
 
     Args:
         records: the records, in order; read once.
-        keys: the quantities whose extremes are kept and whose means are taken; a value that is no finite
+        keys: the quantities whose extremes are kept and whose means are taken; a value that is not a finite
             number counts as missing.
         buckets: at most twice this number of buckets; series of up to ``2 * buckets`` records are kept whole.
         tags: marks of a record; the first record of each mark in a bucket is kept.

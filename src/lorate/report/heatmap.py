@@ -141,7 +141,7 @@ def layer_figure(norms: LayerNorms, key: str) -> "Figure":
 
 
 def joined_rows(norms: LayerNorms) -> int:
-    """How many layers share a row of the heat map; 1 unless there are more of a kind than can be told apart."""
+    """How many layers share a row of the heat map; 1 unless there are more of a kind than can be distinguished."""
     return max((math.ceil(len(panel.rows) / MOST_ROWS) for panel in norms.panels), default=1)
 
 

@@ -17,7 +17,7 @@ class Panel:
     Attributes:
         title: what they have in common, for example ``q_proj``; empty for a single panel.
         rows: what tells them apart, for example ``0``, ``1``, ``2``.
-        indices: where they stand in the list of names.
+        indices: their positions in the list of names.
     """
 
     title: str

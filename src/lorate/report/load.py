@@ -140,7 +140,7 @@ def load_run(path: Path, name: str | None = None) -> RunData:
         name: what to call the run; the name of the directory by default.
 
     Raises:
-        LorateError: the directory is no run.
+        LorateError: the directory is not a run.
     """
     run = RunDirectory.open(path)
     problems: list[str] = []

@@ -58,7 +58,7 @@ def write_report(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLi
         The path of the page.
 
     Raises:
-        LorateError: a directory is no run, or ``output`` is a file that is no report.
+        LorateError: a directory is not a run, or ``output`` is a file that is not a report.
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
     require_extra("report")
@@ -81,7 +81,7 @@ def _refuse_to_overwrite(target: Path) -> None:
         check_regular(target)
         with target.open("rb") as file:
             if _SIGNATURE.encode() not in file.read(4096):
-                raise LorateError(f"{target} exists and is no report of lorate; choose another name.")
+                raise LorateError(f"{target} exists and is not a report of lorate; choose another name.")
 
 
 def _render(runs: list[RunData]) -> str:

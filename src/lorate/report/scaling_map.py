@@ -22,7 +22,7 @@ _LINE, _RING = "#101418", "#fdfdfd"
 def scaling_figure(losses: Mapping[int, Losses], fit: ScalingFit | None) -> "Figure":
     """How far the loss of every rank (to the right) and alpha (upwards) lies above the lowest of its rank.
 
-    Under each rank stands its lowest loss. Runs that diverged are crossed out, points that were not run are left empty.
+    Under each rank is its lowest loss. Runs that diverged are crossed out, points that were not run are left empty.
 
     Args:
         losses: for each rank and alpha one loss a seed, None where the run diverged; ranks may have tried different

@@ -35,7 +35,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
 
 
 def key_figures(run: RunData) -> list[tuple[str, str]]:
-    """The few numbers that stand large under the verdict."""
+    """The few numbers in large type under the verdict."""
     pairs: list[tuple[str, str]] = []
     change = held_out_change(run)
     if change is not None:

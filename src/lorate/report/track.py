@@ -96,7 +96,7 @@ def record_tags(record: Record) -> Iterable[str]:
 
 
 def alarms_of(record: Record) -> list[Record]:
-    """The alarms of a step record; what is no alarm is passed over."""
+    """The alarms of a step record; what is not an alarm is passed over."""
     alarms = record.get("alarms")
     return [alarm for alarm in alarms if isinstance(alarm, dict)] if isinstance(alarms, list) else []
 

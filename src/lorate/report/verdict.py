@@ -105,7 +105,7 @@ def _outcome(run: RunData) -> tuple[str, Literal["fell", "rose", "same", "unknow
         first, last = training
         return (
             f"Training loss {_direction(first, last)} from {numeral(first)} (mean of the first fifth of the steps) "
-            f"to {numeral(last)} (mean of the last fifth). Nothing held out was measured.",
+            f"to {numeral(last)} (mean of the last fifth). No held-out loss was measured.",
             "unknown",
         )
     if run.track.series.total == 0:
@@ -129,7 +129,7 @@ def _ending(run: RunData) -> str:
         "stopped": f"The run was stopped at {at}.",
         "interrupted": f"The run was interrupted at {at}{resume}.",
         "failed": f"The run failed at {at}.",
-    }.get(run.status, "How the run ended is not known.")
+    }.get(run.status, "It is not known how the run ended.")
 
 
 def _alarms(run: RunData) -> str:
@@ -168,5 +168,5 @@ def comparison(runs: Sequence[RunData]) -> str:
     note = f" {count(missing, 'run').capitalize()} without a final held-out loss left out." if missing else ""
     return (
         f"Lowest final held-out loss: {name}, {numeral(best)} (next {numeral(second)}). "
-        f"Whether the difference is more than chance was not measured.{note}"
+        f"It was not measured whether the difference is more than chance.{note}"
     )

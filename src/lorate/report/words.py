@@ -12,7 +12,7 @@ LARGEST = 1e150
 
 
 def number(value: Any) -> float | None:
-    """The value as a number of at most `LARGEST`, or None: what stands in a file may be anything.
+    """The value as a number of at most `LARGEST`, or None: a file may hold anything.
 
     >>> number(3), number("3"), number(None), number(float("nan")), number(True), number(1e200)
     (3.0, None, None, None, None, None)

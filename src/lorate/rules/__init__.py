@@ -1,4 +1,4 @@
-"""Rules for the step size, one a file, found by name."""
+"""Rules for the step size, one per file, found by name."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def make_rule(rule: str | Rule, smoothness: float | None = None) -> Rule:
     """
     if isinstance(rule, Rule):
         if smoothness is not None:
-            raise LorateError("smoothness belongs into the rule that was passed: leave one of the two out")
+            raise LorateError("smoothness belongs in the rule object that was passed: leave one of the two out")
         return rule
     if rule not in RULES:
         raise LorateError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")

@@ -1,4 +1,4 @@
-"""The paper's second practical rule: the loss in place of the frozen weights' gradient."""
+"""The paper's second practical rule: the loss instead of the frozen weights' gradient."""
 
 import math
 
@@ -13,7 +13,7 @@ class AdaptiveLoss(Rule):
     r"""$\eta = a / (\|V\|^2 + \sqrt{Loss})$.
 
     A smooth loss bounded below by 0 has $\|\nabla Loss\| \le \sqrt{2 L\, Loss}$, so the root of the loss can
-    stand for the gradient of the frozen weights, and costs nothing.
+    replace the gradient of the frozen weights, and costs nothing.
 
     Source: arXiv 2512.18248, Section 4, the rule called adapt2 there.
 

@@ -33,7 +33,7 @@ class Backtracking(Rule):
 
     Attributes:
         smoothness: the first L where the adapters set no scale for it; any positive number will do.
-        per_layer: one step size a layer, or one for all.
+        per_layer: one step size per layer, or one for all.
         found: the L in force; None before the first step.
 
     Raises:

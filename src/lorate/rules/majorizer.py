@@ -23,11 +23,11 @@ class Majorizer(Rule):
     Each layer takes the step that makes its own quartic smallest, and the other trainable parameters theirs; with
     ``per_layer=False`` all take the step that makes the sum smallest. What is proved is $-\varphi$ at the steps taken,
     also with a multiplier; the optimizer claims it up to 1. $\langle G, Q\rangle$ is exact by default; from a sketch it
-    steers and nothing is proved. A layer with $\langle g, D\rangle \ge 0$ stands still in the first case.
+    steers and nothing is proved. A layer with $\langle g, D\rangle \ge 0$ does not move in the first case.
 
     Attributes:
         smoothness: L, jointly in all trained weights; > 0.
-        per_layer: one step size a layer, or one for all.
+        per_layer: one step size per layer, or one for all.
 
     Raises:
         LorateError: L is missing, not finite or not positive.

@@ -20,7 +20,7 @@ class OneFactor(Rule):
     trainable parameters move by $1/L$. The gradient of the frozen weight is not needed. This is no longer the
     simultaneous update of LoRA.
 
-    For the full batch only: on mini-batches the choice of the factor follows the noise, and the run can stand still for
+    For the full batch only: on mini-batches the choice of the factor follows the noise, and the run can get stuck for
     ever (docs/mathematics/minibatch.md, Proposition 4).
 
     Attributes:
@@ -44,9 +44,7 @@ class OneFactor(Rule):
     name = "one-factor"
     formula = "B moves by a / (s²L‖A‖₂²) or A by a / (s²L‖B‖₂²), whichever is proved to descend more"
     guarantee = "each full-batch step descends by Σ(η/2)‖g‖² of the factors that move, if L is right and a ≤ 1"
-    use_when = (
-        "full batch, known L, nothing to measure; not LoRA's simultaneous update; can stand still on mini-batches"
-    )
+    use_when = "full batch, known L, nothing to measure; not LoRA's simultaneous update; can get stuck on mini-batches"
     needs = frozenset({"smoothness", "spectral"})
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class Relative(Rule):
     default_lr = None
 
     def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
-        """One step size a layer, for A and B alike."""
+        """One step size per layer, for A and B alike."""
         m = measurement
         assert m.A_spectral_sq is not None and m.B_spectral_sq is not None
         size = m.scaling * (m.A_spectral_sq + m.B_spectral_sq)

@@ -23,7 +23,7 @@ class Sharp(Rule):
 
     Attributes:
         smoothness: L, jointly in all trained weights; > 0.
-        per_layer: one step size a layer, or one for all.
+        per_layer: one step size per layer, or one for all.
 
     Raises:
         LorateError: L is missing, not finite or not positive.
@@ -51,7 +51,7 @@ class Sharp(Rule):
         check_smoothness(self.name, self.smoothness)
 
     def step_sizes(self, measurement: Measurement, line: Line | None = None) -> StepSizes:
-        """One step size a layer, or one for all layers up to their scaling."""
+        """One step size per layer, or one for all layers up to their scaling."""
         m = measurement
         assert self.smoothness is not None and m.A_spectral_sq is not None and m.B_spectral_sq is not None
         assert m.weight_grad_sq is not None

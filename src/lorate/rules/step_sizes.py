@@ -19,7 +19,7 @@ class StepSizes:
             A and a row for B.
         rest: factor of the direction of all other trainable parameters.
         guarantee: decrease of the loss that is proved for this step; None if nothing is.
-        standing: layers that stand still because their own direction does not descend.
+        standing: layers that do not move because their own direction does not descend.
         refusal: why there is no step to take; None if there is one.
     """
 

@@ -70,7 +70,7 @@ class RunDirectory:
 
         Args:
             path: where; parents are made as needed. An empty directory may be there already.
-            force: delete the run that stands there: the files that lorate wrote. Where others lie beside them
+            force: delete the run that is there: the files that lorate wrote. Where others lie beside them
                 nothing is deleted. Links are removed, what they point to stays.
 
         Raises:
@@ -145,7 +145,7 @@ class RunDirectory:
         try:
             info = read_json(self.run)
         except FileNotFoundError:
-            raise LorateError(f"{self.path} is no run of lorate: it holds no run.json.") from None
+            raise LorateError(f"{self.path} is not a run of lorate: it holds no run.json.") from None
         except OSError as error:
             raise LorateError(f"{self.run} cannot be read: {error.strerror or error}.") from None
         if not isinstance(info, dict) or "lorate" not in info:
@@ -179,7 +179,7 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise LorateError(f"{self.config} cannot be read as YAML: {str(error).rstrip('.')}.") from None
         if not isinstance(config, dict):
-            raise LorateError(f"{self.config} should hold one option a line, name: value.")
+            raise LorateError(f"{self.config} should hold one option per line, name: value.")
         return config
 
     @contextmanager

@@ -25,7 +25,7 @@ def check_regular(path: Path, most: int | None = None) -> None:
         most: bytes that it may hold; any number if not given.
 
     Raises:
-        LorateError: it is no regular file, or too large.
+        LorateError: it is not a regular file, or too large.
         OSError: it is missing or cannot be looked at.
     """
     found = path.stat()
@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
     """What a JSON file says; NaN and Infinity, which are not JSON, become None.
 
     Raises:
-        LorateError: it is no regular file, too large, or no JSON.
+        LorateError: it is not a regular file, too large, or no JSON.
         OSError: it is missing or cannot be read.
     """
     try:

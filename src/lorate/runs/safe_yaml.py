@@ -9,7 +9,7 @@ def parse_yaml(text: str) -> Any:
     """The plain values in a YAML text.
 
     Raises:
-        ValueError: it is no YAML, in one line.
+        ValueError: it is not YAML, in one line.
     """
     yaml = require("yaml", extra="cli")
     try:

@@ -29,11 +29,11 @@ def naming_storage_errors(run: Path) -> Iterator[None]:
             raise
         own = isinstance(error, OSError) and error.filename and Path(str(error.filename)).is_relative_to(run)
         if own and isinstance(error, FileNotFoundError) and not run.exists():
-            raise StorageError(f"{run} is gone: it was deleted or replaced while the run went on.") from error
+            raise StorageError(f"{run} is gone: it was deleted or replaced during the run.") from error
         remedy = (
-            "what was written before is kept: mend this, then go on with --resume"
+            "what was written before is kept: fix this, then go on with --resume"
             if (run / "run.json").exists()
-            else "no run was begun: mend this, or choose another place with --output"
+            else "no run was started: fix this, or choose another place with --output"
         )
         place = error.filename if isinstance(error, OSError) and error.filename else run
         raise StorageError(f"{place}: {reason}; {remedy}.") from error
@@ -52,7 +52,7 @@ def storage_fault(error: BaseException) -> str | None:
         return _lower(os.strerror(int(found[1])))
     if isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch.save
         said = re.search(r"strerror: (.+)", str(error))
-        return _lower(said[1]) if said else "a file could not be written whole, as on a full disk"
+        return _lower(said[1]) if said else "a file could not be written in full; the disk may be full"
     return None
 
 

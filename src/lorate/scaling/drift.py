@@ -18,7 +18,7 @@ from lorate.geometry import displacement_gram
 
 @dataclass(frozen=True)
 class SignalDrift:
-    r"""Squared lengths of both parts, one value a layer.
+    r"""Squared lengths of both parts, one value per layer.
 
     Attributes:
         signal_sq: $\|s(\delta B A_0 + B_0\,\delta A)\|_F^2$, shape ``[layers]``.

@@ -23,7 +23,7 @@ def lora_alpha(r: int, c: float = 256.0, use_rslora: bool = False) -> float:
         A number for ``peft.LoraConfig(lora_alpha=...)``, which takes a float.
 
     Raises:
-        LorateError: r is no whole number of at least 1, or c is no finite number above 0.
+        LorateError: r is not a whole number of at least 1, or c is not a finite number above 0.
 
     Source: arXiv 2606.12883; when it does not apply: docs/alpha.md.
 

@@ -10,7 +10,7 @@ from lorate.scaling.law import lora_alpha
 def lora_config(r: int, *, c: float = 256.0, use_rslora: bool = False, **options: Any) -> Any:
     r"""A ``peft.LoraConfig`` with the effective scale $s = c/\sqrt r$ in every layer.
 
-    The plain and the rsLoRA form train alike; they differ in the number that stands in ``adapter_config.json``. Ranks
+    The plain and the rsLoRA form train alike; they differ in the number in ``adapter_config.json``. Ranks
     of single layers (``rank_pattern``) get their own alpha by the same law.
 
     Args:

@@ -11,7 +11,7 @@ from lorate.errors import LorateError
 
 Array = NDArray[np.float64]
 Losses = Mapping[float, Sequence[float | None]]
-"""For each alpha the losses of its runs, one a seed; None where a run diverged."""
+"""For each alpha the losses of its runs, one per seed; None where a run diverged."""
 DRAWS = 2000
 CONFIDENCE = 0.95
 
@@ -107,7 +107,7 @@ def fit_scaling(losses: Mapping[int, Losses], seed: int = 0) -> ScalingFit:
 
     Log–log least squares on the best alpha of every rank. The interval is that of a residual bootstrap: in each of
     2,000 draws the seeds of the runs are drawn with replacement, the same for all runs of a rank, and the
-    regression's residuals (divided by $\sqrt{1 - h}$, h the leverage) are dealt out anew. For few ranks a bootstrap is
+    regression's residuals (divided by $\sqrt{1 - h}$, h the leverage) are redistributed. For few ranks a bootstrap is
     too narrow, so its deviations are stretched by the ratio of Student's quantile to the normal one.
 
     Args:

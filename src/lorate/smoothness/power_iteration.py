@@ -47,7 +47,7 @@ def hessian_norm(
     adapted weights pass the frozen weights W_l themselves: they are made differentiable for the call and restored.
 
     Args:
-        closure: computes the loss, a scalar, anew from the parameters; deterministic (no dropout), twice
+        closure: computes the loss, a scalar, from the parameters as they are; deterministic (no dropout), twice
             differentiable. Attention runs on PyTorch's plain kernel meanwhile, the only one with second derivatives.
         parameters: the tensors, any shapes, all on one device; leaves of the graph.
         tolerance: stop when the estimate's residual, and so its distance to an eigenvalue of H, is at most this
@@ -59,8 +59,8 @@ def hessian_norm(
         The estimate; value 0 for a loss that is linear in the parameters.
 
     Raises:
-        LorateError: no parameters or no iteration, a loss that is no scalar, does not depend on them or is not finite,
-            or a Hessian that is not finite.
+        LorateError: no parameters or no iteration, a loss that is not a scalar, does not depend on them or is not
+            finite, or a Hessian that is not finite.
 
     >>> w = torch.tensor([1.0, 1.0], dtype=torch.float64)
     >>> round(hessian_norm(lambda: 0.5 * w[0] ** 2 - 1.5 * w[1] ** 2, [w]).value, 3)

@@ -45,7 +45,7 @@ class SweepFolder(RunDirectory):
             )
         if info["lorate"] != lorate.__version__:
             raise LorateError(
-                f"{path} was begun with lorate {info['lorate']} and this is {lorate.__version__}; "
+                f"{path} was started with lorate {info['lorate']} and this is {lorate.__version__}; "
                 "choose another --output, so that one table does not mix two versions."
             )
         return folder

@@ -154,7 +154,7 @@ class ChatTemplate:
             if start < len(prompt[: _common(before, prompt)].rstrip()):
                 raise LorateError(
                     f"{where}: the chat template of {self._name} writes the question in another way once it is "
-                    "answered, so that the answer cannot be told from it: use another model or template."
+                    "answered, so the answer cannot be found in it: use another model or template."
                 )
             self._prefilled = self._prefilled or extra or None
         text = whole[: self._end_of(whole, start)]

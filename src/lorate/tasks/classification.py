@@ -52,7 +52,7 @@ def text_collator(tokenizer: Any) -> Any:
 class ImageCollator:
     """Turns examples ``{"image": PIL image, "label": int}`` into a batch.
 
-    It reads the columns ``image`` and ``label`` itself, so Trainer must be told
+    It reads the columns ``image`` and ``label`` itself, so Trainer must know
     ``remove_unused_columns=False``. Images become RGB, or grey for a model with one channel, whatever
     their mode was; resizing and normalising is the image processor's, on Pillow alone.
 

@@ -34,7 +34,7 @@ class LoadedData:
         name: for humans and run files; accepted again by `load_data`.
         record_kind: the one kind of all records.
         labels: names of the classes in the order of their numbers, sorted; None without classes.
-        left_out: training records dropped because they also stand in the evaluation data.
+        left_out: training records dropped because they are also in the evaluation data.
         fingerprint: SHA-256 of the records in the order of both parts: the same data give the same one.
         format: the columns that were read, in words.
         places: file and line of the records of both parts, in their order.
@@ -251,7 +251,7 @@ def _embedded(spec: str | None, kind: TaskKind) -> RecordSet:
     if fitting is None:
         raise LorateError(f"There is no embedded data for {kind}: give a .jsonl, .json or .csv file.")
     if spec not in (None, fitting):
-        raise LorateError(f"{spec} is no data for {kind}: expected {fitting} or a file.")
+        raise LorateError(f"{spec} is not data for {kind}: expected {fitting} or a file.")
     if fitting == HUMAN_EVAL:
         problems = enumerate(human_eval_records(), start=1)
         values = ((fields, f"{HUMAN_EVAL}, record {number}") for number, fields in problems)

@@ -26,7 +26,7 @@ def read_bytes(file: Path) -> bytes:
     """The content of a file; ``.gz`` and ``.zst`` are unpacked.
 
     Raises:
-        LorateError: it cannot be read, or is no regular file.
+        LorateError: it cannot be read, or is not a regular file.
     """
     try:
         check_regular(file)

@@ -60,7 +60,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
                 f"columns must be NAME=COLUMN pairs, such as prompt=question,completion=answer; got {part!r}."
             )
         if ours not in known:
-            raise LorateError(f"columns: {ours!r} is no name that lorate reads{near(ours, sorted(known))}.")
+            raise LorateError(f"columns: {ours!r} is not a name that lorate reads{near(ours, sorted(known))}.")
         columns[ours] = theirs
     return columns
 

@@ -27,7 +27,7 @@ def read_image_folder(path: Path) -> RecordSet:
     from PIL import Image
 
     if not path.is_dir():
-        raise LorateError(f"{path}: image classification reads a folder with a sub-folder of images a class.")
+        raise LorateError(f"{path}: image classification reads a folder with one sub-folder of images per class.")
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     records = []
     for folder in _visible(path):
@@ -56,7 +56,7 @@ def image_record(content: bytes, image: dict[str, Any], label: str, where: str) 
         where: for errors.
 
     Raises:
-        LorateError: the content is no image of one of the `FORMATS`, whatever its name says.
+        LorateError: the content is not an image of one of the `FORMATS`, whatever its name says.
     """
     from PIL import Image
 
@@ -106,7 +106,7 @@ def _record(file: Path, label: str) -> Record:
 
 
 def _is_text(name: str) -> bool:
-    """Python reads bytes of a file name that are no UTF-8 as lone surrogates."""
+    """Python reads bytes of a file name that are not UTF-8 as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 

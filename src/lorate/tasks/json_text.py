@@ -12,7 +12,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def json_lines(text: str, file: str) -> Iterator[Located]:
-    """JSONL: a value a line; blank lines are skipped.
+    """JSONL: a value per line; blank lines are skipped.
 
     Raises:
         LorateError: a line is not one value.

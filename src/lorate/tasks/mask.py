@@ -31,7 +31,7 @@ def counted(offsets: Ints, learned: Sequence[tuple[int, int]]) -> Mask:
 
 
 def crossed(offsets: Ints, learned: Sequence[tuple[int, int]]) -> bool:
-    """Whether a token may begin before a part that counts and end in it; a blank that is no token looks like that."""
+    """Whether a token may begin before a part that counts and end in it; a blank outside all tokens looks like that."""
     starts, ends = _reach(offsets)
     return any(bool(((starts < first) & (ends > first)).any()) for first, _ in learned)
 

@@ -29,7 +29,7 @@ def messages(value: object, where: str, *, key: str = "messages") -> list[dict[s
         key: the record's name for it, likewise.
 
     Raises:
-        LorateError: no list of messages, a message without role or content, or a content that is no text.
+        LorateError: no list of messages, a message without role or content, or a content that is not text.
     """
     value = parsed(value)
     if not isinstance(value, list) or not value:
@@ -92,7 +92,7 @@ def encodable(value: str, key: str, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise LorateError(f"{where}: {key} holds half of a surrogate pair, which is no character.") from error
+        raise LorateError(f"{where}: {key} holds half of a surrogate pair, which is not a character.") from error
     return value
 
 

@@ -44,7 +44,7 @@ def find_model(spec: str | None, kind: TaskKind) -> ModelSource:
         kind: the task.
 
     Raises:
-        LorateError: the file or directory is not there or is no model, or no embedded model fits the task.
+        LorateError: the file or directory is not there or is not a model, or no embedded model fits the task.
     """
     source = _embedded(kind) if spec is None or spec == SMOLLM2 else _given(spec)
     if source.gguf_file and kind == "image-classification":

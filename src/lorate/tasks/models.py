@@ -98,7 +98,7 @@ def load_model(
         part = "image processor" if kind == "image-classification" else "tokenizer"
         processor = _load(f"the {part} of {source.name}", kind, lambda: _processor(source, kind))
     if kind == "causal-lm" and new:
-        raise LorateError(f"{source.name} is no causal language model: it has no weights for {min(new)}.")
+        raise LorateError(f"{source.name} is not a causal language model: it has no weights for {min(new)}.")
     pad = None if kind == "image-classification" else _ensure_padding(model, processor, source.name)
     if kind != "causal-lm":
         # Some classifiers take num_items_in_batch and ignore it (ResNet does), and Trainer then leaves out
@@ -134,7 +134,7 @@ def _load(what: str, kind: TaskKind, loader: Callable[[], T]) -> T:
 def _reason(what: str, kind: TaskKind, error: Exception) -> str:
     first = re.split(r"\n|\.\s", str(error).strip())[0].rstrip(".:") or type(error).__name__
     if first.startswith("Unrecognized configuration class"):
-        return f"{what} is no model for {kind}: transformers has no such version of this architecture."
+        return f"{what} is not a model for {kind}: transformers has no such version of this architecture."
     if "contains custom code" in first or "references custom code" in first:
         return (
             f"{what} needs code of its own, and lorate runs no code from a model: choose a model of an architecture "

@@ -23,7 +23,7 @@ class Record:
         fields: the keys of its kind and no others.
         where: file and line, for errors.
         identity: two records of one identity are duplicates; for a labelled record its input alone, so
-            that the same input under two labels never stands in both parts of a split.
+            that the same input under two labels is never in both parts of a split.
         weight: how often it is trained on in an epoch.
     """
 

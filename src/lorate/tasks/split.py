@@ -32,7 +32,7 @@ def split_records(source: RecordSet, eval_fraction: float, seed: int) -> tuple[l
 
 
 def pair_records(train: RecordSet, evaluation: RecordSet, seed: int) -> tuple[list[Record], list[Record]]:
-    """Use two sources as the two parts; what stands in both is left out of the training part.
+    """Use two sources as the two parts; what is in both is left out of the training part.
 
     Both parts are shuffled by the rule of `split_records`.
 
@@ -50,7 +50,7 @@ def pair_records(train: RecordSet, evaluation: RecordSet, seed: int) -> tuple[li
     held_out = {record.identity for record in evaluation.records}
     kept = [record for record in train.records if record.identity not in held_out]
     if not kept:
-        raise LorateError(f"Every record of {train.name} also stands in {evaluation.name}: none is left to train on.")
+        raise LorateError(f"Every record of {train.name} is also in {evaluation.name}: none is left to train on.")
     parts = (_grouped(kept, seed), _grouped(evaluation.records, seed))
     return [r for group in parts[0] for r in group], [r for group in parts[1] for r in group]
 

@@ -72,7 +72,7 @@ def adapter_options(folder: Path) -> dict[str, Any]:
     """What an adapter's file says of its base and its shape, as options of `TrainConfig`.
 
     Raises:
-        LorateError: the file is damaged, or it is no LoRA adapter.
+        LorateError: the file is damaged, or it is not a LoRA adapter.
     """
     try:
         saved = read_json(folder / "adapter_config.json")
@@ -139,7 +139,7 @@ def check_targets(model: Any, targets: list[str] | str, task: str) -> None:
         try:
             found = [name for name, _ in model.named_modules() if re.fullmatch(targets, name)]
         except re.error as error:
-            raise LorateError(f"targets: {targets!r} is no regular expression: {error}.") from None
+            raise LorateError(f"targets: {targets!r} is not a regular expression: {error}.") from None
         if not found:
             raise LorateError(f"targets: no layer of {model.name_or_path} matches {targets!r}; try '.*{targets}'.")
     else:

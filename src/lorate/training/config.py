@@ -18,7 +18,7 @@ from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, des
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 LAW = "law"
-"""In place of a number for alpha: the square-root law."""
+"""Instead of a number for alpha: the square-root law."""
 ALL_LINEAR = "all-linear"
 """As the only target: every linear layer but the output."""
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
@@ -45,13 +45,15 @@ class TrainConfig:
         None, "Hub id, local directory or .gguf file. Default: the embedded SmolLM2-135M-Instruct."
     )
     task: TaskKind = _base("causal-lm", "Kind of model.")
-    dtype: Dtype = _base("float32", "Of the base model's weights; adapters are float32.")
+    dtype: Dtype = _base("float32", "Type of the base model's weights; adapters are float32.")
     autocast: Literal["bfloat16", "float16"] | None = _base(
-        None, "Compute in this type, whatever the weights are in. Default: on a GPU as --dtype."
+        None, "Type to compute in, independent of the weights' type. Default: on a GPU as --dtype."
     )
-    quantize: Literal["4bit", "8bit"] | None = _base(None, "Base weights in 4 (nf4) or 8 bits, by bitsandbytes.")
+    quantize: Literal["4bit", "8bit"] | None = _base(
+        None, "Load the base weights in 4 (nf4) or 8 bits with bitsandbytes."
+    )
     attention: str | None = _base(None, "Implementation of attention: eager, sdpa, flash_attention_2, ...")
-    gradient_checkpointing: bool = _base(False, "Compute activations again in the backward pass: slower, less memory.")
+    gradient_checkpointing: bool = _base(False, "Recompute activations in the backward pass: slower, but less memory.")
     chat_template: str | None = _base(None, "File with a Jinja chat template. Default: the tokenizer's own.")
     end_token: str | None = _base(None, "Token that ends an answer. Default: the tokenizer's own.")
     add_tokens: list[str] | None = _base(
@@ -63,7 +65,7 @@ class TrainConfig:
         None, "File, folder or hub id (name:configuration:split); several separated by commas. Default: embedded data."
     )
     eval_data: str | None = _data(None, "Held-out data; a part of --data if not given.")
-    max_length: int = _data(512, "Tokens that a text is cut to.", POSITIVE)
+    max_length: int = _data(512, "Most tokens of a text; longer ones are cut.", POSITIVE)
     train_on: TrainOn = _data(
         "answers",
         "What is learned. answers: what the assistant says, completions; last: the last answer; all: every token.",
@@ -72,10 +74,14 @@ class TrainConfig:
         None, "Which columns of the data to read, such as prompt=question,completion=answer. Default: recognised."
     )
     max_records: int | None = _data(
-        None, "Draw this many records at most of each data set; of the hub or a JSONL file no more are read.", POSITIVE
+        None,
+        "Draw at most this many records from each data set; from the hub or a JSONL file no more are read.",
+        POSITIVE,
     )
-    eval_fraction: float = _data(0.1, "Part of the data to hold out.", (lambda value: 0 < value < 1, "between 0 and 1"))
-    eval_examples: int = _data(64, "Held-out examples to evaluate at most.", POSITIVE)
+    eval_fraction: float = _data(
+        0.1, "Share of the data to hold out.", (lambda value: 0 < value < 1, "between 0 and 1")
+    )
+    eval_examples: int = _data(64, "Most held-out examples to evaluate.", POSITIVE)
 
     rank: int = _adapter(8, "Rank r of the adapters.", POSITIVE)
     alpha: float = _adapter(
@@ -97,13 +103,13 @@ class TrainConfig:
     rslora: bool = _adapter(False, "Scaling alpha / √rank instead of alpha / rank.")
     dora: bool = _adapter(False, "DoRA: a trained magnitude beside the direction.")
     modules_to_save: list[str] | None = _adapter(None, "Layers to train in full, and to save with the adapter.", _SOME)
-    adapter: str | None = _adapter(None, "Go on from this adapter: a run, or a directory in PEFT's format.")
+    adapter: str | None = _adapter(None, "Start from this adapter: a run, or a directory in PEFT's format.")
 
     rule: str = _steps("auto", f"Rule for the step size: {', '.join(RULES)}.")
     lr: float | None = _steps(None, "The rule's constant a; each rule has its default.", _ABOVE_0)
-    smoothness: float | None = _steps(None, f"L of the loss, for the rules that need it: {_NEED_L}.")
-    batch_size: int = _steps(4, "Samples of a micro-batch.", POSITIVE)
-    accumulate: int = _steps(1, "Micro-batches of a step.", POSITIVE)
+    smoothness: float | None = _steps(None, f"Smoothness L of the loss, for the rules that need it: {_NEED_L}.")
+    batch_size: int = _steps(4, "Samples per micro-batch.", POSITIVE)
+    accumulate: int = _steps(1, "Micro-batches per step.", POSITIVE)
     epochs: float | None = _steps(
         None,
         "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.",
@@ -111,24 +117,28 @@ class TrainConfig:
     )
     steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
     beta: float = _steps(0.1, "DPO's beta, on preference records: a larger one stays closer to the base.", _ABOVE_0)
-    packing: bool = _steps(False, "Several records in one sequence of --max-length, apart from each other (TRL's bfd).")
-    group_by_length: bool = _steps(False, "Batches of records of about the same length.")
+    packing: bool = _steps(
+        False, "Put several records into one sequence of --max-length; they do not see each other (TRL's bfd)."
+    )
+    group_by_length: bool = _steps(False, "Make batches of records of similar length.")
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
-    on_alarm: OnAlarm = _steps("warn", "At a diverging or non-finite alarm.")
+    on_alarm: OnAlarm = _steps("warn", "What to do at a diverging or non-finite alarm.")
 
     eval_every: int | None = _checks(
         None, "Steps between evaluations, beside those before and after. Default: an eighth of the run.", POSITIVE
     )
-    keep: Literal["best", "last"] = _checks("best", "Which adapter: of the lowest held-out loss, or of the last step.")
-    patience: int | None = _checks(None, "End after this many evaluations without a better one.", POSITIVE)
+    keep: Literal["best", "last"] = _checks(
+        "best", "Which adapter to keep: the one with the lowest held-out loss, or the last one."
+    )
+    patience: int | None = _checks(None, "Stop after this many evaluations without improvement.", POSITIVE)
     metric_command: str | None = _checks(
-        None, "Command that gets an adapter's directory and prints a number, higher is better: it chooses the best one."
+        None, "Command that is given an adapter's directory and prints a number; the adapter with the highest is kept."
     )
     save_every: int | None = _checks(
         None, "Steps between checkpoints. Default: a quarter of the run, at most 200.", POSITIVE
     )
     samples: int = _checks(2, "Held-out prompts to complete before and after.", (lambda value: value >= 0, "0 or more"))
-    report_to: str = _checks("none", "Another logger of transformers, such as wandb.")
+    report_to: str = _checks("none", "Also log to an integration of transformers, such as wandb.")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -252,7 +262,7 @@ class TrainConfig:
 
 
 def is_pattern(target: str) -> bool:
-    """Whether a target is no name: ``all-linear``, or a regular expression.
+    """Whether a target is not a name: ``all-linear``, or a regular expression.
 
     >>> is_pattern("q_proj"), is_pattern("layers.3.mlp.up_proj"), is_pattern(r".*[qv]_proj"), is_pattern("all-linear")
     (False, False, True, True)

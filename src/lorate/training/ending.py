@@ -68,7 +68,7 @@ def end(
         status: how the run ended.
         step: the last one.
         started: clock at the start of this session.
-        listener: is told what happens.
+        listener: hears what happens.
     """
     config, selection, samples = prepared.config, evaluations.selection, before.samples
     change, chosen, figures = None, "", None
@@ -105,8 +105,12 @@ def end(
 
 def _words(kept: int, last: int, why: str, judges: slice, examples: int) -> str:
     which = "the last one" if kept == last else f"of {last}"
-    on = "these very examples, which flatters it" if judges.step is None else f"{examples} other held-out examples"
-    return f"Kept is the adapter of step {kept}, {which}, with {why}; it was chosen on {on}."
+    on = (
+        "these same examples, so the number flatters it"
+        if judges.step is None
+        else f"{examples} other held-out examples"
+    )
+    return f"The kept adapter is that of step {kept}, {which}, with {why}; it was chosen on {on}."
 
 
 def _write(outcome: Outcome, prepared: Prepared, ended: str) -> None:

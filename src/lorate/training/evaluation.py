@@ -16,7 +16,7 @@ COLUMNS = 6
 """Of the table of `Scores`."""
 
 Advance = Callable[[int, int], None]
-"""Is told how much of something is done, and how much there is."""
+"""Hears how much of something is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def evaluate(trainer: Any, judged: Judged, advance: Advance = lambda done, total
     Args:
         trainer: its evaluation data and model are used.
         judged: what the examples are.
-        advance: is told of every batch.
+        advance: hears of every batch.
     """
     with torch.random.fork_rng(), together():
         loader = _rows_of_examples(trainer)

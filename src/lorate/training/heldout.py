@@ -29,7 +29,7 @@ class Evaluations(TrainerCallback):
         prepared: options and data.
         trainer: its evaluation data and model are used.
         writer: gets the records; None in processes that do not write.
-        listener: is told of progress, results and alarms.
+        listener: hears of progress, results and alarms.
 
     Attributes:
         selection: must be set before training begins.
@@ -101,7 +101,7 @@ class Evaluations(TrainerCallback):
         if isinstance(found, str):
             raise LorateError(
                 f"--metric-command {command!r} should print a number about the adapter whose directory it gets as its "
-                f"last argument, and exit with 0; it said: {found}."
+                f"last argument, and exit with 0; it printed: {found}."
             )
         return found
 

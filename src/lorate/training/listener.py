@@ -9,7 +9,7 @@ from lorate.training.plan import Plan
 
 
 class Listener:
-    """Gets told what a run does; override what you want to show."""
+    """Hears what a run does; override what you want to show."""
 
     def phase(self, text: str) -> None:
         """Something that takes a while begins."""

@@ -23,7 +23,7 @@ def option(panel: str, default: Any, help: str, check: Range | None = None, *, l
     """A field that is an option.
 
     Args:
-        panel: heading of ``--help`` under which it stands.
+        panel: heading of ``--help`` under which it appears.
         default: its value if it is left out.
         help: one sentence.
         check: what its values fulfil, and that in words; None, which stands for a default, is not checked.

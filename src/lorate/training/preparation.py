@@ -49,7 +49,7 @@ class Prepared:
         data: training and held-out records.
         base: the base model with its processor.
         model: the PEFT model.
-        device: where it stands.
+        device: where it is.
         encoded: the data as tokens, of which some count; None for classifiers.
         cut: texts of a classifier that are cut.
         packed: packed sequences of an epoch; None without packing.
@@ -88,7 +88,7 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
 
     Args:
         config: the options.
-        phase: is told what goes on.
+        phase: hears what is going on.
 
     Raises:
         LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.

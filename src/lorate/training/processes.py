@@ -56,7 +56,7 @@ def meet(device: str | None) -> None:
     for kind in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() in ("true", "1"):
             raise LorateError(
-                f"lorate train is data-parallel, and accelerate launch was told to use {kind}; leave that out, or "
+                f"lorate train is data-parallel, and accelerate launch is set to use {kind}; leave that out, or "
                 "shard the model in a training loop of your own."
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -26,7 +26,7 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
     run = RunDirectory.open(path)
     status = run.read_run().get("status")
     if status not in ("finished", "stopped"):
-        raise LorateError(f"{run.path} is {status}, and its adapter half made; finish it with --resume first.")
+        raise LorateError(f"{run.path} is {status}, so its adapter is not complete; finish it with --resume first.")
     folder = adapter_folder(str(run.path))
     hub: Any = require("huggingface_hub", extra="hf")
     errors: Any = require("huggingface_hub.errors", extra="hf")
@@ -39,7 +39,7 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
             commit_message=f"Adapter of {run.path.name}, trained with lorate",
         )
     except errors.HFValidationError as error:
-        raise LorateError(f"{repository!r} is no name for a repository: expected owner/name.") from error
+        raise LorateError(f"{repository!r} is not a name for a repository: expected owner/name.") from error
     except errors.HfHubHTTPError as error:
         status_code = getattr(error.response, "status_code", None)
         hint = " log in with: hf auth login" if status_code in (401, 403) else ""

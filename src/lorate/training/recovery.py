@@ -137,9 +137,9 @@ def _choose(run: RunDirectory, records: _Records, interval: int, notes: list[str
         found = " ".join(_sentence(*item) for item in faults.items()) or "there is none."
         raise LorateError(
             f"No checkpoint of {run.path} can be used: {found} Nothing was changed; put back a copy of a checkpoint, "
-            "or start the run anew with --force and its own options (see config.yaml)."
+            "or start the run over with --force and its own options (see config.yaml)."
         )
-    notes += [f"{_sentence(*item)} The run begins anew." for item in faults.items()]
+    notes += [f"{_sentence(*item)} The run starts over." for item in faults.items()]
     return None
 
 

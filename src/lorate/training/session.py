@@ -49,7 +49,7 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
 
     Args:
         config: the options.
-        listener: is told what happens.
+        listener: hears what happens.
         processes: how many would train together.
 
     Raises:
@@ -89,9 +89,9 @@ def train(
     Args:
         config: the options.
         output: the run directory to make.
-        force: replace a run that stands there.
+        force: replace a run that is already there.
         command: how to repeat the run, for the report.
-        listener: is told what happens.
+        listener: hears what happens.
 
     Raises:
         LorateError: the place is taken, or data, model or options do not do.
@@ -107,12 +107,12 @@ def train(
 
 
 def resume(output: str | Path, *, steps: int | None = None, listener: Listener | None = None) -> Outcome:
-    """Go on with an interrupted run from its last good checkpoint; the listener is told of damage that was found.
+    """Go on with an interrupted run from its last good checkpoint; the listener hears of damage that was found.
 
     Args:
         output: the run directory.
         steps: train to this many steps instead of the run's own number.
-        listener: is told what happens.
+        listener: hears what happens.
 
     Raises:
         LorateError: no such run, it has all its steps or more, its data have changed, or no checkpoint is good.
@@ -253,7 +253,7 @@ def _announce(listener: Listener, plan: Plan, prepared: Prepared) -> None:
     listener.plan(plan)
     if prepared.data.left_out:
         listener.notice(
-            f"Records of {prepared.data.name} that also stand in the evaluation data are left out of training: "
+            f"Records of {prepared.data.name} that are also in the evaluation data are left out of training: "
             f"{prepared.data.left_out}."
         )
     for note in prepared.notes:

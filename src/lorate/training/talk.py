@@ -28,7 +28,7 @@ class Talk:
         temperature: 0 takes the most likely token each time.
 
     Raises:
-        LorateError: the run is no language model.
+        LorateError: the run is not a language model.
     """
 
     tuned: Tuned
@@ -39,7 +39,9 @@ class Talk:
 
     def __post_init__(self) -> None:
         if self.tuned.config.task != "causal-lm":
-            raise LorateError(f"{self.tuned.run.path} is a {self.tuned.config.task} run, which does not talk.")
+            raise LorateError(
+                f"{self.tuned.run.path} is a {self.tuned.config.task} run; only a language model can chat."
+            )
         tokenizer, config = self.tuned.base.processor, self.tuned.config
         trained_on = self.tuned.kind
         chats = tokenizer.chat_template and trained_on in (None, "messages", "preference")

@@ -26,7 +26,7 @@ def assemble(
     Args:
         config: the options.
         processes: how many train together; those that are here if not given.
-        phase: is told what goes on.
+        phase: hears what is going on.
 
     Raises:
         LorateError: something cannot be used, as `prepare` and `build_trainer` say.

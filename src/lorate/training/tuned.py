@@ -97,7 +97,7 @@ def evaluate_run(tuned: Tuned, data: str, listener: Listener) -> tuple[Change, S
     Args:
         tuned: the run.
         data: as ``--data`` of ``lorate train``.
-        listener: is told of progress, and of what is left out.
+        listener: hears of progress, and of what is left out.
 
     Returns:
         How the loss changed, and the scores of base and adapter.

@@ -45,7 +45,7 @@ def untrained(
         run: gets the file.
         prepared: data and model.
         evaluations: makes the evaluation, and records it if the run is new.
-        listener: is told of the work.
+        listener: hears of the work.
         is_new: whether nothing was trained yet.
     """
     file, config = run.inside("before.json"), prepared.config

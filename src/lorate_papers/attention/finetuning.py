@@ -63,7 +63,7 @@ def solve_finetuning(problem: Finetuning, points: int = 2**13, seed: int = 0) ->
 
     Raises:
         NotConverged: no start point led to a fixed point.
-        LorateError: ``points`` is no power of two.
+        LorateError: ``points`` is not a power of two.
 
     >>> order = solve_finetuning(Finetuning(alpha=3, lam=0.5, effective_noise=0.622326), points=2**11)
     >>> print(f"q={order.q:.2f} m={order.m:.2f} overlap={order.overlap:.3f} stable={order.stable}")

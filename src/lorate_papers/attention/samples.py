@@ -21,7 +21,7 @@ def sobol(dimension: int, points: int, seed: int) -> Array:
         seed: of the scrambling.
 
     Raises:
-        LorateError: ``points`` is no power of two.
+        LorateError: ``points`` is not a power of two.
     """
     check_points(points)
     cube = qmc.Sobol(dimension, scramble=True, seed=seed).random_base2(points.bit_length() - 1)

@@ -97,7 +97,7 @@ def finetuned_error(
         activation: the attention function.
 
     Raises:
-        LorateError: ``points`` is no power of two, or below 4.
+        LorateError: ``points`` is not a power of two, or below 4.
     """
     T = order.problem.tokens
     draws = Draws(order.problem, points, seed, fields=T)

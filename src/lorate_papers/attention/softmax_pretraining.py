@@ -84,7 +84,7 @@ def solve_softmax_pretraining(
 
     Raises:
         NotConverged: the iteration did not settle.
-        LorateError: kappa is below the fraction of active directions, or ``points`` is no power of two.
+        LorateError: kappa is below the fraction of active directions, or ``points`` is not a power of two.
 
     Source: docs/attention/index.md, "Softmax attention".
     """
@@ -121,7 +121,7 @@ class Draws:
         fields: T for fine-tuning, whose small problem has fields of T entries too; 0 for pre-training.
 
     Raises:
-        LorateError: ``points`` is no power of two, or below 4.
+        LorateError: ``points`` is not a power of two, or below 4.
     """
 
     def __init__(self, problem: Pretraining, points: int, seed: int, fields: int = 0) -> None:

@@ -60,7 +60,7 @@ def read_values(over: str | None, values: str | None, arguments: dict[str, Any])
     """The grid of ``--over`` and ``--values``.
 
     Raises:
-        LorateError: one is missing, the name is unknown, or the values are no list of at least two numbers.
+        LorateError: one is missing, the name is unknown, or the values are not a list of at least two numbers.
     """
     if (over is None) != (values is None):
         raise LorateError("--over and --values belong together: what is varied, and where to simulate.")

@@ -29,7 +29,7 @@ def reproduce(
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Directory to make, or to go on with. Default: runs/NAME and options."),
+        typer.Option("--output", "-o", help="Directory to create or continue. Default: runs/NAME and options."),
     ] = None,
 ) -> None:
     """Run an experiment, draw its figures and decide its claims.

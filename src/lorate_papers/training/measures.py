@@ -66,7 +66,7 @@ def falling_exponent(run: Result, name: str, *, share: float = 1 / 3, floor: flo
 
     Returns:
         The exponent; nan while the peak lies in the fitted part, or if no value is finite. Minus infinity if the column
-        fell to the floor within the first ``1 / share`` times the steps to the peak: faster than can be told.
+        fell to the floor within the first ``1 / share`` times the steps to the peak: faster than can be resolved.
     """
     steps, values = column(run, "step"), column(run, name)
     known = np.isfinite(values)

@@ -133,7 +133,7 @@ def train_model(
 
 
 class Watch:
-    """Sees when a run has diverged, or stands still.
+    """Sees when a run has diverged or does not move.
 
     Attributes:
         diverged: whether the run is lost.

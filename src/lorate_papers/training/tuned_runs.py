@@ -30,7 +30,7 @@ def tuned_runs(
     Returns:
         - ``grid``: what came of each constant on the first seed;
         - ``best``, ``at_edge`` (of the grid), ``refused`` (better on the first seed, but diverged on another);
-        - ``runs``: all results at the best constant, one a seed;
+        - ``runs``: all results at the best constant, one per seed;
         - the results of each of ``multiples``, and what came of each of ``against``, by their names.
     """
 

@@ -18,7 +18,8 @@ def alpaca_records(path: Path) -> list[dict[str, Any]] | None:
         path: of a file, or of anything else.
 
     Returns:
-        ``prompt`` and ``completion`` of every entry; None if this is no JSON file whose first entry has an instruction.
+        ``prompt`` and ``completion`` of every entry; None unless this is a JSON file whose first entry has an
+            instruction.
 
     Raises:
         LorateError: an entry lacks one of the keys, or holds something else than text.

@@ -50,7 +50,7 @@ def cached_weights(name: str, recipe: Mapping[str, Any], make: Callable[[], Weig
             write_atomically(checksum, hashlib.sha256(content).hexdigest() + "\n")
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != checksum.read_text(encoding="ascii", errors="replace").strip():
-        raise LorateError(f"{path} is not the file that was written there; delete {checksum} and it is made anew.")
+        raise LorateError(f"{path} is not the file that was written there; delete {checksum} to make it again.")
     weights: Weights = tensors.load(content)
     return weights
 

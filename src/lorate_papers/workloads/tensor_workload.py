@@ -60,7 +60,7 @@ class TensorWorkload:
         return adapted.train()
 
     def batches(self, size: int | None, seed: int) -> Iterator[Batch]:
-        """Shuffled anew in each pass; examples that do not fill a last batch wait for the next pass.
+        """Reshuffled in each pass; examples that do not fill a last batch wait for the next pass.
 
         Raises:
             LorateError: a size below 1, or above the size of the training set.

@@ -56,7 +56,7 @@ class Workload(Protocol):
         """
 
     def batches(self, size: int | None, seed: int) -> Iterator[Batch]:
-        """Batches without end, shuffled anew in each pass over the data.
+        """Endless batches, reshuffled in each pass over the data.
 
         Args:
             size: examples in a batch; None gives the whole training set each time.

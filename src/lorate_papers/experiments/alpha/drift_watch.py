@@ -39,7 +39,7 @@ class DriftWatch:
         r"""What was seen.
 
         Returns:
-            ``first_move``: $\|\Delta W\|$ of the first step, all layers together (A stands still while B is zero, so
+            ``first_move``: $\|\Delta W\|$ of the first step, all layers together (A does not move while B is zero, so
             it is all signal), None before it; ``drift_ratios``: one a window; ``signal``, ``drift`` of the whole run.
         """
         whole = self._moved(self._beginning)

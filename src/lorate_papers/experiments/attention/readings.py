@@ -12,7 +12,7 @@ from lorate_papers.experiments.experiment import Options, Results
 from lorate_papers.training.measures import Numbers, mean_and_error
 
 Seeds = dict[str, list[float]]
-"""What a simulation measured: each number, one value a seed."""
+"""What a simulation measured: each number, one value per seed."""
 Measure = Callable[[Seeds, Line], Numbers]
 REACHED = 1e-3
 """Training loss above the global minimum, relative, below which a descent has found it and not a worse minimum."""

@@ -38,7 +38,7 @@ Values = dict[str, Any]
 
 
 def theory_line(over: str, grid: Sequence[float], fixed: Mapping[str, Any], points: int) -> Values:
-    """The theory along a line; where it did not settle or is unstable, the place is told and the value left out."""
+    """The theory along a line; where it did not settle or is unstable, the place is reported and the value left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # stability is in the result
         solved = sweep([{**fixed, over: at, "points": points} for at in grid])
@@ -55,7 +55,7 @@ def theory_point(fixed: Mapping[str, Any], points: int) -> Values:
 
 
 def simulated_point(fixed: Mapping[str, Any], dimension: int, seeds: Sequence[int]) -> Values:
-    """Both stages on random data: each measured number, one value a seed."""
+    """Both stages on random data: each measured number, one value per seed."""
     measured = simulate(**fixed, dimension=dimension, seeds=seeds)
     return {name: values.tolist() for name, values in measured.values.items()}
 

@@ -8,10 +8,10 @@ from lorate_papers.experiments.experiment import Experiment
 EXPERIMENT = Experiment(
     title="Which assumption buys which rate",
     summary=(
-        "The paper proves O(1/T) if the adapters stay bounded and O(1/log T) if not. Here ‖V‖ is left free, capped by "
-        "projection half-way to the norm of the free run, or held by weight decay, under step sizes that shrink as the "
-        "adapters grow and under a constant one: full-batch descent on logistic regression with handwritten digits and "
-        "on synthetic least squares whose solution is a LoRA update of rank 4."
+        "The paper proves O(1/T) if the adapters stay bounded and O(1/log T) if not. Here ‖V‖ is left free, capped "
+        "by projection half-way to the norm of the free run, or held by weight decay. Step sizes shrink as the "
+        "adapters grow, or are constant. The tasks are full-batch descent on logistic regression with handwritten "
+        "digits and on synthetic least squares whose solution is a LoRA update of rank 4."
     ),
     runs=runs,
     claims=decide,

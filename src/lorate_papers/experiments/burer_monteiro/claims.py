@@ -130,7 +130,7 @@ def _flat(results: Results, options: Options) -> Claim:
     counts = {norm: steps_to(run, FALL * run["first_loss"]) for norm, run in runs.items()}
     words = ", ".join(f"{_steps(count)} from ‖V₀‖ = {norm:g}" for norm, count in counts.items())
     return Claim.decide(
-        "f(VVᵀ) is flat around V = 0 whatever f is: the closer to 0 a descent starts, the longer it stands still.",
+        "f(VVᵀ) is flat around V = 0 whatever f is: the closer to 0 a descent starts, the longer it stays there.",
         f"steps of rule sharp until f has fallen by 10%: {words}",
         all(one > other for one, other in itertools.pairwise(counts.values())),
     )

@@ -9,10 +9,10 @@ EXPERIMENT = Experiment(
     title="Language models from a small and a large start",
     summary=(
         "LoRA of rank 8 and scaling 1 on all linear layers of a byte-level Llama that has read chat and is to learn "
-        "Python code (HumanEval), in mini-batches. A starts with standard deviation 1e-3 or 1/r, B with 0. Each rule's "
-        "constant is tuned for each start with as many tries; the winners are repeated with other seeds, and run "
-        "with the same constants for a few steps on a real model, SmolLM2-135M with adapters where PEFT puts them, "
-        "which the quick form leaves out unless --model names one."
+        "Python code (HumanEval), in mini-batches. A starts with standard deviation 1e-3 or 1/r, B with 0. Each "
+        "rule's constant is tuned for each start with equally many tries, and the winners are repeated with other "
+        "seeds. The same constants then run for a few steps on a real model, SmolLM2-135M with adapters where PEFT "
+        "puts them. The quick form leaves this out unless --model names a model."
     ),
     takes=("data", "model"),
     runs=runs,

@@ -114,8 +114,8 @@ def tuned_and_carried_over(
 
     Returns:
         ``rule``, ``start``; ``grid``: constant and held-out loss of each try, smallest constant first; ``lr``: the
-        winner; ``at_edge``: whether it is the smallest or the largest one; ``runs``: of it, one a seed; ``large``: its
-        run on the large model with the first seed, or None.
+        winner; ``at_edge``: whether it is the smallest or the largest one; ``runs``: of it, one per seed; ``large``:
+        its run on the large model with the first seed, or None.
     """
     task = workload(SMALL, quick=quick, data=data)
 

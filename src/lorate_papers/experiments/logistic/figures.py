@@ -63,7 +63,7 @@ def _proved_rules(results: Results, options: Options, rank: int) -> Drawing:
     ]
     caption = (
         f"Rank {rank}. The first four rules are given L, the fifth finds it; nothing is tuned. {_starts(options)} The "
-        "step size of one-factor is the mean over the factors, one of which stands still."
+        "step size of one-factor is the mean over the factors, one of which does not move."
     )
     return _rules(f"proved-rules-rank-{rank}", f"The rules with a proof, rank {rank}.", caption, groups)
 
@@ -163,6 +163,6 @@ def _origin(results: Results, options: Options) -> Drawing:
         panels.append(Panel(f"training loss, nats; {rule}, a = {constant:g}", _losses(runs)))
     caption = (
         f"Rank {size(options).ranks[0]}, B = 0, and A normal with the standard deviation given. The origin is "
-        "stationary for every loss, and the closer a run starts to it, the longer it stands still."
+        "stationary for every loss, and the closer a run starts to it, the longer it stays there."
     )
     return drawing("origin", "The flat region at the origin.", caption, panels, EPOCH, log_x=True)

@@ -8,9 +8,9 @@ from lorate_papers.experiments.resnet.plan import runs
 EXPERIMENT = Experiment(
     title="A residual network under every rule",
     summary=(
-        "A network with ResNet-18's layers at half their width (in the quick form a smaller one), pre-trained by us on "
-        "the digits 0 to 4 of scikit-learn, is adapted to 5 to 9 by LoRA of rank 8 on its convolutions, in batches of "
-        "32; batch normalisation keeps its statistics. This stands in for the paper's CIFAR-10, which --data cifar10 "
+        "A network with ResNet-18's layers at half their width (smaller in the quick form) is pre-trained on the "
+        "digits 0 to 4 of scikit-learn. LoRA of rank 8 on its convolutions adapts it to 5 to 9, in batches of 32; "
+        "batch normalisation keeps its statistics. This stands in for the paper's CIFAR-10, which --data cifar10 "
         "--model microsoft/resnet-18 runs where there is an internet connection. Constants are tuned on grids of one "
         "size."
     ),

@@ -83,7 +83,7 @@ def untuned_rule(rule: str, seeds: Sequence[int], steps: int, where: Mapping[str
 def measured_smoothness(task: Workload) -> HessianNorm:
     """Curvature of the loss in the frozen weights before training, on part of the training set.
 
-    A lower bound of the L that the theorems ask for, which nobody knows for such a network.
+    A lower bound of the L that the theorems ask for, which is not known for such a network.
     """
     model = task.model(AdapterSpec(**ADAPTER), 0)
     layers: list[Any] = [pair.layer for pair in find_pairs(model)]

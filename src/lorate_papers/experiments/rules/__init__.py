@@ -8,10 +8,11 @@ from lorate_papers.experiments.rules.plan import runs
 EXPERIMENT = Experiment(
     title="Speed of the rules, and sensitivity to their constants",
     summary=(
-        "Every rule has one constant. It runs over four decades of it, on logistic regression (handwritten digits, "
-        "full batch) and on a small byte-level language model that has read chat and is fine-tuned on Python code in "
-        "mini-batches; then at its best constant from three starts. All grids have one size, and all runs of a seed "
-        "start from the same adapters and see the same batches. AdamW runs beside the rules as a baseline."
+        "Every rule has one constant. It runs over four decades of that constant, then at the best value from three "
+        "starts. The tasks are logistic regression (handwritten digits, full batch) and a small byte-level language "
+        "model that has read chat and is fine-tuned on Python code in mini-batches. All grids have one size, and all "
+        "runs of a seed start from the same adapters and see the same batches. AdamW runs beside the rules as a "
+        "baseline."
     ),
     takes=("data",),
     runs=runs,

@@ -184,7 +184,7 @@ def _nothing_to_tune(results: Results, options: Options) -> Claim:
     )
     own, other = plain[1.0], min(best.values())
     return Claim.decide(
-        "On the language model auto as it comes keeps up with AdamW at its best constant learning rate.",
+        "On the language model auto without any setting keeps up with AdamW at its best constant learning rate.",
         f"{task.loss} after {task.steps} steps, one start: auto {own:.3f}, AdamW {other:.3f} (best of {len(best)}), "
         f"{own / other - 1:+.1%}; keeping up means at most {CLOSE:.0%} above",
         math.isfinite(own) and own <= (1 + CLOSE) * other,
