@@ -130,6 +130,7 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
+    phase("Tokenising")
     encoded = None
     if data.record_kind in PREFERENCES:
         data = numbered_pairs(config, data, base)

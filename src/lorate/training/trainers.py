@@ -33,7 +33,7 @@ def assemble(
         LorateError: something cannot be used, as `prepare` and `build_trainer` say.
     """
     prepared = main_first(lambda: prepare(config, phase))
-    phase("Tokenising")
+    phase("Setting up the trainer")
     with together(), TemporaryDirectory() as place:
         trainer = build_trainer(prepared, Path(place))
     rule = make_rule(config.rule, config.smoothness)
