@@ -72,7 +72,7 @@ class TerminalListener(Listener):
         if not began or total != of or done < before:  # another loop
             first, began, self._said = done, now, now
         self._loop = (done, total, first, began)
-        if done > first and now - self._said > min(MINUTE, max(FEW, self._said - began)):
+        if first < done != total and now - self._said > min(MINUTE, max(FEW, self._said - began)):
             self._said = now
             left = f" of {total:,}, {duration((now - began) / (done - first) * (total - done))} left" if total else ""
             self._print(f"  {'evaluating ' if self._began else ''}{done:,}{left}")

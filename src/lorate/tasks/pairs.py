@@ -49,7 +49,12 @@ def encode_pairs(encoder: Encoder, rows: Any, records: int) -> Encoded:
     counts = Counts(records=records, rows=len(rows), unlearned=records - len(rows))
     for row in counted(rows, len(rows)):
         given = len(row["prompt_ids"])
-        counts.merged += encoder.template is None and len(encoder.prompt_ids(row["prompt"])) > given
+        asked = encoder.prompt_ids(encoder.prompt(row))
+        if encoder.template is None:
+            counts.merged += len(asked) > given
+        elif len(asked) > given:
+            counts.unlike += 1
+            counts.left = counts.left or str(encoder.tokenizer.decode(asked[given:]))
         whole = [given + len(row[name]) for name in ("chosen_ids", "rejected_ids")]
         for length in whole:
             lengths.add(length, length)
