@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lorate.cli.app import run
-from lorate.cli.commands import PLACES, SLOW, summary
+from lorate.cli.commands import PLACES, summary
 
 
 def test_help_comes_before_torch_is_loaded() -> None:
@@ -21,7 +22,7 @@ def test_help_comes_before_torch_is_loaded() -> None:
 
 def test_a_command_that_loads_models_says_something_before_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys\nfrom lorate.cli.commands import stderr\nprint_ = stderr.print\n"
+        "import sys\nfrom lorate.cli.console import stderr\n"
         "stderr.print = lambda *words, **more: (print('torch' in sys.modules, *words), sys.exit())\n"
         "from lorate.cli.app import run\nrun(['train'])"
     )
@@ -29,8 +30,46 @@ def test_a_command_that_loads_models_says_something_before_it_does(capsys: pytes
     assert result.stdout.startswith("False") and "Loading" in result.stdout
 
 
+WRONG = {
+    "--batch-size 0": "batch_size must be 1 or more",
+    "--steps 5 --epochs 2": "steps or epochs, not both",
+    "--dora --rule theory --smoothness 1": "does not hold for DoRA",
+    "--init pissa --quantize 4bit": "only in 16 or 32 bits",
+    "--quantize 4bit --dtype float16 --device cpu": "float16 on a CPU",
+    "--device gpu": "device must be cpu, cuda, cuda:1, mps",
+    "--columns promt=x": "did you mean prompt?",
+    "--data {here}/none.jsonl": "no such file or folder",
+    "--eval-data {here}/none.jsonl": "no such file or folder",
+    "--task sequence-classification": "no embedded data",
+    "--model {here}/none": "No model at",
+    "--adapter {here}": "holds no adapter",
+    "--chat-template {here}/none": "cannot be read",
+    "--metric-command nosuchprogram": "there is no program",
+    "--output {here}": "is not empty",
+    "--processes 2 --batch-size 0": "batch_size must be 1 or more",
+    "--resume": "needs --output",
+    "--resume --output {here}": "no run",
+}
+
+
+def test_what_options_alone_refuse_comes_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    lines = {line.replace("{here}", str(tmp_path)): words for line, words in WRONG.items()}
+    code = (
+        "import sys\nfrom lorate.cli.app import run\n"
+        "for line in sys.argv[1:]:\n"
+        "    code = run(['train', *line.split()])\n"
+        "    print(code, {'torch', 'transformers', 'datasets'} & {*sys.modules}, file=sys.stderr)"
+    )
+    words = [sys.executable, "-c", code, *lines]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stderr.splitlines()
+    assert said[1::2] == ["2 set()"] * len(lines), said
+    for sentence, (line, expected) in zip(said[::2], lines.items(), strict=True):
+        assert expected in sentence, (line, sentence)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 def test_every_command_has_a_summary_and_its_own_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert {*SLOW} < {*PLACES}
     for name, place in PLACES.items():
         words = summary(place).split()
         assert len(words) > 3

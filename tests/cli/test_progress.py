@@ -2,9 +2,14 @@
 
 import math
 
+import datasets
+import datasets.arrow_dataset
 import pytest
 
+from lorate.cli import progress
 from lorate.cli.progress import TerminalListener
+from lorate.tasks import quiet
+from lorate.tasks.progress import counted, told
 
 
 def record(step: int) -> dict[str, float | None]:
@@ -26,3 +31,48 @@ def test_a_log_file_gets_a_line_every_tenth_of_the_run(capsys: pytest.CaptureFix
         "Held-out loss at step 25: 0.5000 (± 0.2500 over examples)",
         "Held-out loss at step 25: 0.5000",
     ]
+
+
+def test_what_takes_long_says_how_much_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with TerminalListener() as listener:
+        listener.phase("Tokenising")
+        for done in range(100, 40_100, 100):
+            clock[0] += 0.5
+            listener.progress(done, 40_000)
+        for done in range(1, 5):  # a short loop in the same phase says nothing
+            clock[0] += 1
+            listener.progress(done, 4)
+        listener.step(record(1), 1000)
+        for done in range(1, 20):
+            clock[0] += 1
+            listener.progress(done, 40)
+    assert capsys.readouterr().err.splitlines() == [
+        "Tokenising",
+        "  1,200 of 40,000, 3 min 14 s left",
+        "  2,400 of 40,000, 3 min 8 s left",
+        "  4,800 of 40,000, 2 min 56 s left",
+        "  9,600 of 40,000, 2 min 32 s left",
+        "  19,200 of 40,000, 1 min 44 s left",
+        "  31,300 of 40,000, 43.5 s left",
+        "step 1/1000  loss 1.25  η 1e-05  ‖V‖ 3",
+        "  evaluating 7 of 40, 33.0 s left",
+        "  evaluating 14 of 40, 26.0 s left",
+    ]
+
+
+def test_loops_of_the_libraries_and_of_lorate_tell_how_far_they_are() -> None:
+    heard: list[tuple[int, int]] = []
+    rows, bar = datasets.Dataset.from_dict({"a": range(1000)}), datasets.arrow_dataset.hf_tqdm
+    with told(lambda done, total: heard.append((done, total))), quiet():
+        rows.map(lambda row: {"b": row["a"]})
+    assert heard[-1] == (1000, 1000)
+    assert datasets.arrow_dataset.hf_tqdm is bar
+    heard.clear()
+    with told(lambda done, total: heard.append((done, total))):
+        assert [*counted(range(250), 250)] == [*range(250)]
+    assert [*counted(range(250), 250)] == [*range(250)]
+    assert heard == [(100, 250), (200, 250)]

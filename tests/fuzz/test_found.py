@@ -15,7 +15,8 @@ from lorate.cli.train import options_from_file
 from lorate.errors import LorateError
 from lorate.tasks import load_model
 from lorate.training import TrainConfig
-from lorate.training.adapter import adapter_options, open_adapter
+from lorate.training.adapter import open_adapter
+from lorate.training.adapter_files import adapter_options
 from report.synthetic import write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own

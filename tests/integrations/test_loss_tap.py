@@ -87,6 +87,19 @@ def test_samples_and_tokens_without_padding_are_counted(kind: str) -> None:
     assert tap.take() == counts
 
 
+@pytest.mark.parametrize("is_triple", [True, False])
+def test_three_answers_of_tpo_in_three_rows_are_one_sample(is_triple: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.tpo import tpo_trainer
+
+    _, tap, _ = tapped()
+    collator = tpo_trainer.DataCollatorForTriplePreference(pad_token_id=0, include_reference=is_triple)
+    tap._trainer.data_collator = collator
+    answers = {"prompt_ids": [1, 2], "chosen_ids": [1, 2, 3], "rejected_ids": [4], "reference_ids": [5, 6]}
+    tap._count(collator([answers] * 3))
+    assert tap.take() == (3, 3 * (5 + 3 + (4 if is_triple else 0)))
+
+
 @pytest.mark.parametrize("collator", [dpo_trainer.DataCollatorForPreference, reward_trainer.DataCollatorForPreference])
 def test_a_pair_of_answers_in_two_rows_is_one_sample(collator: Any) -> None:
     _, tap, _ = tapped()

@@ -2,19 +2,24 @@
 
 import json
 import math
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lorate.cli.app import run as command
 from lorate.errors import LorateError
 from lorate.training import TrainConfig, dry_run, resume, train
+from lorate.training.plan import make_plan
 from lorate.training.talk import Talk
+from lorate.training.trainers import assemble
 from lorate.training.tuned import evaluate_run, load_tuned
+from tiny_models import save_llama
 from training_runs import Notices, PressCtrlC, adapter_bytes, evaluations, metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
@@ -120,6 +125,54 @@ def test_a_pair_is_one_sample_and_both_its_answers_are_read(preferences: dict[st
     one, two = (dry_run(TrainConfig(**{**shared, "data": str(data), "batch_size": size})).memory_bytes
                 for data, size in ((texts, 6), (preferences["data"], 3)))  # fmt: skip
     assert one == two
+
+
+ASKS = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generation_prompt %}: e{% endif %}"
+
+
+def test_a_prompt_that_the_template_ends_otherwise_when_it_asks_is_counted(
+    preferences: dict[str, Any], tmp_path: Path
+) -> None:
+    def turns(role: str, text: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": text}]
+
+    rows = [
+        {
+            "prompt": turns("user", row["prompt"]),
+            **{name: turns("assistant", row[name]) for name in ("chosen", "rejected")},
+        }
+        for row in pairs()
+    ]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "asks.jinja").write_text(ASKS)
+    own = {"data": str(tmp_path / "chats.jsonl"), "chat_template": str(tmp_path / "asks.jinja")}
+    prepared, trainer = assemble(TrainConfig(**preferences | own))
+    said = "In 20 of 20 records the chat template ends the prompt with ': e' when it asks, and otherwise"
+    assert prepared.notes[0].startswith(said)
+    row, tokenizer = trainer.train_dataset[0], prepared.base.processor
+    assert tokenizer.decode(row["prompt_ids"]) == row["prompt"][0]["content"]
+    assert tokenizer.decode(row["chosen_ids"]) == row["chosen"][0]["content"].strip()
+    (tmp_path / "asks.jinja").write_text(ASKS.replace(": e", ""))
+    assert not assemble(TrainConfig(**preferences | own))[0].notes
+
+
+@pytest.mark.parametrize("kind", ["text", "pairs"])
+def test_the_plan_s_memory_is_about_what_a_step_takes(kind: str, preferences: dict[str, Any], tmp_path: Path) -> None:
+    save_llama(tmp_path / "wide", vocab_size=8000, hidden_size=64, intermediate_size=128, num_hidden_layers=4)
+    words = [{name: value * 6 for name, value in row.items()} for row in pairs()]
+    rows = words if kind == "pairs" else [{"text": row["prompt"] + row["chosen"]} for row in words]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shared = {name: value for name, value in preferences.items() if name != "beta"}
+    config = {"model": str(tmp_path / "wide"), "data": str(tmp_path / "long.jsonl"), "max_length": 24, "batch_size": 8}
+    prepared, trainer = assemble(TrainConfig(**shared | config))
+    batch = next(iter(trainer.get_train_dataloader()))
+    prepared.model.train()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        trainer.compute_loss(prepared.model, batch).backward()
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    taken = list(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    weights = sum(parameter.numel() * 4 for parameter in prepared.model.parameters())
+    assert 0.7 < make_plan(prepared).memory_bytes / (weights + max(taken)) < 1.4
 
 
 def test_cut_and_faulty_records_are_counted(preferences: dict[str, Any], tmp_path: Path) -> None:

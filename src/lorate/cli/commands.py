@@ -15,8 +15,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lorate.cli.console import stderr
-from lorate.cli.launch import is_first
 from lorate.errors import LorateError
 
 PLACES = {
@@ -32,9 +30,6 @@ PLACES = {
     "env": "lorate.cli.env:env",
 }
 """Module and name of each of lorate's own commands, a function or a group."""
-
-SLOW = ("train", "eval", "chat", "merge", "push")
-"""Commands that load models."""
 
 GROUP = "lorate.commands"
 
@@ -64,8 +59,6 @@ class Commands(TyperGroup):
         if cmd_name in PLACES:
             if self._is_listing:
                 return self.commands[cmd_name]
-            if cmd_name in SLOW and ctx is not None and is_first():
-                stderr.print("[dim]Loading libraries ...[/]")
             module, _, name = PLACES[cmd_name].partition(":")
             return _command(cmd_name, getattr(importlib.import_module(module), name))
         point = self._others.get(cmd_name)

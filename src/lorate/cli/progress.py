@@ -17,7 +17,10 @@ from lorate.training import Listener
 from lorate.training.plan import Plan
 
 MINUTE = 60.0
-"""Seconds between lines where the output is not a terminal."""
+"""Seconds between lines where the output is not a terminal, at most."""
+
+FEW = 5.0
+"""Seconds before the first line of what takes longer; the gaps between the next ones double up to a minute."""
 
 
 class TerminalListener(Listener):
@@ -42,6 +45,7 @@ class TerminalListener(Listener):
         )
         self._task = self._progress.add_task("", total=None, figures="")
         self._began: tuple[float, int] | None = None
+        self._loop = (0, 0, 0, 0.0)
         self._said = 0.0
 
     def __enter__(self) -> Self:
@@ -54,18 +58,24 @@ class TerminalListener(Listener):
     def phase(self, text: str) -> None:
         """Name what goes on now."""
         self._progress.update(self._task, description=text, figures="", total=None, completed=0)
-        self._began, self._said = None, time.monotonic()
+        self._began, self._said, self._loop = None, time.monotonic(), (0, 0, 0, 0.0)
         if not stderr.is_terminal:
             self._print(text)
 
     def progress(self, done: int, total: int) -> None:
-        """Move the bar, or say so every minute."""
+        """Move the bar; or say so after some seconds, with the time left."""
         if self._began is None:
-            self._progress.update(self._task, completed=done, total=total)
-        now = time.monotonic()
-        if not stderr.is_terminal and now - self._said > MINUTE:
+            self._progress.update(self._task, completed=done, total=total or None)
+        if stderr.is_terminal:
+            return
+        now, (before, of, first, began) = time.monotonic(), self._loop
+        if not began or total != of or done < before:  # another loop
+            first, began, self._said = done, now, now
+        self._loop = (done, total, first, began)
+        if first < done != total and now - self._said > min(MINUTE, max(FEW, self._said - began)):
             self._said = now
-            self._print(f"  {done}/{total}")
+            left = f" of {total:,}, {duration((now - began) / (done - first) * (total - done))} left" if total else ""
+            self._print(f"  {'evaluating ' if self._began else ''}{done:,}{left}")
 
     def plan(self, plan: Plan) -> None:
         """Say what will be trained."""

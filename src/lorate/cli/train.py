@@ -15,9 +15,11 @@ from lorate.cli.console import stderr, stdout
 from lorate.cli.launch import is_first, is_launched, launch
 from lorate.cli.options import typed, with_options
 from lorate.errors import LorateError
+from lorate.runs import RunDirectory
 from lorate.runs.reading import read_text
 from lorate.runs.safe_yaml import parse_yaml
 from lorate.training.config import DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS, TrainConfig
+from lorate.training.early import check_early
 
 CODES = {"finished": 0, "stopped": 1, "interrupted": 130}
 
@@ -55,19 +57,21 @@ def _train(
     """
     silence_libraries()
     check_processes(processes)
+    given = typed(TrainConfig, context)
+    settings, place = _checked(given, output, config, resume, force, dry_run)
     count = int(os.environ.get("WORLD_SIZE", "1")) if is_launched() else processes or 1
     if count > 1 and not is_launched() and not dry_run:
         return launch(count, context.obj)
-    given = typed(TrainConfig, context)
+    if is_first():
+        stderr.print("[dim]Loading libraries ...[/]")
     from lorate.cli.progress import TerminalListener
     from lorate.training import dry_run as plan_only
     from lorate.training import resume as go_on
     from lorate.training import train as start
 
-    if resume:
-        return _finish(_resume(given, output, config, force or dry_run, go_on))
-    options = options_from_file(config) | given
-    settings = TrainConfig.from_mapping(options, source=str(config or "the command line"))
+    if settings is None:
+        with TerminalListener() as listener:
+            return _finish(go_on(place, steps=given.get("steps"), listener=listener))
     if dry_run:
         if not is_first():
             return 0
@@ -75,7 +79,6 @@ def _train(
             plan = plan_only(settings, listener, processes=count)
         _print_plan(settings, plan)
         return 0
-    place = output or _next_run(Path("runs"))
     command = "lorate " + shlex.join(context.obj)
     with TerminalListener() as listener:
         outcome = start(settings, place, force=force, command=command, listener=listener)
@@ -118,17 +121,25 @@ def options_from_file(path: Path | None) -> dict[str, Any]:
     return options
 
 
-def _resume(given: dict[str, Any], output: Path | None, config: Path | None, conflict: bool, go_on: Any) -> Any:
-    from lorate.cli.progress import TerminalListener
-
-    if output is None:
-        raise LorateError("--resume needs --output: the directory of the run to continue.")
-    steps = given.pop("steps", None)
-    if given or config or conflict:
-        what = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "--config, --force and --dry-run"
-        raise LorateError(f"--resume uses the run's own options; leave out {what} (only --steps may change).")
-    with TerminalListener() as listener:
-        return go_on(output, steps=steps, listener=listener)
+def _checked(
+    given: dict[str, Any], output: Path | None, config: Path | None, resume: bool, force: bool, dry_run: bool
+) -> tuple[TrainConfig | None, Path]:
+    """Options and run directory, refused in no time if they do not do; None for the options of a run to go on with."""
+    if resume:
+        if output is None:
+            raise LorateError("--resume needs --output: the directory of the run to continue.")
+        other = [name for name in given if name != "steps"]
+        if other or config or force or dry_run:
+            what = ", ".join(f"--{name.replace('_', '-')}" for name in other) or "--config, --force and --dry-run"
+            raise LorateError(f"--resume uses the run's own options; leave out {what} (only --steps may change).")
+        RunDirectory.open(output)
+        return None, output
+    settings = TrainConfig.from_mapping(options_from_file(config) | given, source=str(config or "the command line"))
+    place = output or _next_run(Path("runs"))
+    if not dry_run:
+        RunDirectory.check_free(place, force=force)
+    check_early(settings)
+    return settings, place
 
 
 def _next_run(folder: Path) -> Path:

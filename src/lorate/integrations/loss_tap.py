@@ -13,8 +13,9 @@ from lorate.integrations.attributes import attributes_unchanged
 from lorate.optim import LoraOptimizer
 from lorate.optim.replay import RandomState, random_state, restore
 
-_ANSWERS = {"DataCollatorForPreference": 2, "DataCollatorForVisionPreference": 2}
-"""Collators of TRL that put both answers of a sample into rows of their own (DPO, reward models)."""
+_PAIRS = ("DataCollatorForPreference", "DataCollatorForVisionPreference")
+_TRIPLES = ("DataCollatorForTriplePreference",)
+"""Collators of TRL that put both answers of a sample into rows of their own (DPO, reward models), or three (TPO)."""
 
 
 @dataclass
@@ -131,12 +132,17 @@ class LossTap:
         first = next(iter(tensors.values()), None)
         if first is not None:
             joined = tensors.get("position_ids") if len(first) == 1 else None
-            rows = _ANSWERS.get(type(getattr(self._trainer, "data_collator", None)).__name__, 1)
+            rows = _rows_of_a_sample(getattr(self._trainer, "data_collator", None))
             self._samples.append(len(first) // rows if joined is None else (joined == 0).sum())
         masks = [value for name, value in tensors.items() if name.endswith("attention_mask")]
         masks = masks or [tensors[name] for name in ("prompt_mask", "completion_mask") if name in tensors]
         ids = [value for name, value in tensors.items() if name.endswith("input_ids")]
         self._tokens += [mask.sum() for mask in masks] or [value.numel() for value in ids]
+
+
+def _rows_of_a_sample(collator: Any) -> int:
+    name = type(collator).__name__
+    return 2 if name in _PAIRS else 2 + bool(collator.include_reference) if name in _TRIPLES else 1
 
 
 def _loss(result: Any) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from lorate.extras import require
 from lorate.tasks.models import positions
+from lorate.tasks.progress import counted
 from lorate.tasks.quiet import quiet
 
 
@@ -19,9 +20,10 @@ def text_limit(max_length: int, tokenizer: Any, model: Any) -> int:
 def cut_texts(dataset: Any, tokenizer: Any, limit: int) -> int:
     """How many labelled texts have more tokens than ``limit``."""
     texts = dataset["text"]
-    batches = (texts[begin : begin + 1000] for begin in range(0, len(texts), 1000))
+    batches = (list(texts[begin : begin + 1000]) for begin in range(0, len(texts), 1000))
     with quiet():
-        return sum(len(ids) > limit for batch in batches for ids in tokenizer(list(batch))["input_ids"])
+        found = (ids for batch in batches for ids in tokenizer(batch)["input_ids"])
+        return sum(len(ids) > limit for ids in counted(found, len(texts)))
 
 
 def tokenised(dataset: Any, tokenizer: Any, limit: int) -> Any:

@@ -18,6 +18,8 @@ class Counts:
         unlearned: records without any token that counts, which are left out.
         merged: records in which the last token of the prompt runs into the answer, so that it is another one when the
             model is asked.
+        unlike: pairs whose prompt the chat template ends otherwise when it asks than where an answer follows.
+        left: that end, of the first of them; it is left out of what is trained on.
         longest: tokens of the longest sequence before it was cut.
     """
 
@@ -28,6 +30,8 @@ class Counts:
     cut: int = 0
     unlearned: int = 0
     merged: int = 0
+    unlike: int = 0
+    left: str = ""
     longest: int = 0
 
     def notes(self, max_length: int) -> list[str]:
@@ -44,6 +48,11 @@ class Counts:
             notes.append(
                 f"In {self.merged:,} {of} the end of the prompt and the beginning of the answer are one token, which "
                 "the model will not see when it is asked: end prompts without a blank, and begin completions with it."
+            )
+        if self.unlike:
+            notes.append(
+                f"In {self.unlike:,} {of} the chat template ends the prompt with {self.left!r} when it asks, and "
+                "otherwise where an answer follows: TRL leaves that end out, so the answers are learned without it."
             )
         return notes
 

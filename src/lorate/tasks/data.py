@@ -191,6 +191,19 @@ def divided(spec: str | None) -> list[tuple[str | None, float]]:
     return parts
 
 
+def check_places(spec: str | None, kind: TaskKind) -> None:
+    """See that there are such files; a hub id is believed.
+
+    Raises:
+        LorateError: a file is not there, or no embedded data fits the task.
+    """
+    for part, _ in divided(spec):
+        if part is None or part in (HUMAN_EVAL, DIGITS):
+            _fitting(part, kind)
+        elif _local(part) is None:
+            _on_hub(part)
+
+
 def _read(spec: str | None, kind: TaskKind, columns: dict[str, str]) -> RecordSet:
     if spec is None or spec in (HUMAN_EVAL, DIGITS):
         return _embedded(spec, kind)
@@ -246,13 +259,18 @@ def _exists(spec: str) -> bool:
     return os.path.exists(spec)
 
 
-def _embedded(spec: str | None, kind: TaskKind) -> RecordSet:
+def _fitting(spec: str | None, kind: TaskKind) -> str:
+    """The name of the embedded data for a task, which is refused if others were asked for."""
     fitting = {"causal-lm": HUMAN_EVAL, "image-classification": DIGITS}.get(kind)
     if fitting is None:
         raise LorateError(f"There is no embedded data for {kind}: give a .jsonl, .json or .csv file.")
     if spec not in (None, fitting):
         raise LorateError(f"{spec} is not data for {kind}: expected {fitting} or a file.")
-    if fitting == HUMAN_EVAL:
+    return fitting
+
+
+def _embedded(spec: str | None, kind: TaskKind) -> RecordSet:
+    if _fitting(spec, kind) == HUMAN_EVAL:
         problems = enumerate(human_eval_records(), start=1)
         values = ((fields, f"{HUMAN_EVAL}, record {number}") for number, fields in problems)
         return collect(HUMAN_EVAL, values, "causal-lm", {})

@@ -1,7 +1,7 @@
 """Records from data sets that the package ``datasets`` reads: of the hub, of ``save_to_disk``, of Parquet files."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from lorate.tasks.files import suffix
 from lorate.tasks.formats import Columns, columns_of
 from lorate.tasks.images import stored_image
 from lorate.tasks.kinds import TaskKind
+from lorate.tasks.progress import counted
 from lorate.tasks.quiet import quiet
 from lorate.tasks.records import Located, Record, RecordSet, collect
 
@@ -123,7 +124,8 @@ def rows_of(rows: Iterable[Any], name: str, columns: Columns, features: Any) -> 
         for theirs in {columns.get("label", "label")} & set(features or {})
         if isinstance(features[theirs], datasets.ClassLabel)
     }
-    for number, row in enumerate(rows, start=1):
+    size = len(rows) if isinstance(rows, Sized) else 0
+    for number, row in enumerate(counted(rows, size), start=1):
         where = f"{name}, row {number}"
         for theirs, names in labels.items():
             row = {**row, theirs: _class_name(row[theirs], names, where)}

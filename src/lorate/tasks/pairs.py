@@ -10,6 +10,7 @@ from torch import Tensor
 from lorate.errors import LorateError
 from lorate.tasks.counts import Counts, Lengths
 from lorate.tasks.encoding import Encoded, Encoder
+from lorate.tasks.progress import counted
 
 EVEN = math.log(2)
 """The loss of a pair between which the model does not choose."""
@@ -27,7 +28,7 @@ def check_pairs(encoder: Encoder, part: Any, places: Sequence[str]) -> Any:
         LorateError: the template refuses a record.
     """
     if encoder.template is not None:
-        for record, where in zip(part, places, strict=False):
+        for record, where in counted(zip(part, places, strict=False), len(part)):
             for answer in ("chosen", "rejected"):
                 encoder.template.render(record["prompt"] + record[answer], record.get("tools"), where=where)
     return part.add_column("record", list(range(len(part))))
@@ -46,9 +47,14 @@ def encode_pairs(encoder: Encoder, rows: Any, records: int) -> Encoded:
     """
     max_length, lengths = encoder.max_length, Lengths()
     counts = Counts(records=records, rows=len(rows), unlearned=records - len(rows))
-    for row in rows:
+    for row in counted(rows, len(rows)):
         given = len(row["prompt_ids"])
-        counts.merged += encoder.template is None and len(encoder.prompt_ids(row["prompt"])) > given
+        asked = encoder.prompt_ids(encoder.prompt(row))
+        if encoder.template is None:
+            counts.merged += len(asked) > given
+        elif len(asked) > given:
+            counts.unlike += 1
+            counts.left = counts.left or str(encoder.tokenizer.decode(asked[given:]))
         whole = [given + len(row[name]) for name in ("chosen_ids", "rejected_ids")]
         for length in whole:
             lengths.add(length, length)

@@ -10,6 +10,7 @@ from lorate.tasks.formats import Columns, expected_keys
 from lorate.tasks.hub import is_saved, read_parquet, read_rows, read_saved, rows_of
 from lorate.tasks.json_text import json_lines, json_values
 from lorate.tasks.kinds import TaskKind
+from lorate.tasks.progress import counted
 from lorate.tasks.records import Located, RecordSet, collect
 from lorate.tasks.tables import table_rows
 
@@ -51,7 +52,7 @@ def _values(file: Path, task: TaskKind, columns: Columns) -> Iterator[Located]:
     kind = suffix(file)
     if kind in TEXT_SUFFIXES:
         _refuse_plain_text(task, str(file))
-        return _lines(decode(file), str(file))
+        return counted(_lines(text := decode(file), str(file)), text.count("\n") + 1)
     if kind == ".parquet":
         rows = read_parquet(file)
         return rows_of(rows, str(file), columns, rows.features)
@@ -59,7 +60,8 @@ def _values(file: Path, task: TaskKind, columns: Columns) -> Iterator[Located]:
         raise LorateError(
             f"{file}: unknown kind of data file; expected {', '.join(SUFFIXES)}, or one of them .gz or .zst."
         )
-    return _READERS[kind](decode(file), str(file))
+    text = decode(file)
+    return counted(_READERS[kind](text, str(file)), text.count("\n") + 1)
 
 
 def _lines(text: str, file: str) -> Iterator[Located]:

@@ -11,7 +11,6 @@ import torch
 
 from lorate.errors import LorateError
 from lorate.extras import require
-from lorate.runs.reading import read_json
 from lorate.tasks import LoadedModel, quiet
 from lorate.tasks.models import NO_CODE
 from lorate.training.config import ALL_LINEAR, TrainConfig, is_pattern
@@ -54,44 +53,6 @@ def new_adapter(config: TrainConfig, base: LoadedModel) -> Any:
     )
     with _refusals():
         return peft.get_peft_model(model, lora)
-
-
-def adapter_folder(spec: str) -> Path:
-    """The directory of an adapter; that of a run holds one.
-
-    Raises:
-        LorateError: there is none.
-    """
-    for folder in (Path(spec) / "adapter", Path(spec)):
-        if (folder / "adapter_config.json").is_file():
-            return folder
-    raise LorateError(f"{spec} holds no adapter: expected a run of lorate, or a directory with adapter_config.json.")
-
-
-def adapter_options(folder: Path) -> dict[str, Any]:
-    """What an adapter's file says of its base and its shape, as options of `TrainConfig`.
-
-    Raises:
-        LorateError: the file is damaged, or it is not a LoRA adapter.
-    """
-    try:
-        saved = read_json(folder / "adapter_config.json")
-        if saved["peft_type"] != "LORA":
-            raise LorateError(f"{folder} holds an adapter of type {saved['peft_type']}, not LoRA.")
-        targets = saved["target_modules"]
-        return {
-            "model": saved["base_model_name_or_path"],
-            "rank": saved["r"],
-            "alpha": float(saved["lora_alpha"]),
-            "targets": [targets] if isinstance(targets, str) else sorted(targets),
-            "dropout": float(saved["lora_dropout"]),
-            "rslora": saved.get("use_rslora", False),
-            "dora": saved.get("use_dora", False),
-        }
-    except LorateError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise LorateError(f"{folder / 'adapter_config.json'} is damaged: {error}.") from error
 
 
 def open_adapter(base: LoadedModel, folder: Path, *, trainable: bool) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any, Literal, Self
 from lorate.errors import LorateError
 from lorate.monitor.alarm import OnAlarm
 from lorate.rules import RULES, make_rule
+from lorate.rules.rule import LORA_NEEDS
 from lorate.scaling import lora_alpha
+from lorate.tasks.formats import parse_columns
 from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind, TrainOn
 from lorate.training.options import BRIEFLY, POSITIVE, Range, check_options, describe_options, option
 
@@ -26,6 +29,7 @@ DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
 
 _NEED_L = ", ".join(name for name, rule in RULES.items() if "smoothness" in rule.needs)
 _ABOVE_0: Range = (lambda value: 0 < value < math.inf, "a finite number above 0")
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia)(:\d+)?")
 _SOME: Range = (lambda value: len(value) > 0, "at least one layer name")
 _base, _data, _adapter, _steps, _checks = (
     partial(option, panel) for panel in ("Base model", "Data", "Adapter", "Training", "Evaluation and records")
@@ -59,7 +63,11 @@ class TrainConfig:
     add_tokens: list[str] | None = _base(
         None, "New tokens; the embedding is trained in full with them.", (lambda value: len(value) > 0, "at least one")
     )
-    device: str | None = _base(None, "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
+    device: str | None = _base(
+        None,
+        "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
+        (lambda value: _DEVICE.fullmatch(value) is not None, "cpu, cuda, cuda:1, mps"),
+    )
 
     data: str | None = _data(
         None, "File, folder or hub id (name:configuration:split); several separated by commas. Default: embedded data."
@@ -150,7 +158,19 @@ class TrainConfig:
                     raise LorateError(f"{name} is for language models, and the task is {self.task}; leave it out.")
         if self.targets is not None and len(self.targets) > 1 and any(is_pattern(name) for name in self.targets):
             raise LorateError("targets must be names, or all-linear alone, or one regular expression alone.")
+        parse_columns(self.columns)
+        self.check_precision(self.device)
+        if self.quantize and self.init.startswith("pissa"):
+            raise LorateError(
+                f"init {self.init} takes the base weights apart, which PEFT does only in 16 or 32 bits; choose another "
+                "init, or leave quantize out."
+            )
         rule = make_rule(self.rule, self.smoothness)
+        if self.dora and rule.needs & LORA_NEEDS:
+            raise LorateError(
+                f"rule {self.rule!r} rests on W = W0 + s B A, which does not hold for DoRA; use 'auto', "
+                "'adaptive-loss', 'normalized' or 'constant', or leave dora out."
+            )
         if "closure" in rule.needs:
             raise LorateError(
                 f"rule {self.rule!r} tries several steps on the whole data, which the Trainer cannot do; use another "
@@ -193,6 +213,15 @@ class TrainConfig:
     def to_mapping(self) -> dict[str, Any]:
         """All options as plain values."""
         return dataclasses.asdict(self)
+
+    def check_precision(self, device: str | None) -> None:
+        """A CPU computes in float16 without a loss scale, and gradients vanish.
+
+        Raises:
+            LorateError: that was asked for.
+        """
+        if device == "cpu" and "float16" in (self.autocast, self.quantize and self.dtype):
+            raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
 
     def check_kind(self, kind: RecordKind) -> None:
         """Preference records, and all others, have options without a meaning for them.

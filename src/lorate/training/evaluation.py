@@ -1,7 +1,7 @@
 """Held-out loss and other figures, example by example, so that a change has a standard error."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,11 @@ from torch import Tensor
 
 from lorate import ranks
 from lorate.tasks import Judged, example_scores, pair_scores
+from lorate.tasks.progress import Advance
 from lorate.training.processes import together
 
 COLUMNS = 6
 """Of the table of `Scores`."""
-
-Advance = Callable[[int, int], None]
-"""Hears how much of something is done, and how much there is."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def make_plan(prepared: Prepared, processes: int | None = None) -> Plan:
         tokens_per_step=samples * sequences * config.max_length if text else 0,
         memory_bytes=sum(p.numel() * p.element_size() for p in parameters)
         + sum(p.numel() * p.element_size() for p in trainable)
-        + (_activation_bytes(config, prepared.base.model, sequences) if text else 0),
+        + (_activation_bytes(config, prepared.base.model, sequences, prepared.device) if text else 0),
         train_tokens=prepared.encoded.train.counts.tokens if prepared.encoded else 0,
         format=prepared.data.format,
         learned="preferences" if prepared.judged == "pairs" else config.train_on,
@@ -86,11 +86,13 @@ def is_full_batch(config: TrainConfig, records: int) -> bool:
     return samples == records or (samples == config.batch_size and samples >= records)
 
 
-def _activation_bytes(config: TrainConfig, model: Any, sequences: int) -> int:
+def _activation_bytes(config: TrainConfig, model: Any, sequences: int, device: str) -> int:
     """Activations that a transformer keeps for the backward pass of one micro-batch, about.
 
     A block keeps some 16 values of hidden width a token (attention and its projections, the MLP's inner ones, norms);
-    the output keeps the logits three times in float32 (logits, their softmax, their gradient).
+    the output is computed by TRL's kernel in tiles of 4,096 tokens and 32,768 entries of the vocabulary at most, one
+    after another: in place on a GPU, with about eight copies in float32 on a CPU. The pass of DPO's reference keeps
+    nothing for the backward pass, and is over before that needs the same tile: it does not raise the peak.
     """
     sizes = model.config.get_text_config()
     tokens = config.batch_size * sequences * config.max_length
@@ -98,4 +100,5 @@ def _activation_bytes(config: TrainConfig, model: Any, sequences: int) -> int:
     blocks = int(getattr(sizes, "num_hidden_layers", 0))
     vocabulary = int(getattr(sizes, "vocab_size", 0)) if config.task == "causal-lm" else 0
     width = 4 if config.dtype == "float32" else 2
-    return tokens * (16 * hidden * blocks * width + 3 * 4 * vocabulary)
+    tile = min(tokens, 4096) * min(vocabulary, 32768) * (width if device.startswith(("cuda", "xpu")) else 8 * 4)
+    return tokens * 16 * hidden * blocks * width + tile

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from lorate.tasks import (
     Judged,
     LoadedData,
     LoadedModel,
+    check_device,
     check_pairs,
     cut_texts,
     encode_pairs,
@@ -26,15 +26,15 @@ from lorate.tasks import (
     text_limit,
 )
 from lorate.training.adapter import (
-    adapter_folder,
-    adapter_options,
     give_rows,
     keep_precise,
     new_adapter,
     open_adapter,
     with_own_tokenizer,
 )
+from lorate.training.adapter_files import adapter_folder, as_the_adapter
 from lorate.training.config import TrainConfig
+from lorate.training.early import read_template
 from lorate.training.processes import own_device
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -96,10 +96,11 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
     peft = require("peft", extra="hf")
     transformers = require("transformers", extra="hf")
     device = own_device(config.device)
-    if device == "cpu" and "float16" in (config.autocast, config.quantize and config.dtype):
-        raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
+    check_device(device)
+    config.check_precision(device)
+    _check_loggers(config.report_to)
     folder = None if config.adapter is None else adapter_folder(config.adapter)
-    given, config = config, config if folder is None else _as_the_adapter(config, adapter_options(folder))
+    given, config = config, config if folder is None else as_the_adapter(config, folder)
     phase("Reading the data")
     data = load_data(
         config.data,
@@ -129,6 +130,7 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
     if config.task != "image-classification":
         for part in (data.train, data.eval):
             check_vocabulary(part, base.processor, base.model)
+    phase("Tokenising")
     encoded = None
     if data.record_kind in PREFERENCES:
         data = numbered_pairs(config, data, base)
@@ -145,17 +147,19 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
     return Prepared(config, data, base, model, device, encoded, cut)
 
 
-def _as_the_adapter(config: TrainConfig, own: dict[str, Any]) -> TrainConfig:
-    """The options with the shape of an adapter that is there.
+def _check_loggers(report_to: str) -> None:
+    """See that transformers knows the logger, and that its package is there.
 
     Raises:
-        LorateError: another shape was asked for.
+        LorateError: it does not, or it is not.
     """
-    for name, value in own.items():
-        wanted = getattr(config, name)
-        if name != "model" and wanted not in (getattr(TrainConfig, name), value):
-            raise LorateError(f"{config.adapter} has {name} {value!r}, not {wanted!r}; leave {name} out.")
-    return replace(config, **own | {"model": config.model or own["model"]})
+    integrations = require("transformers.integrations.integration_utils", extra="hf")
+    wanted = [] if report_to == "none" else [report_to]
+    try:
+        for callback in integrations.get_reporting_integration_callbacks(wanted):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise LorateError(f"report_to {report_to}: {' '.join(str(error).split()).rstrip('.')}.") from error
 
 
 def _set_up_tokenizer(config: TrainConfig, base: LoadedModel) -> None:
@@ -166,10 +170,7 @@ def _set_up_tokenizer(config: TrainConfig, base: LoadedModel) -> None:
     """
     tokenizer, model = base.processor, base.model
     if config.chat_template is not None:
-        try:
-            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise LorateError(f"chat_template {config.chat_template} cannot be read: {error}.") from None
+        tokenizer.chat_template = read_template(config.chat_template)
     if config.add_tokens:
         tokenizer.add_tokens(config.add_tokens, special_tokens=True)
         with quiet():

@@ -5,7 +5,7 @@ from typing import Any
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.runs import RunDirectory
-from lorate.training.adapter import adapter_folder
+from lorate.training.adapter_files import adapter_folder
 
 
 def push(path: str, repository: str, *, private: bool = False, api: Any = None) -> str:

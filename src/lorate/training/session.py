@@ -17,6 +17,7 @@ from lorate.runs import RunDirectory
 from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
 from lorate.tasks import marked, shown_pair
+from lorate.tasks.progress import told
 from lorate.training.adapter import CHANGES_BASE
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
@@ -57,11 +58,13 @@ def dry_run(config: TrainConfig, listener: Listener | None = None, *, processes:
     """
     listener = listener or Listener()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the Trainer would wait for the other processes
-        prepared = prepare(config, listener.phase)
+        with told(listener.progress):
+            prepared = prepare(config, listener.phase)
         samples = config.batch_size * config.accumulate * processes
         prepared = replace(prepared, config=prepared.config.with_steps(prepared.examples, samples))
     else:
-        prepared, _ = assemble(config, processes, listener.phase)
+        with told(listener.progress):
+            prepared, _ = assemble(config, processes, listener.phase)
     plan = make_plan(prepared, processes)
     _announce(listener, plan, prepared)
     if prepared.encoded is not None:
@@ -180,7 +183,8 @@ class _Session:
     def _prepare(self) -> tuple[Prepared, Any]:
         """Everything that may refuse the options comes before anything is written."""
         require_extra("report")  # the report is drawn last, after hours of work
-        prepared, trainer = assemble(self.config, phase=self.listener.phase)
+        with told(self.listener.progress):
+            prepared, trainer = assemble(self.config, phase=self.listener.phase)
         _announce(self.listener, make_plan(prepared), prepared)
         return prepared, trainer
 

@@ -10,6 +10,7 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.integrations.settings import check_trainer
+from lorate.optim.factory import pairs_for
 from lorate.rules import make_rule
 from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.adapter import keep_precise
@@ -32,10 +33,12 @@ def assemble(
         LorateError: something cannot be used, as `prepare` and `build_trainer` say.
     """
     prepared = main_first(lambda: prepare(config, phase))
-    phase("Tokenising")
+    phase("Setting up the trainer")
     with together(), TemporaryDirectory() as place:
         trainer = build_trainer(prepared, Path(place))
-    check_trainer(trainer, make_rule(config.rule, config.smoothness))
+    rule = make_rule(config.rule, config.smoothness)
+    check_trainer(trainer, rule)
+    pairs_for(rule, prepared.model)
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
     prepared = with_pairs(prepared, trainer)
     packed = len(trainer.train_dataset) if config.packing else None

@@ -21,7 +21,8 @@ from lorate.tasks import (
     quiet,
     text_limit,
 )
-from lorate.training.adapter import adapter_folder, open_adapter, with_own_tokenizer
+from lorate.training.adapter import open_adapter, with_own_tokenizer
+from lorate.training.adapter_files import adapter_folder
 from lorate.training.config import TrainConfig
 from lorate.training.evaluation import Change, Scores, evaluate, paired_change
 from lorate.training.listener import Listener
