@@ -44,7 +44,7 @@ bench-regret: data  ## rule auto against grids of learning rates and its peers: 
 	$(BIN)/python benchmarks/regret.py
 
 docs: $(INSTALLED)  ## build the documentation into site/, strictly and offline
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+	$(BIN)/properdocs build --strict -q
 
 screenshots: $(INSTALLED)  ## the pictures of report and site in docs/images, from the demo's run; needs chromium
 	test -f runs/demo/report.html || $(MAKE) demo DEMO_ARGS="--output runs/demo"

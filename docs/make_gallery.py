@@ -1,7 +1,7 @@
 """Write the gallery of the documentation from the run directories of full experiments.
 
 ``python docs/make_gallery.py`` copies figures, claims and numbers of every finished ``runs/NAME`` into
-``docs/gallery/NAME``, writes a page for each, and names the pages in mkdocs.yml. What has no run directory keeps what
+``docs/gallery/NAME``, writes a page for each, and names the pages in properdocs.yml. What has no run directory keeps what
 it has. ``make gallery`` does the missing runs first.
 """
 
@@ -146,7 +146,7 @@ def index_page(gallery: Path, shown: Collection[str]) -> str:
 
 
 def in_navigation(configuration: str, gallery: Path) -> str:
-    """The text of mkdocs.yml with a line for each page, where lines for the gallery stood."""
+    """The text of properdocs.yml with a line for each page, where lines for the gallery stood."""
     entries = ["Gallery: gallery/index.md"]
     entries += [
         f"{json.dumps(_title(gallery / name), ensure_ascii=False)}: gallery/{name}.md" for name in _collected(gallery)
@@ -199,5 +199,5 @@ def _read(file: Path) -> Any:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        sys.exit("This takes no arguments: it reads runs/ and writes docs/gallery/ and mkdocs.yml.")
-    main(ROOT / "runs", GALLERY, ROOT / "mkdocs.yml")
+        sys.exit("This takes no arguments: it reads runs/ and writes docs/gallery/ and properdocs.yml.")
+    main(ROOT / "runs", GALLERY, ROOT / "properdocs.yml")

@@ -3,7 +3,6 @@
 ``make screenshots`` does the run and calls this with its report. Needs Chromium.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,8 @@ def main(report: Path) -> None:
         sys.exit("There is no chromium on this machine: apt-get install chromium")
     with Browser(program) as window, tempfile.TemporaryDirectory() as site:
         shoot(window, "report", report)
-        build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site]
-        subprocess.run(build, cwd=IMAGES.parent.parent, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True)
+        build = [sys.executable, "-m", "properdocs", "build", "--strict", "--quiet", "--site-dir", site]
+        subprocess.run(build, cwd=IMAGES.parent.parent, check=True)
         shoot(window, "site", Path(site) / "index.html")
 
 
