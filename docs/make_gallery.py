@@ -1,8 +1,8 @@
 """Write the gallery of the documentation from the run directories of full experiments.
 
 ``python docs/make_gallery.py`` copies figures, claims and numbers of every finished ``runs/NAME`` into
-``docs/gallery/NAME``, writes a page for each, and names the pages in properdocs.yml. What has no run directory keeps what
-it has. ``make gallery`` does the missing runs first.
+``docs/gallery/NAME``, writes a page for each, and names the pages in properdocs.yml. What has no run directory keeps
+what it has. ``make gallery`` does the missing runs first.
 """
 
 import html

@@ -59,7 +59,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delitem(EXPERIMENTS, name)
     monkeypatch.setitem(EXPERIMENTS, "toy", "papers.experiments.toy:EXPERIMENT")
     monkeypatch.setitem(EXPERIMENTS, "other", "papers.experiments.toy:EXPERIMENT")
-    (tmp_path / "properdocs.yml").write_text("nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n")
+    navigation = "nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n"
+    (tmp_path / "properdocs.yml").write_text(navigation)
     return tmp_path
 
 
