@@ -34,6 +34,7 @@ from lorate.training.adapter import (
     open_adapter,
     with_own_tokenizer,
 )
+from lorate.training.alarm_command import check_command
 from lorate.training.config import TrainConfig
 from lorate.training.processes import own_device
 
@@ -91,10 +92,12 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
         phase: is told what goes on.
 
     Raises:
-        LorateError: data or model cannot be used, see `lorate.tasks`, or the targets match no layer.
+        LorateError: data or model cannot be used, see `lorate.tasks`, the targets match no layer, or there is no such
+            command for alarms.
     """
     peft = require("peft", extra="hf")
     transformers = require("transformers", extra="hf")
+    check_command(config.on_alarm_run)
     device = own_device(config.device)
     if device == "cpu" and "float16" in (config.autocast, config.quantize and config.dtype):
         raise LorateError("float16 on a CPU has no range for gradients; choose bfloat16, or leave --autocast out.")
