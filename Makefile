@@ -11,7 +11,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 DEMO_STEPS ?= 40
 DEMO_ARGS ?=
 
-.PHONY: demo test test-slow test-faults test-gpu lint bench bench-regret bench-trainers docs screenshots data gallery dist check-dist clean
+PROSE := *.md docs benchmarks .github
+
+.PHONY: help demo test test-slow test-faults test-gpu coverage lint links bench bench-regret bench-trainers docs screenshots data gallery dist check-dist clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r target what; do \
+		printf '  make %-15s %s\n' "$$target" "$$what"; done
 
 demo: $(INSTALLED)  ## fine-tune SmolLM2-135M on 164 programming problems and show what changed
 	$(BIN)/lorate train --train-on all --max-length 128 --steps $(DEMO_STEPS) --samples 1 $(DEMO_ARGS)
@@ -29,10 +35,21 @@ test-faults: $(INSTALLED)  ## every case of the tables of faults, which takes mo
 test-gpu: $(INSTALLED)  ## the tests that need a CUDA device; without one they are skipped
 	$(BIN)/python -m pytest -q -m gpu tests/gpu
 
-lint: $(INSTALLED)  ## ruff and mypy
+coverage: $(INSTALLED)  ## which lines the default tests run; COVERAGE_ARGS=tests/monitor looks at fewer tests
+	$(PYTEST) --cov --cov-report=term --cov-report=html $(COVERAGE_ARGS)
+
+lint: $(INSTALLED)  ## code, types, spelling, prose, links between files, workflow and issue forms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/proselint check $(PROSE)
+	$(BIN)/lychee --offline $(PROSE)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+
+links: $(INSTALLED)  ## the links to other sites as well; needs the network
+	$(BIN)/lychee $(PROSE)
 
 bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
 	for script in import_time overhead steps attention long_run faults; do $(BIN)/python benchmarks/$$script.py || exit 1; done
@@ -44,7 +61,7 @@ bench-regret: data  ## rule auto against grids of learning rates and its peers: 
 	$(BIN)/python benchmarks/regret.py
 
 docs: $(INSTALLED)  ## build the documentation into site/, strictly and offline
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+	$(BIN)/properdocs build --strict -q
 
 screenshots: $(INSTALLED)  ## the pictures of report and site in docs/images, from the demo's run; needs chromium
 	test -f runs/demo/report.html || $(MAKE) demo DEMO_ARGS="--output runs/demo"
@@ -66,7 +83,7 @@ check-dist: dist  ## install the wheel into clean environments: core only, each 
 	$(BIN)/python -m pytest -q -m distribution $(CHECK_DIST_ARGS) tests/test_distribution.py
 
 clean:  ## remove the virtual environment and all caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov dist build
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,8 +1,8 @@
 """Write the gallery of the documentation from the run directories of full experiments.
 
 ``python docs/make_gallery.py`` copies figures, claims and numbers of every finished ``runs/NAME`` into
-``docs/gallery/NAME``, writes a page for each, and names the pages in mkdocs.yml. What has no run directory keeps what
-it has. ``make gallery`` does the missing runs first.
+``docs/gallery/NAME``, writes a page for each, and names the pages in properdocs.yml. What has no run directory keeps
+what it has. ``make gallery`` does the missing runs first.
 """
 
 import html
@@ -158,7 +158,7 @@ def _entry(folder: Path) -> list[str]:
 
 
 def in_navigation(configuration: str, gallery: Path) -> str:
-    """The text of mkdocs.yml with a line for each page, instead of the old lines for the gallery."""
+    """The text of properdocs.yml with a line for each page, instead of the old lines for the gallery."""
     entries = ["Gallery: gallery/index.md"]
     entries += [
         f"{json.dumps(_title(gallery / name), ensure_ascii=False)}: gallery/{name}.md" for name in _collected(gallery)
@@ -211,5 +211,5 @@ def _read(file: Path) -> Any:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        sys.exit("This takes no arguments: it reads runs/ and writes docs/gallery/ and mkdocs.yml.")
-    main(ROOT / "runs", GALLERY, ROOT / "mkdocs.yml")
+        sys.exit("This takes no arguments: it reads runs/ and writes docs/gallery/ and properdocs.yml.")
+    main(ROOT / "runs", GALLERY, ROOT / "properdocs.yml")

@@ -34,7 +34,7 @@ def test_committed_pages_say_what_the_committed_claims_say() -> None:
     assert {page.name for page in GALLERY.glob("*.md")} == set(wanted), MENDED_BY
     for file, text in wanted.items():
         assert (GALLERY / file).read_text(encoding="utf-8") == text, f"docs/gallery/{file} is old; {MENDED_BY}"
-    configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    configuration = (ROOT / "properdocs.yml").read_text(encoding="utf-8")
     assert make_gallery.in_navigation(configuration, GALLERY) == configuration, MENDED_BY
 
 
@@ -59,13 +59,14 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delitem(EXPERIMENTS, name)
     monkeypatch.setitem(EXPERIMENTS, "toy", "papers.experiments.toy:EXPERIMENT")
     monkeypatch.setitem(EXPERIMENTS, "other", "papers.experiments.toy:EXPERIMENT")
-    (tmp_path / "mkdocs.yml").write_text("nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n")
+    navigation = "nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n"
+    (tmp_path / "properdocs.yml").write_text(navigation)
     return tmp_path
 
 
 def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
     assert "toy: collected" in capsys.readouterr().out
     assert {file.name for file in (toy / "gallery" / "toy").iterdir()} == {"claims.json", "results.json", "squares.svg"}
     page = (toy / "gallery" / "toy.md").read_text()
@@ -79,22 +80,22 @@ def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert re.search(r"^\[!\[.+\]\(toy/\w+\.svg\)\{ width=380 \}\]\(toy\.md\)$", index, re.MULTILINE)
     assert "`lorate reproduce other`: not run yet." in index and not (toy / "gallery" / "other.md").exists()
-    lines = (toy / "mkdocs.yml").read_text().splitlines()
+    lines = (toy / "properdocs.yml").read_text().splitlines()
     assert lines[3:5] == ["      - Gallery: gallery/index.md", '      - "Squares <of> numbers": gallery/toy.md']
     assert lines[0] == "nav:" and lines[5:] == ["  - C: c.md"]
 
 
 def test_what_was_collected_stays_without_its_run(toy: Path) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
     before = (toy / "gallery" / "toy.md").read_text()
-    make_gallery.main(toy / "nowhere", toy / "gallery", toy / "mkdocs.yml")
+    make_gallery.main(toy / "nowhere", toy / "gallery", toy / "properdocs.yml")
     assert (toy / "gallery" / "toy.md").read_text() == before
 
 
 def test_a_short_run_is_not_collected(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("toy", toy / "runs" / "toy", Options(quick=True), jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
     assert "toy holds something else: lorate reproduce toy --quick" in capsys.readouterr().out
     assert not (toy / "gallery" / "toy").exists()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mkdocs", reason="needs the extra dev")
+pytest.importorskip("properdocs", reason="needs the extra dev")
 
 from hooks import benchmarks, code, figures, tables, verdicts
 

@@ -1,6 +1,5 @@
 """The documentation as a site: built strictly, and looked at in a real browser, from the disk."""
 
-import os
 import re
 import subprocess
 import sys
@@ -19,12 +18,11 @@ EMPTY_PICTURES = "[...document.images].filter(image => !(image.complete && image
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    pytest.importorskip("mkdocs", reason="needs the extra dev")
+    pytest.importorskip("properdocs", reason="needs the extra dev")
     folder = tmp_path_factory.mktemp("site")
     build = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        [sys.executable, "-m", "properdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -12,8 +12,8 @@ from typing import Any
 
 from fontTools.ttLib import TTFont
 from math_core import LatexError, LatexToMathML
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.toc import AnchorLink
+from properdocs.exceptions import PluginError
+from properdocs.structure.toc import AnchorLink
 
 DISPLAY = re.compile(r'<div class="arithmatex">\\\[(.*?)\\\]</div>', re.DOTALL)
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>([.,;:)]*)', re.DOTALL)

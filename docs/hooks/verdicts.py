@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mkdocs.exceptions import PluginError
+from properdocs.exceptions import PluginError
 
 from lorate_papers.experiments import EXPERIMENTS
 

@@ -131,6 +131,9 @@ class TrainConfig:
     group_by_length: bool = _steps(False, "Make batches of records of similar length.")
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
     on_alarm: OnAlarm = _steps("warn", "What to do at a diverging or non-finite alarm.")
+    on_alarm_run: str | None = _steps(
+        None, "Command to run at every alarm; it gets the alarm as JSON on its input, and as text in $LORATE_ALARM."
+    )
 
     eval_every: int | None = _checks(
         None, "Steps between evaluations, beside those before and after. Default: an eighth of the run.", POSITIVE

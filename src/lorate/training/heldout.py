@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.jsonl import JsonlWriter
+from lorate.training.alarm_command import Alarms
 from lorate.training.evaluation import Scores, evaluate, standard_error
 from lorate.training.listener import Listener
 from lorate.training.preparation import Prepared
@@ -29,7 +30,8 @@ class Evaluations(TrainerCallback):
         prepared: options and data.
         trainer: its evaluation data and model are used.
         writer: gets the records; None in processes that do not write.
-        listener: hears of progress, results and alarms.
+        listener: hears of progress and results.
+        alarms: gets what the evaluations raise.
 
     Attributes:
         selection: must be set before training begins.
@@ -38,9 +40,11 @@ class Evaluations(TrainerCallback):
 
     selection: Selection
 
-    def __init__(self, prepared: Prepared, trainer: Any, writer: JsonlWriter | None, listener: Listener) -> None:
+    def __init__(
+        self, prepared: Prepared, trainer: Any, writer: JsonlWriter | None, listener: Listener, alarms: Alarms
+    ) -> None:
         self._config, self._judged = prepared.config, prepared.judged
-        self._trainer, self._writer, self._listener = trainer, writer, listener
+        self._trainer, self._writer, self._listener, self._alarms = trainer, writer, listener, alarms
         self._last: tuple[int, Scores] | None = None
         self.ended = ""
 
@@ -75,7 +79,7 @@ class Evaluations(TrainerCallback):
         alarm = selection.add(step, losses, score)
         self.record(step, scores, metric, choice=score, alarms=[] if alarm is None else [asdict(alarm)])
         if alarm is not None:
-            self._listener.alarm(alarm)
+            self._alarms(step, alarm)
         self._last = (step, scores)
         return scores
 

@@ -1,6 +1,6 @@
 """Whoever wants to know what a run does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lorate.integrations.callback import LorateCallback
@@ -43,12 +43,13 @@ class Listener:
 
 
 class ListeningCallback(LorateCallback):
-    """Passes steps and alarms on to a listener."""
+    """Passes steps on to a listener, and alarms with their step to whoever handles them."""
 
-    def __init__(self, monitor: Monitor, listener: Listener, total: int) -> None:
+    def __init__(self, monitor: Monitor, listener: Listener, total: int, alarms: Callable[[int, Alarm], None]) -> None:
         super().__init__(monitor)
         self._listener = listener
         self._total = total
+        self._alarms = alarms
 
     def on_step_end(self, *args: Any, **options: Any) -> None:
         """Record the step and pass it on."""
@@ -58,4 +59,5 @@ class ListeningCallback(LorateCallback):
 
     def on_alarm(self, alarm: Alarm) -> None:
         """Pass it on."""
-        self._listener.alarm(alarm)
+        assert self.monitor.record is not None
+        self._alarms(self.monitor.record["step"], alarm)

@@ -19,6 +19,7 @@ from lorate.runs.storage import naming_storage_errors
 from lorate.tasks import marked, shown_pair
 from lorate.tasks.progress import told
 from lorate.training.adapter import CHANGES_BASE
+from lorate.training.alarm_command import Alarms
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
 from lorate.training.config import TrainConfig
 from lorate.training.description import check_same_data, describe
@@ -205,9 +206,11 @@ class _Session:
                     writer = stack.enter_context(JsonlWriter(run.evaluations))
                     # the evaluation after the last step is made again
                     writer.truncate_after(min(step, config.step_count - 1))
-                callback = ListeningCallback(monitor, self.listener, config.step_count)
+                command = config.on_alarm_run if ranks.is_main() else None
+                alarms = Alarms(command, run.path, self.listener)
+                callback = ListeningCallback(monitor, self.listener, config.step_count, alarms)
                 attach(trainer, config.rule, callback=callback, lr=config.lr, smoothness=config.smoothness)
-                evaluations = Evaluations(prepared, trainer, writer, self.listener)
+                evaluations = Evaluations(prepared, trainer, writer, self.listener, alarms)
                 trainer.add_callback(evaluations)
                 trainer.add_callback(Sealer())
                 before = untrained(run, prepared, evaluations, self.listener, step == 0)
