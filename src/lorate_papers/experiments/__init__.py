@@ -11,6 +11,7 @@ from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Opt
 
 EXPERIMENTS = {
     "alpha": "lorate_papers.experiments.alpha:EXPERIMENT",
+    "spectrum": "lorate_papers.experiments.spectrum:EXPERIMENT",
     "attention": "lorate_papers.experiments.attention:EXPERIMENT",
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",
     "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
