@@ -113,9 +113,12 @@ def experiment_page(folder: Path) -> str:
         "",
         "## Claims",
         "",
-        "| verdict | claim | what decides it |",
-        "|---|---|---|",
-        *(f"| {claim.verdict} | {_cell(claim.claim)} | {_cell(claim.value)} |" for claim in claims),
+        "| verdict | claim | what decides it | protocol |",
+        "|---|---|---|---|",
+        *(
+            f"| {claim.verdict} | {_cell(claim.claim)} | {_cell(claim.value)} | {_cell(claim.protocol)} |"
+            for claim in claims
+        ),
     ]
     for figure in found["figures"]:
         picture = f"![{_alternative(figure['description'])}]({name}/{figure['name']}.svg){{ width=560 }}"
@@ -132,7 +135,8 @@ def index_page(gallery: Path, shown: Collection[str]) -> str:
         "",
         "Each experiment is one command. It draws its figures, and decides its claims by numbers: each *holds*, *does "
         "not hold*, or is *not testable* with these runs. All pages show full runs with seed 0; `--quick` is a short "
-        "form of less than a minute. `make gallery` does whatever runs are missing and writes these pages.",
+        "form of less than a minute. `make gallery` does whatever runs are missing and writes these pages. The column "
+        "*protocol* says what differs from the paper's own experiment: a claim that does not hold here may hold there.",
         "",
         "| experiment | command | claims |",
         "|---|---|---|",
@@ -160,7 +164,8 @@ def _collected(gallery: Path) -> list[str]:
 
 
 def _claims(folder: Path) -> list[Claim]:
-    return [Claim(**claim) for claim in _read(folder / "claims.json")]
+    found = [Claim(**claim) for claim in _read(folder / "claims.json")]
+    return load_experiment(folder.name).judged(found)
 
 
 def _title(folder: Path) -> str:
