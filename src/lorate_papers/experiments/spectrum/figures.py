@@ -4,7 +4,7 @@ from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, Points
 from lorate_papers.experiments.rule_figures import drawing
 from lorate_papers.experiments.spectrum.claims import ratios
-from lorate_papers.experiments.spectrum.plan import ALPHAS, size
+from lorate_papers.experiments.spectrum.plan import ALPHAS, PAPER_ALPHA, size
 
 EQUAL = "both alike"
 
@@ -41,7 +41,8 @@ def _along(results: Results, options: Options) -> Drawing:
         for alpha in how.alphas:
             values = ratios(results, rank, alpha, options)
             x = [step + 1 for step in how.steps[: len(values)]]
-            curves.append(Curve(f"alpha = {alpha}", x, values, broken=len(values) < len(how.steps)))
+            dashes = "dashed" if alpha == PAPER_ALPHA else "solid"
+            curves.append(Curve(f"alpha = {alpha}", x, values, dashes=dashes, broken=len(values) < len(how.steps)))
         panels.append(Panel(f"curvature of adapters over weights, rank {rank}", curves, log=True))
     caption = f"The same ratio along training; the first step is as long at every alpha. {_seeds(how.seeds)}"
     return drawing("training", "Along training.", caption, panels, "1 + step", log_x=True, columns=3)
