@@ -115,13 +115,15 @@ def _close(results: Results, options: Options) -> Claim:
 def _map_matters(results: Results, options: Options) -> Claim:
     rows = {alpha: results[f"theory-at-{alpha:g}"] for alpha in size(options).alphas}
     parts = [row["best map"]["overlap"] - row["same map"]["overlap"] for row in rows.values()]
+    last, first = list(rows)[-1], next(iter(rows))
     from_map = [row["same map"]["error"] - row["best map"]["error"] for row in rows.values()]
     from_tuning = [min(row[lam]["error"] for lam in TRAINED) - row["same map"]["error"] for row in rows.values()]
     return Claim.decide(
         "With enough data more is to be gained from better pre-training than from better fine-tuning.",
         f"test error lower by {from_map[-1]:.4f} with the Bayes-optimal map, by {from_tuning[-1]:.4f} with "
-        f"Bayes-optimal fine-tuning on the trained map (α′ = {list(rows)[-1]:g}; {from_map[0]:.4f} and {from_tuning[0]:.4f} at α′ = "
-        f"{next(iter(rows)):g}); overlap higher by {min(parts):.4f} to {max(parts):.4f} with the Bayes-optimal map",
+        f"Bayes-optimal fine-tuning on the trained map (α′ = {last:g}; {from_map[0]:.4f} and "
+        f"{from_tuning[0]:.4f} at α′ = {first:g}); overlap higher by {min(parts):.4f} to {max(parts):.4f} "
+        "with that map",
         from_map[-1] > from_tuning[-1],
     )
 
