@@ -17,7 +17,7 @@ EXPERIMENT = Experiment(
     claims=decide,
     drawings=draw,
     protocols={
-        "auto": "Not in the paper: auto is made here. Byte-level Llama of two layers, 150 steps.",
+        "auto": "Not in the paper: auto is made here. Byte-level Llama of two layers, 120 steps.",
         "Merging": "The paper leaves merging at large alpha open. Byte-level Llama of two layers, float32 training.",
         "": (
             "Byte-level Llama of two layers on HumanEval, 120 steps at a constant rate, held-out loss, three seeds, "

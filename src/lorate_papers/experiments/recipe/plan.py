@@ -41,7 +41,7 @@ class Size(NamedTuple):
     every: int  # steps between two measurements of the held-out loss
 
 
-FULL = Size((2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2), 3, 150, 30)
+FULL = Size((2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2), 3, 120, 40)
 QUICK = Size((2e-5, 2e-4, 2e-3), 2, 20, 10)
 
 
