@@ -3,6 +3,9 @@
 ``python docs/make_gallery.py`` copies figures, claims and numbers of every finished ``runs/NAME`` into
 ``docs/gallery/NAME``, writes a page for each, and names the pages in mkdocs.yml. What has no run directory keeps what
 it has. ``make gallery`` does the missing runs first.
+
+``python docs/make_gallery.py NAME`` judges the committed results of an experiment again by its present claims, and
+draws nothing: for experiments whose claims need no list that was cut.
 """
 
 import html
@@ -11,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from lorate.report.words import duration, listing
 from lorate.runs import write_atomically
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import EXPERIMENTS, Claim, Options, load_experiment
+from lorate_papers.experiments.runner import tally
 
 ROOT = Path(__file__).parent.parent
 GALLERY = ROOT / "docs" / "gallery"
@@ -76,6 +81,15 @@ def collect(run: Path, name: str, folder: Path) -> None:
         "figures": [{key: getattr(drawing, key) for key in FIGURE} for drawing in drawings],
         "results": compact(results),
     }
+    write_atomically(folder / "results.json", _lines(facts))
+
+
+def judge_again(folder: Path) -> None:
+    """Decide the claims of a committed experiment by the present code, from its committed results."""
+    experiment, facts = load_experiment(folder.name), _read(folder / "results.json")
+    claims = experiment.judged(experiment.claims(facts["results"], Options()))
+    facts["run"]["result"] = {"runs": len(facts["results"]), **tally(claims)}
+    write_atomically(folder / "claims.json", encode([asdict(claim) for claim in claims], indent=2) + "\n")
     write_atomically(folder / "results.json", _lines(facts))
 
 
@@ -203,6 +217,8 @@ def _read(file: Path) -> Any:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        sys.exit("This takes no arguments: it reads runs/ and writes docs/gallery/ and mkdocs.yml.")
+    if unknown := set(sys.argv[1:]) - set(_collected(GALLERY)):
+        sys.exit(f"No committed results of {', '.join(sorted(unknown))}: it takes names of docs/gallery, or nothing.")
+    for name in sys.argv[1:]:
+        judge_again(GALLERY / name)
     main(ROOT / "runs", GALLERY, ROOT / "mkdocs.yml")

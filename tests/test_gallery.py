@@ -96,6 +96,21 @@ def test_what_was_collected_stays_without_its_run(toy: Path) -> None:
     assert (toy / "gallery" / "toy.md").read_text() == before
 
 
+def test_committed_results_can_be_judged_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reproduce("toy", toy / "runs" / "toy", jobs=1)
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    before = json.loads((toy / "gallery" / "toy" / "results.json").read_text())
+    judge = type(EXPERIMENT).claims
+    monkeypatch.setattr(type(EXPERIMENT), "claims", lambda *given: judge(*given)[:1])
+    make_gallery.judge_again(toy / "gallery" / "toy")
+    after = json.loads((toy / "gallery" / "toy" / "results.json").read_text())
+    assert [one["claim"] for one in json.loads((toy / "gallery" / "toy" / "claims.json").read_text())] == [
+        "The sum is 14."
+    ]
+    assert after["run"]["result"] == {"runs": 3, "holds": 1, "does not hold": 0, "not testable here": 0}
+    assert after["results"] == before["results"] and after["figures"] == before["figures"]
+
+
 def test_a_short_run_is_not_collected(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("toy", toy / "runs" / "toy", Options(quick=True), jobs=1)
     make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")

@@ -78,9 +78,9 @@ def test_losses_are_compared_where_the_cheapest_variant_ends() -> None:
     assert [by_cost["steps"][name][0] for name in (FULL_TUNING, LORA[0])] == [0.5, 1.0]
     assert by_cost["FLOPs"][LORA[0]][0] == 1.0 and by_cost["FLOPs"][FULL_TUNING][0] == 3.0  # a quarter of its steps
     assert by_cost["seconds"][LORA[0]][0] == 2.0 and by_cost["seconds"][FULL_TUNING][0] == 0.5
-    assert claims._full_is_ahead(made, "steps", "").verdict == "holds"
-    assert claims._full_is_ahead(made, "FLOPs", "").verdict == "does not hold"
-    assert claims._full_is_ahead(made, "seconds", "").verdict == "holds"
+    assert claims._full_is_ahead(made, "resnet", "steps", "").verdict == "holds"
+    assert claims._full_is_ahead(made, "resnet", "FLOPs", "").verdict == "does not hold"
+    assert claims._full_is_ahead(made, "resnet", "seconds", "").verdict == "holds"
     assert claims._cheaper(made, "FLOPs", "").verdict == "holds"
     assert claims._cheaper(made, "seconds", "").verdict == "does not hold"
     assert "resnet: LoRA, r = 1 2," in claims._cheaper(made, "seconds", "").value
@@ -90,7 +90,7 @@ def test_a_difference_within_the_errors_is_left_open() -> None:
     full, lora = variant([4, 2, 1.0], 1e9, 0.1), variant([4, 2, 1.0], 1e9, 0.1)
     for seed, run in enumerate(lora["runs"]):
         run["validation"]["loss"][-1] = 1.0 + (0.5 if seed % 2 else -0.4)
-    claim = claims._full_is_ahead(results(full, r1=lora), "steps", "")
+    claim = claims._full_is_ahead(results(full, r1=lora), "resnet", "steps", "")
     assert claim.verdict == "not testable here" and "4 seeds" in claim.value and " ± " in claim.value
 
 
@@ -100,7 +100,7 @@ def test_a_diverged_seed_leaves_the_curve_and_counts_as_lost() -> None:
     assert places.tolist() == [0, 50, 100] and losses.tolist() == [[4.01, 2.01, 1.01]]
     found = results(variant([4, 2, 1.5], 1e9, 0.1), r1=made)
     assert losses_at_equal_cost(found, "resnet", "steps")[LORA[0]] == [math.inf, 1.01, math.inf, math.inf]
-    claim = claims._full_is_ahead(found, "steps", "")
+    claim = claims._full_is_ahead(found, "resnet", "steps", "")
     assert claim.verdict == "does not hold" and "infinite" in claim.value  # LoRA won where it came through
 
 
@@ -114,7 +114,7 @@ def test_a_variant_whose_every_run_diverged_does_not_stop_the_report(lost: str |
             if lost in (name, None):
                 made[run_name(task, name)] = gone
     decided = claims.decide(made, Options())
-    ahead, rank = decided[0], decided[3]
+    ahead, rank = decided[0], decided[6]
     assert "diverged" in ahead.value and (ahead.verdict == "does not hold") == (lost != LORA[1])
     assert (rank.verdict == "does not hold") == (lost != FULL_TUNING)  # rank 4 is not below rank 1 where it is lost
     drawn = draw(made, Options())
@@ -124,9 +124,9 @@ def test_a_variant_whose_every_run_diverged_does_not_stop_the_report(lost: str |
 def test_the_claim_on_ranks_needs_every_step_down() -> None:
     full, steps = variant([4, 2, 0.5], 1e9, 0.1), [variant([4, 2, loss], 1e9, 0.1) for loss in (3.0, 2.0, 1.0)]
     falling = results(full, **dict(zip(("r1", "r4", "r16"), steps, strict=True)))
-    assert claims._rank(falling).verdict == "holds"
+    assert claims._rank(falling, "resnet").verdict == "holds"
     mixed = results(full, r1=steps[1], r4=steps[0], r16=steps[2])
-    assert claims._rank(mixed).verdict == "does not hold"
+    assert claims._rank(mixed, "resnet").verdict == "does not hold"
 
 
 def test_memory_that_is_not_told_is_not_judged() -> None:
@@ -148,11 +148,11 @@ def test_learning_rates_and_overfitting() -> None:
     outside = claims._learning_rate(results(full, r1=lora, r16={**far, "at_edge": True}), long)
     assert outside.verdict == "not testable here"
     assert "at an edge of its grid, or diverged throughout: small-lm, LoRA, r = 16" in outside.value
-    assert claims._overfitting(results(full, r1=lora), long).verdict == "not testable here"  # the same gap
+    assert claims._overfitting(results(full, r1=lora), long, "small-lm").verdict == "not testable here"  # the same gap
     wide = {**lora, "runs": [{**run, "final_validation": 1.9} for run in lora["runs"]]}
-    assert claims._overfitting(results(full, r1=wide), long).verdict == "does not hold"
+    assert claims._overfitting(results(full, r1=wide), long, "small-lm").verdict == "does not hold"
     tight = {**lora, "runs": [{**run, "final_validation": 1.2} for run in lora["runs"]]}
-    assert claims._overfitting(results(full, r1=tight), long).verdict == "holds"
+    assert claims._overfitting(results(full, r1=tight), long, "small-lm").verdict == "holds"
 
 
 def test_a_measurement_that_the_system_ends_without_a_word_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

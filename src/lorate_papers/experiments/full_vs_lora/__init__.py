@@ -17,9 +17,6 @@ EXPERIMENT = Experiment(
     claims=decide,
     drawings=draw,
     protocols={
-        "": (
-            "In none of the papers: our comparison, a 0.7 M-parameter byte-level Llama and a half-width ResNet, "
-            "four seeds."
-        ),
+        "": "In none of the papers: our comparison, a 0.7 M-parameter byte-level Llama and a half-width ResNet.",
     },
 )

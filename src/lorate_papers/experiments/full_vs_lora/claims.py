@@ -29,48 +29,41 @@ EQUAL: dict[Cost, str] = {
 def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
     return [
-        *(_full_is_ahead(results, cost, words) for cost, words in EQUAL.items()),
-        _rank(results),
+        *(_full_is_ahead(results, task, cost, words) for cost, words in EQUAL.items() for task in TASKS),
+        *(_rank(results, task) for task in TASKS),
         _cheaper(results, "FLOPs", "needs fewer floating-point operations"),
         _cheaper(results, "seconds", "takes less time"),
         _memory(results),
         _learning_rate(results, options),
-        _overfitting(results, options),
+        *(_overfitting(results, options, task) for task in TASKS),
     ]
 
 
-def _full_is_ahead(results: Results, cost: Cost, words: str) -> Claim:
-    losses = {task: losses_at_equal_cost(results, task, cost) for task in TASKS}
+def _full_is_ahead(results: Results, task: str, cost: Cost, words: str) -> Claim:
     return _lower(
-        f"{words}, training all weights reaches a lower held-out loss than LoRA of any rank tried.",
+        f"{words}, training all weights reaches a lower held-out loss than LoRA of any rank tried ({task}).",
         "held-out loss",
-        losses,
+        losses_at_equal_cost(results, task, cost),
         [(FULL_TUNING, name) for name in LORA],
     )
 
 
-def _rank(results: Results) -> Claim:
-    losses = {task: losses_at_equal_cost(results, task, "steps") for task in TASKS}
+def _rank(results: Results, task: str) -> Claim:
+    losses = losses_at_equal_cost(results, task, "steps")
     pairs = [(large, small) for small, large in pairwise(LORA)]
-    return _lower("At equal steps a larger rank reaches a lower held-out loss.", "held-out loss", losses, pairs)
+    return _lower(
+        f"At equal steps a larger rank reaches a lower held-out loss ({task}).", "held-out loss", losses, pairs
+    )
 
 
-def _lower(
-    claim: str, what: str, numbers: Mapping[str, Mapping[str, Sequence[float]]], pairs: Sequence[tuple[str, str]]
-) -> Claim:
-    """Whether in every pair, on every task, the first one has the lower number: decided seed by seed."""
-    words, parts, seeds = [], list[bool | None](), 0
-    for task, by_variant in numbers.items():
-        found = [leads(by_variant[own], by_variant[other]) for own, other in pairs]
-        parts += [ahead(one) for one in found]
-        seeds = len(found[0])
-        means = ", ".join(f"{name} {loss_in_words(fmean(values))}" for name, values in by_variant.items())
-        gaps = ", ".join(
-            f"{own} by {with_error(one)} below {other}" for one, (own, other) in zip(found, pairs, strict=True)
-        )
-        words.append(f"{task}: {means}; {gaps}")
-    value = f"{what}, mean; {'; '.join(words)}; {seeds} seeds, decided beyond 2 standard errors, paired by seed"
-    return Claim.decide(claim, value, all_hold(parts))
+def _lower(claim: str, what: str, numbers: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]]) -> Claim:
+    """Whether in every pair the first one has the lower number: decided seed by seed."""
+    found = {pair: leads(numbers[pair[0]], numbers[pair[1]]) for pair in pairs}
+    means = ", ".join(f"{name} {loss_in_words(fmean(values))}" for name, values in numbers.items())
+    gaps = ", ".join(f"{own} by {with_error(lead)} below {other}" for (own, other), lead in found.items())
+    seeds = len(next(iter(numbers.values())))
+    value = f"{what}, mean: {means}; {gaps}; {seeds} seeds, decided beyond 2 standard errors, paired by seed"
+    return Claim.decide(claim, value, all_hold(ahead(lead) for lead in found.values()))
 
 
 def _cheaper(results: Results, cost: Cost, words: str) -> Claim:
@@ -126,18 +119,15 @@ def _learning_rate(results: Results, options: Options) -> Claim:
     )
 
 
-def _overfitting(results: Results, options: Options) -> Claim:
-    gaps_of = {
-        task: {
-            name: [math.inf if run["diverged"] else run["final_validation"] - run["final_loss"] for run in one["runs"]]
-            for name, one in variants(results, task).items()
-        }
-        for task in TASKS
+def _overfitting(results: Results, options: Options, task: str) -> Claim:
+    gaps = {
+        name: [math.inf if run["diverged"] else run["final_validation"] - run["final_loss"] for run in one["runs"]]
+        for name, one in variants(results, task).items()
     }
     claim = _lower(
-        "LoRA overfits less: held-out loss minus training loss at the end is smaller than with all weights trained.",
+        f"LoRA overfits less: held-out loss minus training loss at the end is smaller than with all weights ({task}).",
         "difference in nats",
-        gaps_of,
+        gaps,
         [(name, FULL_TUNING) for name in LORA],
     )
     return replace(claim, verdict="not testable here") if options.quick else claim
