@@ -3,6 +3,9 @@
 ``python docs/make_gallery.py`` copies figures, claims and numbers of every finished ``runs/NAME`` into
 ``docs/gallery/NAME``, writes a page for each, and names the pages in properdocs.yml. What has no run directory keeps
 what it has. ``make gallery`` does the missing runs first.
+
+``python docs/make_gallery.py NAME`` judges the committed results of an experiment again by its present claims, and
+draws nothing: for experiments whose claims need no list that was cut.
 """
 
 import html
@@ -11,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from lorate.report.words import duration, listing
 from lorate.runs import write_atomically
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import EXPERIMENTS, Claim, Options, load_experiment
+from lorate_papers.experiments.runner import tally
 
 ROOT = Path(__file__).parent.parent
 GALLERY = ROOT / "docs" / "gallery"
@@ -79,6 +84,15 @@ def collect(run: Path, name: str, folder: Path) -> None:
     write_atomically(folder / "results.json", _lines(facts))
 
 
+def judge_again(folder: Path) -> None:
+    """Decide the claims of a committed experiment by the present code, from its committed results."""
+    experiment, facts = load_experiment(folder.name), _read(folder / "results.json")
+    claims = experiment.judged(experiment.claims(facts["results"], Options()))
+    facts["run"]["result"] = {"runs": len(facts["results"]), **tally(claims)}
+    write_atomically(folder / "claims.json", encode([asdict(claim) for claim in claims], indent=2) + "\n")
+    write_atomically(folder / "results.json", _lines(facts))
+
+
 def compact(value: Any) -> Any:
     """The same with six digits a number, and of each long list only its length and its ends."""
     if isinstance(value, float):
@@ -113,9 +127,12 @@ def experiment_page(folder: Path) -> str:
         "",
         "## Claims",
         "",
-        "| verdict | claim | what decides it |",
-        "|---|---|---|",
-        *(f"| {claim.verdict} | {_cell(claim.claim)} | {_cell(claim.value)} |" for claim in claims),
+        "| verdict | claim | what decides it | protocol |",
+        "|---|---|---|---|",
+        *(
+            f"| {claim.verdict} | {_cell(claim.claim)} | {_cell(claim.value)} | {_cell(claim.protocol)} |"
+            for claim in claims
+        ),
     ]
     for figure in found["figures"]:
         picture = f"![{_alternative(figure['description'])}]({name}/{figure['name']}.svg){{ width=560 }}"
@@ -132,7 +149,9 @@ def index_page(gallery: Path, shown: Collection[str]) -> str:
         "",
         "Each experiment is one command. It draws its figures and decides its claims by numbers: each claim *holds*, "
         "*does not hold*, or is *not testable* with these runs. All pages show full runs with seed 0. `--quick` is a "
-        "short form of less than a minute. `make gallery` does the runs that are missing and writes these pages.",
+        "short form of less than a minute. `make gallery` does the runs that are missing and writes these pages. "
+        "The column *protocol* says what differs from the paper's own experiment: a claim that does not hold here "
+        "may hold there.",
         "",
     ]
     for name in EXPERIMENTS:
@@ -172,7 +191,8 @@ def _collected(gallery: Path) -> list[str]:
 
 
 def _claims(folder: Path) -> list[Claim]:
-    return [Claim(**claim) for claim in _read(folder / "claims.json")]
+    found = [Claim(**claim) for claim in _read(folder / "claims.json")]
+    return load_experiment(folder.name).judged(found)
 
 
 def _title(folder: Path) -> str:

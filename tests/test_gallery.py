@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from lorate_papers.experiments import EXPERIMENTS, Options
+from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
 from lorate_papers.experiments.runner import reproduce
 from papers.experiments.toy import EXPERIMENT
 
@@ -52,6 +52,13 @@ def test_what_is_committed_comes_from_a_full_run(name: str) -> None:
     assert figures == {file.name for file in (GALLERY / name).glob("*.svg")}
 
 
+@pytest.mark.parametrize("name", COLLECTED)
+def test_every_row_says_what_differs_from_the_papers_protocol(name: str) -> None:
+    claims, protocols = make_gallery._claims(GALLERY / name), load_experiment(name).protocols
+    assert all(len(claim.protocol) > 20 for claim in claims)
+    assert set(protocols.values()) == {claim.protocol for claim in claims}, "words that no claim has"
+
+
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(EXPERIMENT, "log", str(tmp_path / "log"), raising=False)
@@ -70,7 +77,7 @@ def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "toy: collected" in capsys.readouterr().out
     assert {file.name for file in (toy / "gallery" / "toy").iterdir()} == {"claims.json", "results.json", "squares.svg"}
     page = (toy / "gallery" / "toy.md").read_text()
-    assert "# Squares <of> numbers" in page and "| holds | The sum is 14. | 14 |" in page
+    assert "# Squares <of> numbers" in page and "| holds | The sum is 14. | 14 | Own &lt;numbers&gt;. |" in page
     assert (
         "![They grow.](toy/squares.svg){ width=560 }" in page and "## Squares\n" in page and "\nOf numbers.\n" in page
     )
@@ -91,6 +98,21 @@ def test_what_was_collected_stays_without_its_run(toy: Path) -> None:
     before = (toy / "gallery" / "toy.md").read_text()
     make_gallery.main(toy / "nowhere", toy / "gallery", toy / "properdocs.yml")
     assert (toy / "gallery" / "toy.md").read_text() == before
+
+
+def test_committed_results_can_be_judged_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reproduce("toy", toy / "runs" / "toy", jobs=1)
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    before = json.loads((toy / "gallery" / "toy" / "results.json").read_text())
+    judge = type(EXPERIMENT).claims
+    monkeypatch.setattr(type(EXPERIMENT), "claims", lambda *given: judge(*given)[:1])
+    make_gallery.judge_again(toy / "gallery" / "toy")
+    after = json.loads((toy / "gallery" / "toy" / "results.json").read_text())
+    assert [one["claim"] for one in json.loads((toy / "gallery" / "toy" / "claims.json").read_text())] == [
+        "The sum is 14."
+    ]
+    assert after["run"]["result"] == {"runs": 3, "holds": 1, "does not hold": 0, "not testable here": 0}
+    assert after["results"] == before["results"] and after["figures"] == before["figures"]
 
 
 def test_a_short_run_is_not_collected(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@
 Q=2.2230 test error 0.4964
 """
 
+from lorate_papers.attention.bayes import BayesBound, bayes_bound, bayes_error, bayes_overlap
 from lorate_papers.attention.best_decay import optimal_decay
 from lorate_papers.attention.convergence import NotConverged
 from lorate_papers.attention.effective_noise import active_sequences, fresh_sequences, optimal_beta, reused_sequences
@@ -19,6 +20,7 @@ from lorate_papers.attention.sweep import sweep
 from lorate_papers.attention.thresholds import collapse_decay
 
 __all__ = [
+    "BayesBound",
     "Finetuning",
     "FinetuningOrder",
     "NotConverged",
@@ -28,6 +30,9 @@ __all__ = [
     "ReplicaInstabilityWarning",
     "SoftmaxPretrainingOrder",
     "active_sequences",
+    "bayes_bound",
+    "bayes_error",
+    "bayes_overlap",
     "collapse_decay",
     "finetuned_error",
     "fresh_sequences",

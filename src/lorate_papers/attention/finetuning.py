@@ -13,7 +13,13 @@ from scipy.special import gammaincinv
 from lorate_papers.attention.arguments import check, check_whole
 from lorate_papers.attention.proximal import prox
 from lorate_papers.attention.samples import normals, sobol, symmetric_gaussian
-from lorate_papers.attention.state_evolution import FieldMoments, FinetuningOrder, StateEvolution, solve_from_all_starts
+from lorate_papers.attention.state_evolution import (
+    Array,
+    FieldMoments,
+    FinetuningOrder,
+    StateEvolution,
+    solve_from_all_starts,
+)
 
 TOLERANCE = 1e-8
 
@@ -75,20 +81,36 @@ def solve_finetuning(problem: Finetuning, points: int = 2**13, seed: int = 0) ->
     return solve_from_all_starts(lambda start: evolution.solve(start, TOLERANCE))
 
 
+def residual_targets(problem: Finetuning, points: int, seed: int) -> tuple[Array, Array, Array]:
+    """Sequences at quasi-random points: what they show of the teacher under the effective noise.
+
+    Args:
+        problem: gives T, the noise and the teacher's norm.
+        points: a power of two.
+        seed: of the points.
+
+    Returns:
+        Eigenvalues of the target chi* chi*^T + noise (not centred), ascending; the teacher's field chi* and standard
+        normal fields, both in that eigenbasis; each of shape ``[T, points]``.
+    """
+    T = problem.tokens
+    cube = sobol(1 + T + T * (T + 1) // 2, points, seed)
+    teacher = np.zeros((points, T))  # turned so that chi* points along the first token
+    teacher[:, 0] = np.sqrt(2 * problem.q0 * gammaincinv(T / 2, cube[:, 0]))
+    noise = math.sqrt(problem.effective_noise) * symmetric_gaussian(normals(cube[:, 1 + T :]))
+    values, vectors = np.linalg.eigh(noise + teacher[:, :, None] * teacher[:, None, :])
+    other = normals(cube[:, 1 : 1 + T])
+    turned = [np.ascontiguousarray(np.einsum("nti,nt->in", vectors, fields)) for fields in (teacher, other)]
+    return np.ascontiguousarray(values.T), turned[0], turned[1]
+
+
 class _LinearEvolution(StateEvolution):
     """Averages of the exact solution at fixed quasi-random points, in the eigenbasis of each sequence's target."""
 
     def __init__(self, problem: Finetuning, points: int, seed: int) -> None:
         super().__init__(problem.alpha, problem.lam, problem.tokens, problem.centred, problem.q0)
-        T = problem.tokens
-        cube = sobol(1 + T + T * (T + 1) // 2, points, seed)
-        teacher = np.zeros((points, T))  # turned so that chi* points along the first token
-        teacher[:, 0] = np.sqrt(2 * problem.q0 * gammaincinv(T / 2, cube[:, 0]))
-        noise = math.sqrt(problem.effective_noise) * symmetric_gaussian(normals(cube[:, 1 + T :]))
-        values, vectors = np.linalg.eigh(noise + teacher[:, :, None] * teacher[:, None, :])
-        self.values = np.ascontiguousarray(values.T) - (problem.q0 if problem.centred else 0.0)
-        self.teacher = np.ascontiguousarray(np.einsum("nti,nt->in", vectors, teacher))
-        self.other = np.ascontiguousarray(np.einsum("nti,nt->in", vectors, normals(cube[:, 1 : 1 + T])))
+        values, self.teacher, self.other = residual_targets(problem, points, seed)
+        self.values = values - (problem.q0 if problem.centred else 0.0)
 
     def moments(self, q: float, m: float, v: float) -> FieldMoments:
         target = self.values + (q if self.centred else 0.0)

@@ -159,3 +159,9 @@ def _angles(nodes: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes and weights on [-pi/2, pi/2]."""
     node, weight = roots_legendre(nodes)
     return node * np.pi / 2, weight * np.pi / 2
+
+
+def posterior_variance(kappa0: float, tau: float) -> float:
+    """What is left unknown of s0 by the best guess from s0 + tau * noise, ``tau^2 - tau^4 int rho h^2``."""
+    _, mass, h = _quadrature(_pieces(kappa0, tau), kappa0, tau)
+    return tau**2 * (1 - tau**2 * float(np.sum(mass * h * h)))

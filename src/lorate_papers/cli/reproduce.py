@@ -79,5 +79,6 @@ def _folder_name(name: str, options: Options) -> str:
 def _table(claims: Sequence[Claim]) -> Table:
     table = Table("verdict", "claim", "what decides it", show_lines=True)
     for claim in claims:
-        table.add_row(f"[{STYLES[claim.verdict]}]{claim.verdict}[/]", escape(claim.claim), escape(claim.value))
+        sentence = f"{escape(claim.claim)}\n[dim]Protocol: {escape(claim.protocol)}[/]"
+        table.add_row(f"[{STYLES[claim.verdict]}]{claim.verdict}[/]", sentence, escape(claim.value))
     return table

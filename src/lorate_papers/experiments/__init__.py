@@ -11,7 +11,10 @@ from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Opt
 
 EXPERIMENTS = {
     "alpha": "lorate_papers.experiments.alpha:EXPERIMENT",
+    "spectrum": "lorate_papers.experiments.spectrum:EXPERIMENT",
+    "recipe": "lorate_papers.experiments.recipe:EXPERIMENT",
     "attention": "lorate_papers.experiments.attention:EXPERIMENT",
+    "attention-limits": "lorate_papers.experiments.attention_limits:EXPERIMENT",
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",
     "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
     "bounded": "lorate_papers.experiments.bounded:EXPERIMENT",

@@ -1,7 +1,7 @@
 """What an experiment is: a list of runs, the figures drawn from their results, and the claims they decide."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorate.sweep import Run
@@ -20,6 +20,7 @@ class Claim:
     claim: str  # the sentence
     value: str  # the number behind the verdict, with the bound it was held against
     verdict: Literal["holds", "does not hold", "not testable here"]  # what came out
+    protocol: str = ""  # what differs from the paper's own experiment, see `Experiment.judged`
 
     @classmethod
     def decide(cls, claim: str, value: str, holds: bool | None) -> "Claim":
@@ -85,3 +86,12 @@ class Experiment:
     claims: Callable[[Results, Options], Sequence[Claim]]  # decided by the results
     drawings: Callable[[Results, Options], Sequence[Drawing]]  # the figures
     takes: Collection[str] = ()  # which of ``data`` and ``model`` can be replaced by the user's own
+    # what differs from the paper's own experiment, by words of the claim; "" is for all that have none of the words
+    protocols: Mapping[str, str] = field(default_factory=dict)
+
+    def judged(self, claims: Iterable[Claim]) -> list[Claim]:
+        """The claims with what differs from the paper's protocol."""
+        return [replace(claim, protocol=self._protocol(claim.claim)) for claim in claims]
+
+    def _protocol(self, sentence: str) -> str:
+        return self.protocols[next((words for words in self.protocols if words and words in sentence), "")]

@@ -95,7 +95,7 @@ def _reproduce(
         "status": "finished",
         "finished": now(),
         "seconds": sum(record["seconds"] for record in records.values()),
-        "result": {"runs": len(records), **_tally(claims)},
+        "result": {"runs": len(records), **tally(claims)},
     }
     folder.write_run(info)
     write_page(folder.report, experiment, drawings, claims, info)
@@ -105,7 +105,7 @@ def _reproduce(
 def _conclude(
     experiment: Experiment, folder: SweepFolder, results: Results, options: Options
 ) -> tuple[Sequence[Drawing], Sequence[Claim]]:
-    claims = experiment.claims(results, options)
+    claims = experiment.judged(experiment.claims(results, options))
     write_atomically(folder.inside("claims.json"), encode([asdict(claim) for claim in claims], indent=2) + "\n")
     drawings = experiment.drawings(results, options)
     for drawing in drawings:
@@ -126,6 +126,7 @@ def _command(name: str, options: Options) -> str:
     return shlex.join(words)
 
 
-def _tally(claims: Sequence[Claim]) -> dict[str, int]:
+def tally(claims: Sequence[Claim]) -> dict[str, int]:
+    """How often each verdict was given."""
     verdicts = [claim.verdict for claim in claims]
     return {verdict: verdicts.count(verdict) for verdict in ("holds", "does not hold", "not testable here")}

@@ -130,3 +130,38 @@ def sign(mean: float, error: float) -> bool | None:
     (True, False, None, None)
     """
     return mean > 0 if abs(mean) > 2 * error else None
+
+
+def leads(own: Sequence[float] | Numbers, other: Sequence[float] | Numbers) -> Numbers:
+    """How far one loss lies below another, seed by seed; minus infinity where the own run diverged.
+
+    >>> leads([1.0, math.inf, 1.0], [3.0, math.inf, math.inf]).tolist()
+    [2.0, -inf, inf]
+    """
+    pairs = zip(own, other, strict=True)
+    return np.array([-math.inf if math.isinf(one) else another - one for one, another in pairs])
+
+
+def ahead(leads: Numbers) -> bool | None:
+    """Whether the mean lead is positive; None within two standard errors of zero.
+
+    Where a run diverged there is no standard error: then every seed has to be ahead.
+
+    >>> ahead(np.array([1.0, 1.2])), ahead(np.array([-1.0, -1.2])), ahead(np.array([1.0, -1.2]))
+    (True, False, None)
+    """
+    if not np.isfinite(leads).all():
+        return bool(leads.min() > 0)
+    return sign(*mean_and_error(leads))
+
+
+def with_error(values: Numbers) -> str:
+    """Mean and standard error, if nothing diverged.
+
+    >>> with_error(np.array([1.0, 3.0])), with_error(np.array([math.inf]))
+    ('+2 ± 1', 'infinite')
+    """
+    if not np.isfinite(values).all():
+        return "infinite"
+    mean, error = mean_and_error(values)
+    return f"{mean:+.3g} ± {error:.2g}"

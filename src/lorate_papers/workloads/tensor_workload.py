@@ -48,6 +48,7 @@ class TensorWorkload:
             lora_alpha=adapter.alpha,
             lora_dropout=adapter.dropout,
             use_rslora=adapter.use_rslora,
+            init_lora_weights="pissa" if adapter.pissa else True,
             target_modules=list(self.targets),
         )
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

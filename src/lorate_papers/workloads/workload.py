@@ -20,7 +20,7 @@ class AdapterSpec:
         LorateError: a rank below 1, or an alpha or a standard deviation that is not positive.
 
     >>> AdapterSpec(rank=8, alpha=16)
-    AdapterSpec(rank=8, alpha=16, init_std=None, dropout=0.0, use_rslora=False)
+    AdapterSpec(rank=8, alpha=16, init_std=None, dropout=0.0, use_rslora=False, pissa=False)
     """
 
     rank: int  # r of every layer
@@ -29,6 +29,7 @@ class AdapterSpec:
     init_std: float | None = None
     dropout: float = 0.0  # probability of dropping an input of A
     use_rslora: bool = False  # scale with the square root of the rank
+    pissa: bool = False  # start from the leading singular vectors of each weight, and freeze the rest of it
 
     def __post_init__(self) -> None:
         if self.rank < 1:

@@ -7,6 +7,7 @@ from lorate.errors import LorateError
 from lorate_papers.attention import (
     NotConverged,
     Pretraining,
+    bayes_bound,
     collapse_decay,
     fresh_sequences,
     optimal_beta,
@@ -15,7 +16,7 @@ from lorate_papers.attention import (
     solve_pretraining,
 )
 from lorate_papers.attention import pretraining as module
-from papers.attention.limits import bayes_bound, noiseless_recovery
+from papers.attention.limits import noiseless_recovery
 
 ROWS = [  # alpha, lambda, T, kappa0, kappa, Delta; Q, M, V, tau, Lambda, active, noise: fresh, reused, beta*; error
     ((0.1, 0.01, 3, 1, 1, 0.5), (2.222975, 1.925325, 4.355446, 0.720142, 0.110091, 0.716540),

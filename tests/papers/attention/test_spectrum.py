@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorate_papers.attention.spectrum import edges, integrals, mismatch, resolvent
-from papers.attention.limits import density, posterior_variance
+from lorate_papers.attention.spectrum import edges, integrals, mismatch, posterior_variance, resolvent
+from papers.attention.limits import density
 
 WIDTHS = st.floats(0.05, 5.0)
 NOISES = st.floats(0.01, 5.0)

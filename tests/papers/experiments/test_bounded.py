@@ -32,7 +32,7 @@ def results(computed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 
 def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
-    assert len(verdicts("bounded", results)) == 8
+    assert len(verdicts("bounded", results)) == 10
     drawings = load_experiment("bounded").drawings(results, QUICK)
     assert len(drawings) == 7 and all(drawing.description and drawing.figure.axes for drawing in drawings)
 
@@ -95,6 +95,27 @@ def test_only_constants_that_train_count_as_rescued(results: dict[str, Any]) -> 
         results[f"survivors-{task}"]["rows"] = rows
     found = verdicts("bounded", results)
     assert only(found, "A cap on ‖V‖ rescues") == "holds" and only(found, "Weight decay rescues") == "does not hold"
+
+
+def test_how_tight_the_bound_is_can_matter_or_not(results: dict[str, Any]) -> None:
+    flat = {
+        "free": [0.9, 1.1],
+        "start": 0.2,
+        "0.25": [9.0, 9.0],
+        "0.5": [1.2, 1.2],
+        "0.75": [1.1, 1.0],
+        "1": [1.0, 1.0],
+    }
+    results["caps-logistic"], results["caps-matrix"] = flat, flat | {"0.5": [1.6, 1.7]}
+    found = verdicts("bounded", results)
+    assert only(found, "ends on (logistic") == "holds" and only(found, "ends on (least") == "does not hold"
+    results["caps-logistic"] = flat | {"0.75": [None, None]}  # diverged under the cap
+    assert only(verdicts("bounded", results), "ends on (logistic") == "does not hold"
+
+
+def test_a_tighter_cap_leaves_a_higher_loss() -> None:
+    found = plan.capped("matrix", (0.5, 1.0), 60, [0], True)
+    assert found["0.5"][0] > found["1"][0] >= 0.9 * found["free"][0] and 0 < found["start"] < 1
 
 
 def test_growth_of_a_run_that_is_too_short_is_not_judged(results: dict[str, Any], monkeypatch: Any) -> None:

@@ -22,8 +22,9 @@ from lorate_papers.experiments.llm.plan import (
     large_model,
     run_name,
 )
-from lorate_papers.experiments.llm.readings import ahead, begun
+from lorate_papers.experiments.llm.readings import begun
 from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.training.measures import ahead
 
 SHORT = {"steps": 6, "batch": 4, "validate_every": 3}
 NOTHING = {"steps": 0, "batch": 2, "validate_every": None}

@@ -20,9 +20,9 @@ def run_twice_and_check(name: str, output: Path) -> None:
     outcome = CliRunner().invoke(app, command)
     assert outcome.exit_code == 0, outcome.output
     claims = json.loads((output / "claims.json").read_text())
-    assert claims and all(set(claim) == {"claim", "value", "verdict"} for claim in claims)
+    assert claims and all(set(claim) == {"claim", "value", "verdict", "protocol"} for claim in claims)
     assert {claim["verdict"] for claim in claims} <= {"holds", "does not hold", "not testable here"}
-    assert all(claim["claim"] and claim["value"] for claim in claims)
+    assert all(claim["claim"] and claim["value"] and claim["protocol"] for claim in claims)
     for words in re.findall(rf"<!-- verdict: {name}: (.+?) -->", PAPERS):
         assert any(words in claim["claim"] for claim in claims), f"docs/papers.md asks for a claim with {words!r}"
     figures = sorted(file.name for file in (output / "figures").iterdir() if file.stat().st_size > 3000)
@@ -59,4 +59,5 @@ def test_the_plan(name: str) -> None:
         assert all(run.function.__module__.startswith("lorate_papers.") for run in runs), (
             "a worker process has to find it"
         )
+    assert experiment.protocols.get(""), "what differs from the paper in all claims that are not named"
     assert experiment.title and experiment.summary.endswith(".") and set(experiment.takes) <= {"data", "model"}

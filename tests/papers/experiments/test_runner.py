@@ -25,8 +25,8 @@ def test_everything_is_written(tmp_path: Path) -> None:
     outcome = reproduce("toy", tmp_path / "run", jobs=1)
     claims = json.loads((tmp_path / "run" / "claims.json").read_text())
     assert claims == [
-        {"claim": "The sum is 14.", "value": "14", "verdict": "holds"},
-        {"claim": "Unknown.", "value": "–", "verdict": "not testable here"},
+        {"claim": "The sum is 14.", "value": "14", "verdict": "holds", "protocol": "Own <numbers>."},
+        {"claim": "Unknown.", "value": "–", "verdict": "not testable here", "protocol": "Not in the paper."},
     ]
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["status"] == "finished" and info["config"] == {"experiment": "toy", "quick": False, "seed": 0}
@@ -36,6 +36,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "figures" / "squares.svg").exists()
     assert (tmp_path / "run" / "figures" / "squares.png").read_bytes().startswith(b"\x89PNG")
     page = outcome.folder.report.read_text()
+    assert "<td>Own &lt;numbers&gt;.</td>" in page
     assert "Squares &lt;of&gt; numbers" in page and "The sum is 14." in page and 'role="img"' in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lorate.errors import LorateError
 from lorate.sweep import Run
 from lorate_papers.experiments import Claim, Drawing, Options, Results
+from lorate_papers.experiments.experiment import Experiment
 from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
 
 
@@ -26,6 +27,8 @@ class Toy:
     takes = ("data",)
     log = ""
     numbers: tuple[int, ...] = (1, 2, 3)
+    protocols: ClassVar = {"sum": "Own <numbers>.", "": "Not in the paper."}
+    judged, _protocol = Experiment.judged, Experiment._protocol
 
     def runs(self, options: Options) -> Sequence[Run]:
         return [Run(f"square-{n}", square, {"number": n + options.seed, "log": self.log}) for n in self.numbers]

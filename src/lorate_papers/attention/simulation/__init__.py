@@ -6,6 +6,7 @@
 True
 """
 
+from lorate_papers.attention.simulation.bayes import posterior_adapter
 from lorate_papers.attention.simulation.data import Instance, draw_instance
 from lorate_papers.attention.simulation.experiment import Comparison, Simulation, compare, simulate
 from lorate_papers.attention.simulation.finetune import (
@@ -29,6 +30,7 @@ __all__ = [
     "finetune_adapter",
     "finetuning_data",
     "gaussian_data",
+    "posterior_adapter",
     "pretrain_map",
     "simulate",
     "train_loss",

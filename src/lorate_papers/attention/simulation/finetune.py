@@ -179,6 +179,13 @@ def clean_error(
     return difference.square().sum((-1, -2)).mean(-1)
 
 
+def spectral_starts(data: FinetuningData) -> Tensor:
+    """Leading direction of what the data pulls towards, with half the teacher's squared norm, shape ``[seeds, D]``."""
+    pull = -loss_gradient(data.offset, data.y, data.attention)
+    leading: Tensor = torch.linalg.eigh(bilinear_adjoint(pull, data.x))[1][..., -1]
+    return leading * math.sqrt(data.x.shape[-1] / 2)
+
+
 def _choose(instance: Instance, S: Tensor, count: int, fraction: float | None) -> Tensor:
     """Fresh sequences; with a fraction, those of a larger pool whose predicted attention is smallest."""
     T, D = instance.problem.tokens, instance.dimension
@@ -195,9 +202,5 @@ def _choose(instance: Instance, S: Tensor, count: int, fraction: float | None) -
 
 def _starts(data: FinetuningData) -> Tensor:
     """Start points in the order of `STARTS`, shape ``[seeds, starts, D]``."""
-    D = data.x.shape[-1]
-    pull = -loss_gradient(data.offset, data.y, data.attention)
-    leading = torch.linalg.eigh(bilinear_adjoint(pull, data.x))[1][..., -1]
-    random = normal(data.seeds, "random starts", (2, D)).to(data.x)
-    spectral = leading[:, None] * math.sqrt(D / 2)
-    return torch.cat([spectral, data.w0[:, None], random / math.sqrt(2)], 1)
+    random = normal(data.seeds, "random starts", (2, data.x.shape[-1])).to(data.x)
+    return torch.cat([spectral_starts(data)[:, None], data.w0[:, None], random / math.sqrt(2)], 1)

@@ -6,14 +6,17 @@ from statistics import fmean
 
 import numpy as np
 
-from lorate_papers.experiments.bounded.plan import CONTROLLED, CONTROLS, RULES, TASKS, size
+from lorate_papers.experiments.bounded.plan import CAPS, CONTROLLED, CONTROLS, RULES, TASKS, size
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
+from lorate_papers.experiments.rule_claims import loss_in_words
 from lorate_papers.training.measures import Result, column, exponent, falling_exponent, final_losses, median
 
 GROWING = 0.1
 """Exponent of the squared norm against the number of steps from which on adapters count as growing."""
 BETWEEN = 0.75
 """Between the exponents 1/2 and 1 of the sum of the step sizes."""
+LOOSE, SENSITIVE = 0.5, 1.5
+"""Caps from this share of the free run's last norm on; losses that differ by this factor differ."""
 NOT_YET = "still leaving the flat region around the origin"
 
 
@@ -28,6 +31,7 @@ def decide(results: Results, options: Options) -> list[Claim]:
         _rescue(results, options, "decay", "Weight decay"),
         _control(results),
         _price(results),
+        *(_sensitivity(results, options, task) for task in TASKS),
     ]
 
 
@@ -189,6 +193,20 @@ def _price(results: Results) -> Claim:
         "A bound on the adapters costs training loss.",
         f"final loss, mean of sharp and adaptive-loss, each the median of the starts; {'; '.join(words)}",
         holds,
+    )
+
+
+def _sensitivity(results: Results, options: Options, task: str) -> Claim:
+    found = results[f"caps-{task}"]
+    free = median(final_losses([{"final_loss": loss} for loss in found["free"]]))
+    ends = {share: median(final_losses([{"final_loss": loss} for loss in found[f"{share:g}"]])) for share in CAPS}
+    loose = [loss for share, loss in ends.items() if share >= LOOSE]
+    listed = ", ".join(f"{loss_in_words(loss)} at {share:g}" for share, loss in ends.items())
+    return Claim.decide(
+        f"How tight the bound is hardly matters, from half the norm at which the free run ends on ({TASKS[task]}).",
+        f"final loss of sharp after {size(options).survival[1]} steps, median; {listed} of that norm, "
+        f"{loss_in_words(free)} free; the start lies at {found['start']:.2f}; hardly: a factor below {SENSITIVE:g}",
+        max(loose) < SENSITIVE * min(loose),
     )
 
 

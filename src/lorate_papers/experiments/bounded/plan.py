@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -28,6 +29,10 @@ GRIDS = {"adaptive-loss": (1.0, 100.0), "constant": (0.03, 3.0)}
 RANK = 4
 DECAY = 0.01
 r"""$\lambda$ of the penalty $\tfrac\lambda2\|V\|^2$."""
+
+
+CAPS = (0.25, 0.5, 0.75, 1.0)
+"""Caps on the norm, as shares of the one at which the free run of rule sharp ends."""
 
 
 class Size(NamedTuple):
@@ -180,6 +185,21 @@ def survivors(workload: str, lrs: Sequence[float], decay: float, steps: int, see
     return {"cap": cap, "rows": rows}
 
 
+def capped(workload: str, shares: Sequence[float], steps: int, seeds: Sequence[int], quick: bool) -> Values:
+    """Final loss of rule sharp under caps from tight to loose, one value a start; None where a run diverged."""
+    free = [held_run(workload, "sharp", None, "free", 0.0, steps, seed, quick) for seed in seeds]
+    ends = [math.sqrt(one["trace"]["stacked_sq"][-1]) for one in free]
+    starts = [math.sqrt(one["trace"]["stacked_sq"][0]) for one in free]
+    losses = {
+        f"{share:g}": [
+            held_run(workload, "sharp", None, "projection", share * end, steps, seed, quick)["final_loss"]
+            for end, seed in zip(ends, seeds, strict=True)
+        ]
+        for share in shares
+    }
+    return {"free": [one["final_loss"] for one in free], "start": fmean(starts) / fmean(ends), **losses}
+
+
 def _halfway(run: Mapping[str, Any]) -> float:
     first, last = (math.sqrt(run["trace"]["stacked_sq"][place]) for place in (0, -1))
     return (first + last) / 2
@@ -195,4 +215,6 @@ def runs(options: Options) -> list[Run]:
             runs.append(Run(f"compared-{task}-{rule}", compared, {**given, "seeds": seeds(options)}))
         given = {**common, "lrs": survival_grid(options), "steps": size(options).survival[1]}
         runs.append(Run(f"survivors-{task}", survivors, {**given, "seed": seeds(options)[0]}))
+        given = {"workload": task, "shares": CAPS, "steps": size(options).survival[1], "quick": options.quick}
+        runs.append(Run(f"caps-{task}", capped, {**given, "seeds": seeds(options)}))
     return runs

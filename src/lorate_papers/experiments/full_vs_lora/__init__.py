@@ -16,4 +16,7 @@ EXPERIMENT = Experiment(
     runs=runs,
     claims=decide,
     drawings=draw,
+    protocols={
+        "": "In none of the papers: our comparison, a 0.7 M-parameter byte-level Llama and a half-width ResNet.",
+    },
 )

@@ -32,8 +32,9 @@ def _curves(results: Results, options: Options, task: str, cost: Cost) -> Drawin
         places, losses = held_out_curves(found, cost)
         held_out.append(_curve(label, places / UNITS[cost], losses))
         runs = [run for run in found["runs"] if not run["diverged"]]
-        steps = column(runs[0], "step") * cost_of_a_step(found, cost) / UNITS[cost]
-        training.append(_curve(label, steps, np.array([_smoothed(column(run, "loss")) for run in runs])))
+        steps = column(runs[0], "step") if runs else np.zeros(0)
+        smoothed = np.array([_smoothed(column(run, "loss")) for run in runs])
+        training.append(_curve(label, steps * cost_of_a_step(found, cost) / UNITS[cost], smoothed))
     log = task in FALLING_FAR
     panels = [Panel("training loss, nats", training, log), Panel("held-out loss, nats", held_out, log)]
     caption = (
@@ -45,6 +46,8 @@ def _curves(results: Results, options: Options, task: str, cost: Cost) -> Drawin
 
 
 def _curve(label: str, places: Numbers, losses: Numbers) -> Curve:
+    if not len(losses):
+        return Curve(f"{label}: every run diverged")
     band = (losses.min(0).tolist(), losses.max(0).tolist()) if len(losses) > 1 else None
     return Curve(label, places.tolist(), np.median(losses, axis=0).tolist(), band=band)
 

@@ -1,6 +1,7 @@
 """What is run: all weights and LoRA of several ranks, and what a step of each costs."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +37,8 @@ VARIANTS: dict[str, Adapter] = {
 }
 LORA = tuple(name for name, adapter in VARIANTS.items() if adapter is not None)
 OPTIMIZER = "adamw"
+LOWEST_RATES = {"small-lm": (2e-4, 1e-3), "resnet": (4e-5, 4e-4)}
+"""Where the grids of learning rates begin, for all weights and for LoRA."""
 EVALUATIONS = 12
 """Measurements of the held-out loss in a run, after the first."""
 
@@ -48,7 +51,7 @@ class Size(NamedTuple):
     points: int  # learning rates in a grid
 
 
-FULL = Size(180, 3, 5)
+FULL = Size(180, 4, 5)
 QUICK = Size(24, 2, 3)
 
 
@@ -62,9 +65,9 @@ def seeds(options: Options) -> list[int]:
     return options.seeds(size(options).seeds)
 
 
-def grid(adapter: Adapter, options: Options) -> tuple[float, ...]:
+def grid(task: str, adapter: Adapter, options: Options) -> tuple[float, ...]:
     """Learning rates: as many for all weights as for LoRA, whose best ones are larger."""
-    lowest = 2e-4 if adapter is None else 1e-3
+    lowest = LOWEST_RATES[task][adapter is not None]
     return constants(lowest, 30 * lowest, size(options).points)
 
 
@@ -142,21 +145,25 @@ def cost_of_a_step(found: Any, cost: Cost) -> float:
 
 
 def held_out_curves(variant: Any, cost: Cost) -> tuple[Numbers, Numbers]:
-    """Cost so far, and held-out loss of every seed ``[seeds, measurements]``; runs that ended early are left out."""
-    runs = [run for run in variant["runs"] if not run["diverged"]]
-    steps = np.array(runs[0]["validation"]["step"], dtype=float)
-    losses = np.array([run["validation"]["loss"] for run in runs])
+    """Cost so far, and held-out loss of every seed ``[seeds, measurements]``; runs that diverged are left out."""
+    kept = [run["validation"] for run in variant["runs"] if not run["diverged"]]
+    steps = np.array(kept[0]["step"] if kept else [], dtype=float)
+    losses = np.array([one["loss"] for one in kept]).reshape(len(kept), len(steps))
     return steps * cost_of_a_step(variant, cost), losses
 
 
-def loss_at_equal_cost(results: Results, task: str, cost: Cost) -> dict[str, float]:
-    """Held-out loss of every variant when the first of them has come to the end of its run, median over the seeds."""
-    curves = {name: held_out_curves(found, cost) for name, found in variants(results, task).items()}
-    budget = min(places[-1] for places, _ in curves.values())
-    return {
-        name: median([float(np.interp(budget, places, losses)) for losses in all_losses])
-        for name, (places, all_losses) in curves.items()
-    }
+def losses_at_equal_cost(results: Results, task: str, cost: Cost) -> dict[str, list[float]]:
+    """Held-out loss of every variant when the first of them has come to its end, one a seed; infinite if diverged."""
+    costs = {name: cost_of_a_step(found, cost) for name, found in variants(results, task).items()}
+    runs = {name: found["runs"] for name, found in variants(results, task).items()}
+    ends = [costs[name] * run["validation"]["step"][-1] for name in runs for run in runs[name] if not run["diverged"]]
+    budget = min(ends, default=0.0)
+
+    def loss(run: Any, step_cost: float) -> float:
+        steps, losses = (np.array(run["validation"][name], dtype=float) for name in ("step", "loss"))
+        return math.inf if run["diverged"] else float(np.interp(budget, steps * step_cost, losses))
+
+    return {name: [loss(run, costs[name]) for run in runs[name]] for name in runs}
 
 
 def runs(options: Options) -> list[Run]:
@@ -166,7 +173,7 @@ def runs(options: Options) -> list[Run]:
     for task, batch in TASKS.items():
         common = {"task": task, "batch": batch, "quick": options.quick}
         for variant, adapter in VARIANTS.items():
-            given = {"adapter": adapter, "grid": grid(adapter, options), "seeds": seeds(options), "steps": how.steps}
-            runs.append(Run(run_name(task, variant), tuned_variant, {**common, **given}))
+            given = {"adapter": adapter, "grid": grid(task, adapter, options), "steps": how.steps}
+            runs.append(Run(run_name(task, variant), tuned_variant, {**common, **given, "seeds": seeds(options)}))
         runs.append(Run(f"memory-{task}", memory, common))
     return runs

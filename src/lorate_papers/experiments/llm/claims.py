@@ -18,7 +18,6 @@ from lorate_papers.experiments.llm.plan import (
 )
 from lorate_papers.experiments.llm.readings import (
     BEGUN,
-    ahead,
     begun,
     closeness,
     end_in_words,
@@ -28,10 +27,9 @@ from lorate_papers.experiments.llm.readings import (
     regret,
     steps_in_words,
     winners,
-    with_error,
 )
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.training.measures import column
+from lorate_papers.training.measures import ahead, column, with_error
 
 SLOW = 2.0
 """A start that takes at least this many times as long is slow."""

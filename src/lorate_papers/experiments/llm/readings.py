@@ -9,7 +9,7 @@ import numpy as np
 from lorate_papers.experiments.experiment import Results
 from lorate_papers.experiments.llm.plan import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.training.measures import Numbers, Result, column, final_losses, mean_and_error, sign
+from lorate_papers.training.measures import Numbers, Result, column, final_losses, leads
 
 BEGUN = 0.2
 """Share of the way down at which a run has left the start."""
@@ -30,21 +30,7 @@ def ends(runs: Iterable[Result]) -> Numbers:
 
 def lead(results: Results, rule: str, start: float) -> Numbers:
     """How far a rule ends below the constant rate, seed by seed; minus infinity where the rule diverged."""
-    own, constant = (ends(winners(results, name, start)) for name in (rule, "constant"))
-    return np.array([-math.inf if math.isinf(one) else other - one for one, other in zip(own, constant, strict=True)])
-
-
-def ahead(leads: Numbers) -> bool | None:
-    """Whether the mean lead is positive; None within two standard errors of zero.
-
-    Where a run diverged there is no standard error: then every seed has to be ahead.
-
-    >>> ahead(np.array([1.0, 1.2])), ahead(np.array([-1.0, -1.2])), ahead(np.array([1.0, -1.2]))
-    (True, False, None)
-    """
-    if not np.isfinite(leads).all():
-        return bool(leads.min() > 0)
-    return sign(*mean_and_error(leads))
+    return leads(*(ends(winners(results, name, start)) for name in (rule, "constant")))
 
 
 def begun(results: Results, rule: str, start: float) -> float:
@@ -95,14 +81,6 @@ def end_in_words(results: Results, rule: str, start: float) -> str:
 def loss_in_words(loss: float) -> str:
     """Three decimals, or that it diverged."""
     return f"{loss:.3f}" if math.isfinite(loss) else "diverged"
-
-
-def with_error(values: Numbers) -> str:
-    """Mean and standard error, if nothing diverged."""
-    if not np.isfinite(values).all():
-        return "infinite"
-    mean, error = mean_and_error(values)
-    return f"{mean:+.3f} ± {error:.3f}"
 
 
 def steps_in_words(steps: float) -> str:

@@ -1,0 +1,153 @@
+"""The claims about the recipe."""
+
+import math
+from statistics import fmean
+
+import numpy as np
+
+from lorate_papers.experiments.alpha.readings import slope
+from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
+from lorate_papers.experiments.recipe.plan import (
+    AUTO_ALPHAS,
+    FULL_TUNING,
+    METHODS,
+    PAPER_RATE,
+    RECIPE,
+    RIVALS,
+    USUAL,
+    auto_name,
+    best_rate,
+    losses,
+    run_name,
+    size,
+)
+from lorate_papers.experiments.rule_claims import loss_in_words
+from lorate_papers.training.measures import Numbers, ahead, leads, with_error
+
+NEAR = 3.5
+"""Learning rates within this factor, one step of the grid, are the same."""
+AS_LOW = 0.02
+"""Relative excess of a loss that still counts as as low."""
+KEPT = 0.005
+"""Nats of held-out loss that rounding may cost."""
+
+
+def decide(results: Results, options: Options) -> list[Claim]:
+    """All claims, in the order of the report."""
+    best = {method: best_rate(results, method, options) for method in METHODS}
+    own = best[FULL_TUNING]
+    return [
+        _lower(results, options, "at the paper's rate of 2e-5", dict.fromkeys(METHODS, PAPER_RATE)),
+        _lower(results, options, "at the rate that is best for full fine-tuning", dict.fromkeys(METHODS, own)),
+        _lower(results, options, "each at its own best rate", best),
+        _same_rate(best, options),
+        _reaches_full(results, options, best),
+        _along(results, options, best),
+        _merging(results, options, best),
+        *_auto(results, options),
+    ]
+
+
+def _lower(results: Results, options: Options, words: str, rates: dict[str, float]) -> Claim:
+    ends = {method: losses(results, method, rate, options) for method, rate in rates.items()}
+    gains = {rival: leads(ends[RECIPE], ends[rival]) for rival in RIVALS}
+    listed = ", ".join(f"{loss_in_words(fmean(ends[method]))} ({method}, lr {rates[method]:g})" for method in METHODS)
+    behind = ", ".join(f"{with_error(gain)} below {rival}" for rival, gain in gains.items())
+    return Claim.decide(
+        f"LoRA-α (alpha = 256√r) ends lower than LoRA, rsLoRA, LoRA+ and PiSSA, {words}.",
+        f"held-out loss {listed}; LoRA-α by {behind}; decided beyond 2 standard errors, paired by seed",
+        all_hold(ahead(gain) for gain in gains.values()),
+    )
+
+
+def _same_rate(best: dict[str, float], options: Options) -> Claim:
+    ratio = best[RECIPE] / best[FULL_TUNING]
+    rates = size(options).rates
+    edges = [method for method in (RECIPE, FULL_TUNING) if best[method] in (rates[0], rates[-1])]
+    note = f"; at an edge of the grid: {', '.join(edges)}" if edges else ""
+    return Claim.decide(
+        "With alpha = 256√r the best learning rate is that of full fine-tuning.",
+        f"{', '.join(f'{rate:g} ({method})' for method, rate in best.items())}; the same means within a factor of "
+        f"{NEAR:g}{note}",
+        None if edges else 1 / NEAR <= ratio <= NEAR,
+    )
+
+
+def _reaches_full(results: Results, options: Options, best: dict[str, float]) -> Claim:
+    own, full = (losses(results, method, best[method], options) for method in (RECIPE, FULL_TUNING))
+    excess = fmean(own) / fmean(full) - 1
+    return Claim.decide(
+        "LoRA-α reaches full fine-tuning, each at its own best rate.",
+        f"held-out loss {loss_in_words(fmean(own))} against {loss_in_words(fmean(full))}, {excess:+.1%}; reached means "
+        f"at most {AS_LOW:.0%} above",
+        excess <= AS_LOW,
+    )
+
+
+def gap(results: Results, options: Options, method: str, rate: float, full_rate: float) -> Numbers:
+    """How far a method lies above full fine-tuning at each measurement after the first, shape ``[seeds, times]``."""
+    both = []
+    for name, lr in ((method, rate), (FULL_TUNING, full_rate)):
+        runs = [results[run_name(name, lr, seed)] for seed in options.seeds(size(options).seeds)]
+        times = size(options).steps // size(options).every
+        both.append([[*run["validation"]["loss"], *[math.inf] * times][1 : times + 1] for run in runs])
+    own, full = (np.array(values, dtype=float) for values in both)
+    found: Numbers = own - full
+    return found
+
+
+def _along(results: Results, options: Options, best: dict[str, float]) -> Claim:
+    gaps = {
+        method: gap(results, options, method, best[method], best[FULL_TUNING]).mean(1) for method in (RECIPE, *RIVALS)
+    }
+    gains = {rival: leads(gaps[RECIPE], gaps[rival]) for rival in RIVALS}
+    return Claim.decide(
+        "LoRA-α stays closer to full fine-tuning than its rivals along the whole run, each at its own best rate.",
+        "held-out loss above that of full fine-tuning, mean along the run: "
+        f"{', '.join(f'{values.mean():.3f} ({method})' for method, values in gaps.items())}; decided beyond 2 standard "
+        "errors, paired by seed",
+        all_hold(ahead(gain) for gain in gains.values()),
+    )
+
+
+def _merging(results: Results, options: Options, best: dict[str, float]) -> Claim:
+    words, costs = [], []
+    for method in (USUAL, RECIPE):
+        runs = [results[run_name(method, best[method], seed)]["merged"] for seed in options.seeds(size(options).seeds)]
+        found = [one["merged"] - one["beside"] for one in runs if one is not None]
+        costs.append(max(map(abs, found), default=math.nan))
+        words.append(f"{costs[-1]:.4f} ({method}, alpha = {(METHODS[method] or {})['alpha']:g})")
+    return Claim.decide(
+        "Merging at a large alpha is as harmless as at a usual one: in bfloat16 it costs next to nothing.",
+        f"held-out loss changes by at most {', '.join(words)} against the adapters kept apart; next to nothing means "
+        f"at most {KEPT:g}",
+        None if any(map(math.isnan, costs)) else max(costs) <= KEPT,
+    )
+
+
+def _auto(results: Results, options: Options) -> list[Claim]:
+    runs = {
+        alpha: [results[auto_name(alpha, seed)] for seed in options.seeds(size(options).seeds)] for alpha in AUTO_ALPHAS
+    }
+    ends = {
+        alpha: fmean(math.inf if run["final_validation"] is None else run["final_validation"] for run in of_alpha)
+        for alpha, of_alpha in runs.items()
+    }
+    etas = {alpha: fmean(run["eta"] for run in of_alpha) for alpha, of_alpha in runs.items()}
+    usual, large = AUTO_ALPHAS[0], AUTO_ALPHAS[-1]
+    excess = ends[large] / ends[usual] - 1
+    power = slope(list(etas), list(etas.values()))
+    listed = ", ".join(f"{loss_in_words(loss)} at alpha = {alpha:.0f}" for alpha, loss in ends.items())
+    return [
+        Claim.decide(
+            "auto trains as well at alpha = 256√r as at 2r.",
+            f"held-out loss {listed}: {excess:+.1%}; as well means at most {AS_LOW:.0%} above",
+            excess <= AS_LOW,
+        ),
+        Claim.decide(
+            "auto makes up for alpha: its step falls like 1/alpha.",
+            f"last step size {', '.join(f'{eta:.2g} at {alpha:.0f}' for alpha, eta in etas.items())}: power "
+            f"{power:.2f}, allowed −1.25 to −0.75",
+            -1.25 <= power <= -0.75,
+        ),
+    ]

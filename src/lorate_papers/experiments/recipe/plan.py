@@ -1,0 +1,125 @@
+"""What is run: every method at every learning rate, and rule auto at three alphas."""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+
+from lorate.sweep import Run
+from lorate_papers.experiments.experiment import Options
+from lorate_papers.training.recipe import Recipe
+from lorate_papers.training.training_run import train_model
+from lorate_papers.workloads import AdapterSpec, Workload, load_workload
+
+RANK, BATCH = 8, 8
+RATIO = 16
+r"""Of LoRA+: B's learning rate over A's. Adam's step does not change when a gradient is multiplied, so with
+$B = 16B'$ the pair (A, B') at one rate and 16 times the scaling takes the same steps: this is how LoRA+ is run."""
+USUAL, RECIPE, FULL_TUNING = "LoRA", "LoRA-α", "all weights"
+METHODS: dict[str, Mapping[str, Any] | None] = {
+    FULL_TUNING: None,
+    USUAL: {"rank": RANK, "alpha": 2 * RANK},
+    "rsLoRA": {"rank": RANK, "alpha": 2 * RANK, "use_rslora": True},
+    "LoRA+": {"rank": RANK, "alpha": RATIO * 2 * RANK},
+    "PiSSA": {"rank": RANK, "alpha": RANK, "pissa": True},
+    RECIPE: {"rank": RANK, "alpha": 256 * math.sqrt(RANK)},
+}
+"""Fields of `AdapterSpec`; None trains all weights."""
+RIVALS = tuple(name for name in METHODS if name not in (FULL_TUNING, RECIPE))
+PAPER_RATE = 2e-5
+AUTO_ALPHAS = (2.0 * RANK, 32.0 * RANK, 256 * math.sqrt(RANK))
+
+
+class Size(NamedTuple):
+    """How much is run."""
+
+    rates: tuple[float, ...]  # from the paper's on
+    seeds: int  # starts
+    steps: int  # of a run
+    every: int  # steps between two measurements of the held-out loss
+
+
+FULL = Size((2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2), 3, 120, 40)
+QUICK = Size((2e-5, 2e-4, 2e-3), 2, 20, 10)
+
+
+def size(options: Options) -> Size:
+    """The sizes for the options."""
+    return QUICK if options.quick else FULL
+
+
+def run_name(method: str, rate: float, seed: int) -> str:
+    """Of one run."""
+    plain = {FULL_TUNING: "full", RECIPE: "LoRA-alpha", "LoRA+": "LoRA-plus"}.get(method, method)
+    return f"{plain}-rate-{rate:g}-seed-{seed}"
+
+
+def auto_name(alpha: float, seed: int) -> str:
+    """Of one run of rule auto."""
+    return f"auto-alpha-{alpha:g}-seed-{seed}"
+
+
+def runs(options: Options) -> list[Run]:
+    """Every method at every rate with every seed, then auto."""
+    how = size(options)
+    common = {"steps": how.steps, "every": how.every}
+    found = []
+    for seed in options.seeds(how.seeds):
+        for method, adapter in METHODS.items():
+            for rate in how.rates:
+                given = {"adapter": adapter, "rule": "adamw", "lr": rate, "seed": seed, **common}
+                found.append(Run(run_name(method, rate, seed), train_and_merge, given))
+        for alpha in AUTO_ALPHAS:
+            given = {"adapter": {"rank": RANK, "alpha": alpha}, "rule": "auto", "lr": None, "seed": seed, **common}
+            found.append(Run(auto_name(alpha, seed), train_and_merge, given))
+    return found
+
+
+def train_and_merge(
+    adapter: Mapping[str, Any] | None, rule: str, lr: float | None, steps: int, every: int, seed: int
+) -> dict[str, Any]:
+    """Train the small language model whose weights come with the package, and merge the adapters.
+
+    Returns:
+        ``validation`` (columns ``step`` and ``loss``), ``final_validation`` (None if it diverged), ``diverged``,
+        ``eta`` (the last step size), and ``merged``: see `merging`; None without adapters or if it diverged.
+    """
+    workload = load_workload("small-lm", quick=True)
+    model = workload.model(None if adapter is None else AdapterSpec(**adapter), seed)
+    seen = train_model(workload, model, Recipe(rule, lr, steps, BATCH, seed, validate_every=every))
+    known = {name: seen[name] for name in ("validation", "final_validation", "diverged")}
+    merged = None if adapter is None or seen["diverged"] or rule == "auto" else merging(workload, model)
+    return {**known, "eta": seen["trace"]["eta"][-1], "merged": merged}
+
+
+def merging(workload: Workload, model: Any) -> dict[str, float]:
+    """Held-out loss with all weights kept in bfloat16: adapters beside them, and merged into them.
+
+    Args:
+        workload: measures the loss.
+        model: a PEFT model; left as it is.
+    """
+    beside, into = deepcopy(model), deepcopy(model).merge_and_unload()
+    for one in (beside, into):
+        with torch.no_grad():
+            for name, weight in one.named_parameters():
+                if "lora_" not in name:
+                    weight.copy_(weight.bfloat16().float())
+    return {"beside": workload.validation_loss(beside), "merged": workload.validation_loss(into)}
+
+
+def losses(results: Mapping[str, Any], method: str, rate: float, options: Options) -> list[float]:
+    """Held-out losses at the end, one a seed; infinite where the run diverged."""
+    found = [results[run_name(method, rate, seed)]["final_validation"] for seed in options.seeds(size(options).seeds)]
+    return [math.inf if loss is None else float(loss) for loss in found]
+
+
+def best_rate(results: Mapping[str, Any], method: str, options: Options) -> float:
+    """The rate of lowest mean loss."""
+    return min(size(options).rates, key=lambda rate: _mean(losses(results, method, rate, options)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
