@@ -102,7 +102,7 @@ def test_what_was_collected_stays_without_its_run(toy: Path) -> None:
 
 def test_committed_results_can_be_judged_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "mkdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
     before = json.loads((toy / "gallery" / "toy" / "results.json").read_text())
     judge = type(EXPERIMENT).claims
     monkeypatch.setattr(type(EXPERIMENT), "claims", lambda *given: judge(*given)[:1])

@@ -13,7 +13,8 @@ import pytest
 from lorate.errors import LorateError
 from lorate.monitor import Alarm
 from lorate.training import TrainConfig, alarm_command, train
-from lorate.training.alarm_command import Alarms, check_command
+from lorate.training.alarm_command import Alarms
+from lorate.training.early import check_command
 from lorate.training.listener import Listener
 from training_runs import Notices, evaluations, metrics
 
@@ -83,7 +84,7 @@ def test_a_command_that_cannot_run_is_refused_before_anything_is_written(
     command: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(LorateError, match="on_alarm_run"):
-        check_command(command)
+        check_command("on_alarm_run", command)
     with pytest.raises(LorateError, match="on_alarm_run"):
         train(TrainConfig(**options, on_alarm_run=command), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -12,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorate.errors import LorateError
 from lorate.monitor import Alarm
 
 if TYPE_CHECKING:
@@ -69,22 +67,3 @@ class Alarms:
             said.seek(0)
             words = said.read().decode(errors="replace").strip().splitlines()[-1:]
         return f"exited with {code}: {''.join(words)[:200] or 'it said nothing'}" if code else ""
-
-
-def check_command(command: str | None) -> None:
-    """Whether the program of a command exists, before hours of work that it should report on.
-
-    Raises:
-        LorateError: it does not, or the quotes of the command do not match.
-    """
-    if command is None:
-        return
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise LorateError(f"on_alarm_run {command!r} cannot be split into words: {error}.") from error
-    if not words or shutil.which(words[0]) is None:
-        raise LorateError(
-            f"on_alarm_run should begin with a program that can be run, got {command!r}; "
-            'for a line of a shell say sh -c "...".'
-        )

@@ -29,8 +29,9 @@ def check_early(config: TrainConfig) -> None:
         read_template(config.chat_template)
     if config.quantize and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("bitsandbytes is not installed; type: pip install 'lorate[quantize]'")
-    if config.metric_command is not None:
-        check_command(config.metric_command)
+    for option in ("metric_command", "on_alarm_run"):
+        if (command := getattr(config, option)) is not None:
+            check_command(option, command)
 
 
 def read_template(file: str) -> str:
@@ -45,8 +46,8 @@ def read_template(file: str) -> str:
         raise LorateError(f"chat_template {file} cannot be read: {error}.") from None
 
 
-def check_command(command: str) -> None:
-    """See that there is such a program.
+def check_command(option: str, command: str) -> None:
+    """See that there is such a program, before hours of work that end with it.
 
     Raises:
         LorateError: there is none, or the quotes do not close.
@@ -54,6 +55,9 @@ def check_command(command: str) -> None:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise LorateError(f"metric_command {command!r} is no command ({error}).") from None
+        raise LorateError(f"{option} {command!r} cannot be split into words: {error}.") from None
     if not words or shutil.which(words[0]) is None:
-        raise LorateError(f"metric_command {command!r}: there is no program {words[0] if words else ''!r} here.")
+        raise LorateError(
+            f"{option} should begin with a program that can be run, got {command!r}; for a line of a shell say "
+            'sh -c "...".'
+        )

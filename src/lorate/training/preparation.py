@@ -33,9 +33,8 @@ from lorate.training.adapter import (
     with_own_tokenizer,
 )
 from lorate.training.adapter_files import adapter_folder, as_the_adapter
-from lorate.training.alarm_command import check_command
 from lorate.training.config import TrainConfig
-from lorate.training.early import read_template
+from lorate.training.early import check_early, read_template
 from lorate.training.processes import own_device
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -92,12 +91,11 @@ def prepare(config: TrainConfig, phase: Callable[[str], None] = lambda text: Non
         phase: hears what is going on.
 
     Raises:
-        LorateError: data or model cannot be used, see `lorate.tasks`, the targets match no layer, or there is no such
-            command for alarms.
+        LorateError: see `check_early`; data or model cannot be used, see `lorate.tasks`; or the targets match no layer.
     """
+    check_early(config)
     peft = require("peft", extra="hf")
     transformers = require("transformers", extra="hf")
-    check_command(config.on_alarm_run)
     device = own_device(config.device)
     check_device(device)
     config.check_precision(device)
