@@ -200,7 +200,7 @@ def test_config_takes_plain_values_only_and_says_so(tmp_path):
     with pytest.raises(LorateError, match=r"no config\.yaml"):
         run.read_config()
     run.config.write_text("- a\n- b\n")
-    with pytest.raises(LorateError, match="one option a line"):
+    with pytest.raises(LorateError, match="one option per line"):
         run.read_config()
 
 

@@ -1,8 +1,8 @@
 """What the experiments say of a paper's claim, read from the committed gallery while the site is built.
 
-``<!-- verdict: logistic: grows without end -->`` becomes the verdict on the claims of the experiment ``logistic`` that
-hold these words, linked to their page; "not run yet" where the gallery has no full run. Words that no claim holds end
-the build.
+``<!-- verdict: logistic: grows without bound -->`` becomes the verdict on the claims of the experiment ``logistic``
+that hold these words, linked to their page; "not run yet" where the gallery has no full run. Words that no claim holds
+end the build.
 """
 
 import json

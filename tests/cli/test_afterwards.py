@@ -195,7 +195,7 @@ def test_classifiers_are_evaluated_and_merged(
         assert "accuracy" in capsys.readouterr().out
         assert run(["merge", str(tmp_path / task)]) == 0
         assert run(["chat", str(tmp_path / task)]) == 2
-        assert "does not talk" in capsys.readouterr().err
+        assert "only a language model can chat" in capsys.readouterr().err
     reviews.write_text("text,label\na film,ugly\na book,bad\nc film,ugly\n")
     assert run(["eval", str(tmp_path / "sequence-classification"), "--data", str(reviews)]) == 2
     assert "has the class 'ugly', and the run was trained on bad, good" in capsys.readouterr().err

@@ -44,7 +44,7 @@ class Descent:
             if loss == "quadratic":
                 x = W - target
                 return self.L / 2 * np.sum(weight * x**2, axis=(1, 2)), self.L * weight * x
-            z = W * np.sign(target)  # logistic: the infimum is at infinity, so norms grow without end
+            z = W * np.sign(target)  # logistic: the infimum is at infinity, so norms grow without bound
             terms = np.logaddexp(0, -z)
             return 4 * self.L * np.sum(weight * terms, axis=(1, 2)), -4 * self.L * weight * np.sign(target) / (
                 1 + np.exp(z)

@@ -154,7 +154,7 @@ def test_groups_with_their_own_multiplier() -> None:
 def test_groups_must_be_trained_once() -> None:
     model = linear_model()
     parameter = find_pairs(model)[0].A
-    with pytest.raises(LorateError, match="stands in another group too"):
+    with pytest.raises(LorateError, match="is in another group too"):
         lorate.create_optimizer(model, groups=[{"params": [parameter]}, {"params": [parameter]}])
     with pytest.raises(LorateError, match="lr must be a finite number >= 0"):
         lorate.create_optimizer(model, groups=[{"params": [parameter], "lr": -1.0}])

@@ -172,7 +172,7 @@ def test_only_a_report_is_replaced(tmp_path):
     assert write_report([run.path]) == first
     other = tmp_path / "thesis.html"
     other.write_text("<html>my thesis</html>")
-    with pytest.raises(LorateError, match="no report of lorate"):
+    with pytest.raises(LorateError, match="not a report of lorate"):
         write_report([run.path], other)
     assert other.read_text() == "<html>my thesis</html>"
     with pytest.raises(LorateError, match="is a directory"):

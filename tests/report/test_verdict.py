@@ -72,7 +72,7 @@ def test_without_held_out_data_the_training_loss_speaks(tmp_path):
     loaded = load_run(run.path)
     assert training_change(loaded) == (9.5, 1.5)
     assert "from 9.500" in judge(loaded).headline
-    assert "Nothing held out was measured" in judge(loaded).headline
+    assert "No held-out loss was measured" in judge(loaded).headline
 
 
 def test_comparison_names_the_lowest_only_on_equal_footing(tmp_path):

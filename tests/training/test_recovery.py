@@ -134,7 +134,7 @@ def test_without_a_good_checkpoint_nothing_is_thrown_away(run: RunDirectory) -> 
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(LorateError, match=r"No checkpoint .* checkpoint-6: optimizer.pt has changed .* checkpoint-4"):
         resume(run.path)
-    with pytest.raises(LorateError, match="start the run anew with --force"):
+    with pytest.raises(LorateError, match="start the run over with --force"):
         resume(run.path)
     assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     shutil.rmtree(run.checkpoints)

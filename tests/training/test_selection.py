@@ -115,7 +115,7 @@ def test_a_metric_of_ones_own_chooses(overfits: dict[str, Any], tmp_path: Path) 
     assert outcome.kept == 15 and outcome.figures is not None and outcome.figures["metric"] == (1.0, 5.0)
     assert "with the best metric" in outcome.chosen
     (tmp_path / "metric.py").write_text("print('nothing'); raise SystemExit('no such thing')")
-    with pytest.raises(LorateError, match=r"should print a number .* it said: no such thing"):
+    with pytest.raises(LorateError, match=r"should print a number .* it printed: no such thing"):
         train(TrainConfig(**overfits, metric_command=command), tmp_path / "other")
 
 

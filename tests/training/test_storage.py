@@ -128,7 +128,7 @@ def test_a_read_only_disk_is_refused_in_one_sentence(
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(StorageError, match="read-only file system; what was written before is kept"):
         resume(run.path, steps=8)
-    with pytest.raises(StorageError, match="read-only file system; no run was begun"):
+    with pytest.raises(StorageError, match="read-only file system; no run was started"):
         train(config, disk / "new")
     with pytest.raises(StorageError, match="read-only file system"):
         train(config, run.path, force=True)
@@ -147,7 +147,7 @@ def test_a_file_in_place_of_a_directory(
     config, expected = whole
     if not place:
         (tmp_path / "file").touch()
-        with pytest.raises(StorageError, match=r"file/run: not a directory; no run was begun"):
+        with pytest.raises(StorageError, match=r"file/run: not a directory; no run was started"):
             train(config, tmp_path / "file" / "run")
         return
     run = RunDirectory(shutil.copytree(expected, tmp_path / "run"))

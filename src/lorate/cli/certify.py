@@ -13,11 +13,11 @@ from lorate.cli.console import stdout
 def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate train or lorate.Monitor wrote.")]) -> int:
     """State what is known about a run: proved, observed or estimated, and under which assumptions.
 
-    Of a full-batch run every inequality is checked, step by step. Of a mini-batch run the slopes that unseen batches
-    showed tell how the true loss has changed, at a level of 95%.
+    For a full-batch run every inequality is checked, step by step. For a mini-batch run the slopes on unseen batches
+    show how the true loss has changed, at a level of 95%.
 
-    Exit code 0: all that was checked holds; 1: something is violated, for instance the loss rose; 2: nothing can be
-    certified, and why (other data at some step, dropout, adapters changed between steps).
+    Exit code 0: everything that was checked holds; 1: something is violated, for instance the loss rose; 2: nothing
+    can be certified, with the reason (other data at some step, dropout, adapters changed between steps).
 
     Example: `lorate certify runs/logistic`
     """

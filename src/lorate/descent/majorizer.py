@@ -22,7 +22,7 @@ def length_from_above(squared_length: Floats, term_length: Floats, precision: fl
     r"""$\|P\|^2$ or $\|Q\|^2$, raised by what rounding may have hidden of it.
 
     The three products come from cancelling sums, so computed ones can contradict each other: $\|Q\|^2 = 0$ beside
-    $\langle P, Q\rangle \ne 0$ makes a $\varphi$ that falls without end. Raised like this the computed
+    $\langle P, Q\rangle \ne 0$ makes a $\varphi$ that falls without bound. Raised like this the computed
     $\|\eta P + \eta^2 Q\|^2$ is at least the true one at every $\eta$.
 
     Args:

@@ -46,7 +46,7 @@ def minimise_quartic(coefficients: Floats, *, precision: float = 1e-14) -> Float
 
     Returns:
         Minimisers, shape ``[...]``: 0 where c1 >= 0 (the quartic does not fall at 0, so no step is taken, even if it
-        should fall further out); infinite where it falls without end (no positive leading coefficient).
+        should fall further out); infinite where it falls without bound (no positive leading coefficient).
 
     Raises:
         LorateError: a coefficient is not finite, or there are not four.

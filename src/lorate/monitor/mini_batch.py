@@ -35,7 +35,7 @@ def certify_mini_batch(setting: Setting, records: Sequence[dict[str, Any]]) -> C
             "gradients are those of the whole batch, not clipped or changed before the step",
             f"the loss of the adapters does not curve downwards along the moves; for each unit of such curvature add "
             f"{total.moved_sq / 2:.3g} to the estimate",
-            "the slopes' scatter tells their error: there are many of them, without very heavy tails",
+            "the slopes' scatter gives their error: there are many of them, without very heavy tails",
             "the files of the run were not edited",
         ],
         [

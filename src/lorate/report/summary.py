@@ -52,9 +52,10 @@ def key_figures(run: RunData) -> list[tuple[str, str]]:
     pairs.append(("steps", _steps(run) or "0"))
     if seconds(run) is not None:
         pairs.append(("time", duration(seconds(run))))
-    pairs.append(("alarms", whole(run.tally.alarm_total)))
-    if run.tally.skipped_total:
-        pairs.append(("skipped steps", whole(run.tally.skipped_total)))
+    alarms, skipped = run.tally.alarm_total, run.tally.skipped_total
+    pairs.append(("alarm" if alarms == 1 else "alarms", whole(alarms)))
+    if skipped:
+        pairs.append(("skipped step" if skipped == 1 else "skipped steps", whole(skipped)))
     return pairs
 
 

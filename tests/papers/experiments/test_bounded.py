@@ -125,7 +125,7 @@ def test_growth_of_a_run_that_is_too_short_is_not_judged(results: dict[str, Any]
             for run in results[f"compared-{task}-{rule}"]["free"]:
                 steps = np.array(run["trace"]["step"], dtype=float)
                 run["trace"]["stacked_sq"] = (steps if task == "logistic" else 0 * steps + 1).tolist()
-    assert only(verdicts("bounded", results, Options()), "grow without end") == "holds"
+    assert only(verdicts("bounded", results, Options()), "grow without bound") == "holds"
     run = results["compared-matrix-sharp"]["free"][0]
     run["trace"] = {name: values[:2] for name, values in run["trace"].items()}
-    assert only(verdicts("bounded", results, Options()), "grow without end") == "not testable here"
+    assert only(verdicts("bounded", results, Options()), "grow without bound") == "not testable here"

@@ -77,7 +77,7 @@ def test_nothing_is_usable_and_nothing_keeps_up_where_all_diverged() -> None:
                 run |= {"final_loss": None, "final_validation": None, "diverged": True}
     assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 0
     found = verdicts("rules", results)
-    assert only(found, "the best of these rules") == "does not hold" == only(found, "auto as it comes")
+    assert only(found, "the best of these rules") == "does not hold" == only(found, "auto without any setting")
 
 
 def test_sensitivity_and_transfer_come_out_either_way() -> None:
@@ -99,7 +99,7 @@ def test_auto_is_judged_at_its_default(loss: float, verdict: str) -> None:
     results = made_up(QUICK, {}, {}, {})
     (default,) = (trial for trial in results["small-lm-auto"]["grid"] if trial["lr"] == 1)
     default["final_validation"] = loss
-    assert only(verdicts("rules", results), "auto as it comes") == verdict
+    assert only(verdicts("rules", results), "auto without any setting") == verdict
 
 
 def test_figures_of_made_up_results() -> None:

@@ -75,7 +75,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         reproduce("toy", tmp_path / "run", Options(seed=1), jobs=1)
     info = tmp_path / "run" / "run.json"
     info.write_text(info.read_text().replace(lorate.__version__, "0.0.0"))
-    with pytest.raises(LorateError, match=r"begun with lorate 0\.0\.0"):
+    with pytest.raises(LorateError, match=r"started with lorate 0\.0\.0"):
         reproduce("toy", tmp_path / "run", jobs=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")

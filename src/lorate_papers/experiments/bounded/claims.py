@@ -57,8 +57,8 @@ def _growth(results: Results, options: Options) -> Claim:
         for value in values.values()
     ]
     return Claim.decide(
-        "Free adapters grow without end where the loss has no minimum (logistic regression), and stop where it has one "
-        "(least squares).",
+        "Free adapters grow without bound where the loss has no minimum (logistic regression), and stop where it has "
+        "one (least squares).",
         f"exponent of ‖V‖² against the step over the second half, median; {words}; growing means above {GROWING:g}",
         None if options.quick else all_hold(parts),
     )

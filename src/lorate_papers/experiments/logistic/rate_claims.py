@@ -47,8 +47,8 @@ def _growth(results: Results, options: Options) -> Claim:
     least = {rule: min(values, key=_nan_first) for rule, values in exponents.items()}
     weakest = min(least, key=lambda rule: _nan_first(least[rule]))
     return Claim.decide(
-        f"‖V‖ grows without end on logistic regression: after {size(options).steps} epochs it still grows under every "
-        "rule.",
+        f"‖V‖ grows without bound on logistic regression: after {size(options).steps} epochs it still grows under "
+        "every rule.",
         f"least exponent of ‖V‖² against the epoch over the second half {least[weakest]:.2f} ({weakest}); growing "
         f"means above {GROWING:g}",
         None if options.quick or math.isnan(least[weakest]) else least[weakest] > GROWING,
