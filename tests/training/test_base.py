@@ -193,6 +193,7 @@ def test_an_end_token_and_a_chat_template(options: dict[str, Any], tmp_path: Pat
         ({"modules_to_save": ["nope"]}, r"modules_to_save: no layer of .* is called 'nope'"),
         ({"attention": "nope"}, "attn_implementation|nope"),
         ({"end_token": "<stop>"}, "the tokenizer has no token '<stop>'"),
+        ({"add_tokens": ["<new>", "good"]}, "'good' is a token of .* already; leave it out"),
         ({"chat_template": "no/such.jinja"}, "no/such.jinja cannot be read"),
         ({"adapter": "no/such"}, "no/such holds no adapter"),
         ({"autocast": "float16"}, "float16 on a CPU"),
