@@ -8,7 +8,8 @@ pass takes, the more of a step is lorate's own.
 
 How to read it: ``ratio`` is the median over rounds of lorate's tokens a second over TRL's, so 0.95 means that the rule
 and the records cost a twentieth. ``packing`` is tokens a second with packing over those without, on chats that are
-short beside ``--max-length``. Both are given by the clock, and by the processor time of the process, which depends less
+short beside ``--max-length``. On a CPU a step takes as long as it has tokens, so that packing saves the padding alone.
+Both are given by the clock, and by the processor time of the process, which depends less
 on what else the machine does.
 
 Run: python benchmarks/throughput.py
