@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from _record import record
-from lorate.experiments.workloads.small_lm import load
-from lorate.experiments.workloads.workload import AdapterSpec
 
 import lorate
 from lorate.jsonl import read_jsonl
 from lorate.training import TrainConfig, train
+from lorate_papers.workloads.small_lm import load
+from lorate_papers.workloads.workload import AdapterSpec
 
 COMMAND = "python benchmarks/targets.py"
 USUAL = ("q_proj", "v_proj")

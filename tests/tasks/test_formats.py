@@ -119,7 +119,31 @@ CHATS = {
         {"prompt": [user("q"), assistant("a"), user("r")], "completion": [assistant("b")]},
         [user("q"), assistant("a", weight=0), user("r"), assistant("b")],
     ),
+    "LIMA, texts by turns": (
+        {"conversations": ["q", "a", "r", "b"], "source": "s"}, [user("q"), assistant("a"), user("r"), assistant("b")],
+    ),
+    "Capybara, pairs": (
+        {"conversation": [{"input": "q", "output": "a"}, {"input": "r", "output": "b"}]},
+        [user("q"), assistant("a"), user("r"), assistant("b")],
+    ),
+    "FLAN": ({"inputs": "q", "targets": "a", "task": "t"}, [user("q"), assistant("a")]),
+    "Alpaca of LLaMA-Factory, with a history": (
+        {"instruction": "r", "input": "", "output": "b", "history": [["q", "a"]]},
+        [user("q"), assistant("a"), user("r"), assistant("b")],
+    ),
+    "OpenRouter, reasoning": (
+        {"messages": [user("q"), assistant("a", reasoning="hm")]}, [user("q"), assistant("a", reasoning_content="hm")],
+    ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("label", [True, "False"])
+def test_completions_marked_as_bad_are_not_learned(tmp_path, label):
+    rows = [{"prompt": f"q{i}", "completion": "a", "label": label} for i in range(3)]
+    with pytest.raises(LorateError, match=r"line 1: .* KTO's records, in which false marks a bad completion"):
+        read(lines(tmp_path / "d.jsonl", *rows))
+    _, data = read(tmp_path / "d.jsonl", columns="prompt=prompt,completion=completion")
+    assert data.record_kind == "prompt-completion"
 
 
 @pytest.mark.parametrize("name", CHATS)

@@ -181,6 +181,19 @@ def test_an_end_token_and_a_chat_template(options: dict[str, Any], tmp_path: Pat
     assert tokenizer.eos_token == "three" and tokenizer.chat_template == (tmp_path / "chat.jinja").read_text()
 
 
+def test_a_rule_that_does_not_hold_for_an_adapter_is_refused_before_a_directory_is_made(
+    options: dict[str, Any], tied: str, tmp_path: Path
+) -> None:
+    base = transformers.AutoModelForCausalLM.from_pretrained(tied)
+    kind = peft.LoraConfig(r=2, target_modules=["q_proj"], alora_invocation_tokens=[3], task_type="CAUSAL_LM")
+    peft.get_peft_model(base, kind).save_pretrained(tmp_path / "activated")
+    given = {name: options[name] for name in ("data", "steps", "device") if name in options}
+    config = TrainConfig(**given, model=tied, adapter=str(tmp_path / "activated"), rule="adaptive", max_length=16)
+    with pytest.raises(LorateError, match="ALoraLinearVariant layer, which is not trained as W = W0"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -193,6 +206,7 @@ def test_an_end_token_and_a_chat_template(options: dict[str, Any], tmp_path: Pat
         ({"modules_to_save": ["nope"]}, r"modules_to_save: no layer of .* is called 'nope'"),
         ({"attention": "nope"}, "attn_implementation|nope"),
         ({"end_token": "<stop>"}, "the tokenizer has no token '<stop>'"),
+        ({"add_tokens": ["<new>", "good"]}, "'good' is a token of .* already; leave it out"),
         ({"chat_template": "no/such.jinja"}, "no/such.jinja cannot be read"),
         ({"adapter": "no/such"}, "no/such holds no adapter"),
         ({"autocast": "float16"}, "float16 on a CPU"),

@@ -67,7 +67,7 @@ def create_optimizer(
     """
     rule = make_rule(rule, smoothness)
     sharding.refuse_unreadable(model)
-    pairs = pairs_for(rule, model)
+    pairs = _lora_pairs(rule, model) if rule.needs & LORA_NEEDS else plain_pairs(model)
     rest = rest_parameters(model, pairs)
     if not pairs and not rest:
         raise LorateError(
@@ -87,14 +87,7 @@ def create_optimizer(
     return optimizer
 
 
-def pairs_for(rule: Rule, model: nn.Module) -> list[LoraPair]:
-    """The adapters that a rule would train; the plain ones, where it needs none.
-
-    Raises:
-        LorateError: the rule's theory does not hold for one of them.
-    """
-    if not rule.needs & LORA_NEEDS:
-        return plain_pairs(model)
+def _lora_pairs(rule: Rule, model: nn.Module) -> list[LoraPair]:
     instead = "'auto', 'adaptive-loss', 'normalized' or 'constant'"
     try:
         pairs = find_pairs(model)

@@ -6,15 +6,15 @@ from typing import Any
 
 from lorate.errors import LorateError
 from lorate.tasks.kinds import PREFERENCES, RecordKind, TaskKind
-from lorate.tasks.messages import encodable, kind_of, messages, tools
+from lorate.tasks.messages import encodable, kind_of, messages, parsed, tools
 from lorate.tasks.preferences import CHOSEN, REJECTED, answers_of, preference
 
 CHATS = ("messages", "conversations", "conversation")
-QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input")
-ANSWERS = ("output", "response", "answer", "completion", "solution", "answers")
+QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input", "inputs")
+ANSWERS = ("output", "response", "answer", "completion", "solution", "answers", "targets")
 CONTEXTS = ("input", "context")
 SYSTEMS = ("system", "system_prompt")
-BESIDE = (*SYSTEMS, "context", "tools", "functions")
+BESIDE = (*SYSTEMS, "context", "tools", "functions", "history")
 """Columns that a record may lack where others of its source have them."""
 LABELLED: dict[TaskKind, tuple[str, str]] = {
     "sequence-classification": ("text", "label"),
@@ -108,7 +108,7 @@ def columns_of(found: Sequence[str], task: TaskKind, where: str, columns: Column
 
 def _chosen(names: list[str], where: str) -> list[str]:
     """The names of one format among these, the question or conversation first; empty if none fits."""
-    extra = [name for name in ("tools", "functions") if name in names]
+    extra = [name for name in ("tools", "functions", "history") if name in names]
     if pair := answers_of(names):
         asked = [name for name in (*QUESTIONS, *CHATS) if name in names][:1]
         context = [name for name in CONTEXTS if name in names and name not in asked] if asked else []
@@ -195,6 +195,9 @@ def converted(fields: Mapping[str, Any], where: str) -> tuple[RecordKind, dict[s
             body = "\n\n".join(part for part in (asked, context) if part.strip())
             said = said if body else ""
             turns = messages([{"role": "user", "content": body}, {"role": "assistant", "content": said}], where)
+        if before := parsed(fields.get("history")):  # LLaMA-Factory: earlier questions and answers, in pairs
+            flat = [entry for pair in before for entry in pair] if isinstance(before, list) else before
+            turns = [*messages(flat, where, key="history"), *turns]
     if system.strip() and not (turns and turns[0]["role"] == "system"):
         turns = [{"role": "system", "content": system}, *turns]
     if offered and turns and turns[0]["role"] == "system" and "<tools>" in turns[0]["content"]:

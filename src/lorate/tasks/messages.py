@@ -34,8 +34,18 @@ def messages(value: object, where: str, *, key: str = "messages") -> list[dict[s
     value = parsed(value)
     if not isinstance(value, list) or not value:
         raise LorateError(f"{where}: {key} must be a list of at least one message, found {kind_of(value)}.")
-    found = [_message(message, f"{where}, message {number}") for number, message in enumerate(value, start=1)]
+    found = [_message(message, f"{where}, message {number}") for number, message in enumerate(_turns(value), start=1)]
     return [message for message in found if message["role"] != "system" or message["content"].strip()]
+
+
+def _turns(value: list[Any]) -> list[Any]:
+    """Texts by turns (LIMA) and pairs of input and output (Capybara) as messages; all else as it is."""
+    if all(isinstance(entry, str) for entry in value):
+        return [{"role": ("user", "assistant")[place % 2], "content": entry} for place, entry in enumerate(value)]
+    if all(isinstance(entry, dict) and {*entry} == {"input", "output"} for entry in value):
+        names = (("user", "input"), ("assistant", "output"))
+        return [{"role": role, "content": entry[name]} for entry in value for role, name in names]
+    return value
 
 
 def tools(value: object, where: str) -> list[dict[str, Any]] | None:
@@ -112,6 +122,8 @@ def _message(message: object, where: str) -> dict[str, Any]:
     content = _content(message.get("content"), where)
     result: dict[str, Any] = {"role": ROLES.get(role.strip().lower(), role), "content": content}
     result |= {key: message[key] for key in KEPT if isinstance(message.get(key), str)}
+    if isinstance(message.get("reasoning"), str):  # OpenRouter's name
+        result.setdefault("reasoning_content", message["reasoning"])
     asked = message.get("tool_calls") or message.get("function_call")
     if role == "function_call":  # LLaMA-Factory's ShareGPT: the call is the text
         asked, result["content"] = content, ""

@@ -56,10 +56,15 @@ class RecordSet:
     def __post_init__(self) -> None:
         """Refuse a source without records."""
         if not self.records:
-            where = f": all {len(self.empty)} records are, from {self.empty[0]} on" if self.empty else ""
             if self.notes:
                 raise LorateError(f"{self.name} holds no record to learn from. {' '.join(self.notes)}")
-            raise LorateError(f"{self.name} is empty{where}: expected at least one record.")
+            if self.empty:
+                count = len(self.empty)
+                which = "its only record has no" if count == 1 else f"none of its {count:,} records has an"
+                raise LorateError(
+                    f"{self.name} holds nothing to learn: {which} answer, completion or text ({self.empty[0]})."
+                )
+            raise LorateError(f"{self.name} is empty: expected at least one record.")
 
     def labels(self) -> list[str]:
         """Names of the classes, sorted; empty without labels."""
@@ -95,6 +100,11 @@ class Collector:
         if not isinstance(value, dict):
             raise LorateError(f"{where}: expected an object with keys and values, found {kind_of(value)}.")
         chosen = self._columns_of(value, where)
+        if "completion" in chosen and not self._columns and str(value.get("label")).lower() in ("true", "false"):
+            raise LorateError(
+                f"{where}: prompt, completion and a label of true or false are KTO's records, in which false marks a "
+                "bad completion: keep the true ones and drop the label, or make pairs (prompt, chosen, rejected)."
+            )
         fields = {ours: value.get(theirs) for ours, theirs in chosen.items() if theirs in value or ours in BESIDE}
         kind: RecordKind
         if self._task in LABELLED:

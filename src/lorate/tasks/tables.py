@@ -1,4 +1,4 @@
-"""Rows of a table in text: CSV, with commas, semicolons or tabs."""
+"""Rows of a table in text: CSV, with commas, semicolons, tabs or bars."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from lorate.errors import LorateError
 from lorate.tasks.records import Located
 
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t|"
 
 
 def table_rows(text: str, file: str, delimiters: str = DELIMITERS) -> Iterator[Located]:

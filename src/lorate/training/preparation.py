@@ -167,12 +167,14 @@ def _set_up_tokenizer(config: TrainConfig, base: LoadedModel) -> None:
     """Chat template, end token and new tokens.
 
     Raises:
-        LorateError: the template cannot be read, or there is no such token.
+        LorateError: the template cannot be read, there is no such token, or a new one is there already.
     """
     tokenizer, model = base.processor, base.model
     if config.chat_template is not None:
         tokenizer.chat_template = read_template(config.chat_template)
     if config.add_tokens:
+        if known := [token for token in config.add_tokens if token in tokenizer.get_vocab()]:
+            raise LorateError(f"add_tokens: {known[0]!r} is a token of {base.name} already; leave it out.")
         tokenizer.add_tokens(config.add_tokens, special_tokens=True)
         with quiet():
             give_rows(model, max(tokenizer.convert_tokens_to_ids(config.add_tokens)))

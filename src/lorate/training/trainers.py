@@ -10,7 +10,6 @@ from lorate import ranks
 from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.integrations.settings import check_trainer
-from lorate.optim.factory import pairs_for
 from lorate.rules import make_rule
 from lorate.tasks import ImageCollator, quiet, text_collator, text_limit, tokenised
 from lorate.training.adapter import keep_precise
@@ -36,9 +35,7 @@ def assemble(
     phase("Setting up the trainer")
     with together(), TemporaryDirectory() as place:
         trainer = build_trainer(prepared, Path(place))
-    rule = make_rule(config.rule, config.smoothness)
-    check_trainer(trainer, rule)
-    pairs_for(rule, prepared.model)
+    check_trainer(trainer, make_rule(config.rule, config.smoothness))
     samples = config.batch_size * config.accumulate * (processes or ranks.world_size())
     prepared = with_pairs(prepared, trainer)
     packed = len(trainer.train_dataset) if config.packing else None
