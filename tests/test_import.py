@@ -18,7 +18,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_lorate_imports_no_extra_and_nothing_slow() -> None:
-    result = python(f"import lorate, sys; print([m for m in {(*OPTIONAL, 'scipy')!r} if m in sys.modules])")
+    use = "import lorate, sys; lorate.create_optimizer, lorate.Monitor"
+    result = python(f"{use}; print([m for m in {(*OPTIONAL, 'scipy')!r} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
 
 

@@ -45,6 +45,9 @@ def test_a_window_reaches_from_one_record_to_the_next(tmp_path: Path) -> None:
             signal, drift = s * ((B - B0) @ A0 + B0 @ (A - A0)), s * (B - B0) @ (A - A0)
             assert record["signal"][layer] == pytest.approx(float(signal.norm()))
             assert record["drift"][layer] == pytest.approx(float(drift.norm()))
+            squares = torch.linalg.svdvals(B @ A).square()
+            assert record["effective_rank"][layer] == pytest.approx(float(squares.sum() ** 2 / squares.square().sum()))
+            assert record["rank"][layer] == len(A)
 
 
 def test_layers_of_every_kind_and_a_head_beside_them(tmp_path: Path) -> None:
@@ -57,6 +60,8 @@ def test_layers_of_every_kind_and_a_head_beside_them(tmp_path: Path) -> None:
             monitor.update(optimizer)
     record = layers(tmp_path)[-1]
     assert len(record["signal"]) == 3 and all(value > 0 for value in record["signal"] + record["drift"])
+    shares = zip(record["effective_rank"], record["rank"], strict=True)
+    assert all(used * (1 + 1e-6) >= 1 and used <= rank * (1 + 1e-6) for used, rank in shares)
 
 
 def test_one_transfer_a_window_and_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +78,7 @@ def test_one_transfer_a_window_and_one_copy(tmp_path: Path, monkeypatch: pytest.
         for _ in range(30):
             step(model, optimizer)
             monitor.update(optimizer)
-        assert transfers == [2, 2, 2]
+        assert transfers == [3, 3, 3]
         kept = monitor._layers._window
         assert kept.start == 30
         held = [*kept._A, *kept._B]

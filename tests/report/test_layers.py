@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from lorate.report.captions import describe_layers, layer_caption, rank_advice
 from lorate.report.heatmap import layer_figure, layer_norms
 from lorate.report.layer_names import arrange
 
@@ -66,3 +67,42 @@ def test_records_that_do_not_fit_are_passed_over():
     norms = layer_norms([*broken, good])
     assert norms.steps == [4]
     assert norms.quantity("a_norm").tolist() == [[1.0, 2.0]]
+
+
+def spread(used, rank=8):
+    """Records whose last has no window, as at the end of a run."""
+    names = [f"l.{i}.q" for i in range(len(used))]
+    norms = {key: [1.0] * len(used) for key in ("a_norm", "b_norm", "grad_norm")}
+    yield {"names": names, "scaling": [1.0] * len(used)}
+    yield {"step": 1, **norms}
+    yield {"step": 10, **norms, "effective_rank": used, "rank": [rank] * len(used)}
+    yield {"step": 12, **norms}
+
+
+@pytest.mark.parametrize(
+    ("used", "advice"),
+    [
+        ([1.0, 1.9, 8.0], "try half of it"),
+        ([1.0, 2.1, 8.0], "Nothing suggests another rank"),
+        ([1.0, 5.9, 8.0], "Nothing suggests another rank"),
+        ([1.0, 6.1, 8.0], "try twice the rank"),
+    ],
+)
+def test_the_median_layer_decides_what_is_said_about_the_rank(used, advice):
+    norms = layer_norms(spread(used))
+    words = layer_caption(norms, "effective_rank")
+    assert f"At step 10 it is {used[1]} of the rank's 8 in the median layer, and from 1.0 to 8.0 in all." in words
+    assert advice in words
+    assert "at step 10: largest 8.000 (l.2.q), smallest 1.000 (l.0.q)" in describe_layers(norms, "effective_rank")
+
+
+@pytest.mark.parametrize("used", [[None, None], ["x", {}], 3, []])
+def test_nothing_is_said_where_no_spread_was_recorded(used):
+    found = [*spread([2.0, 2.0])]
+    found[2]["effective_rank"] = used
+    assert rank_advice(layer_norms(found)) == "" == rank_advice(layer_norms(records(4)))
+
+
+@pytest.mark.parametrize("rank", [0, None, -1])
+def test_a_damaged_rank_decides_nothing(rank):
+    assert rank_advice(layer_norms(spread([2.0, 2.0], rank))) == ""

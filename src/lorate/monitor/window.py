@@ -9,7 +9,7 @@ from lorate.monitor.other import OtherOptimizer
 from lorate.optim import LoraOptimizer
 from lorate.optim.layout import Slot, blocks_by_layer, slots, values
 from lorate.optim.measure import full_precision, to_host
-from lorate.scaling import signal_and_drift
+from lorate.scaling import effective_rank, signal_and_drift
 
 
 class Window:
@@ -29,14 +29,19 @@ class Window:
 
         Returns:
             ``window_start``: the step after which the window began; ``signal`` and ``drift``: one norm per layer,
-            $\|s(\delta B A_0 + B_0\,\delta A)\|$ and $\|s\,\delta B\,\delta A\|$.
+            $\|s(\delta B A_0 + B_0\,\delta A)\|$ and $\|s\,\delta B\,\delta A\|$; ``effective_rank`` of each layer's
+            update now, see `lorate.scaling.effective_rank`, and its ``rank``, the most that can be.
         """
         factors = _factors(optimizer)
         with full_precision(factors):
             A, B = _blocks(optimizer, values(factors))
             moved = signal_and_drift(self._A, self._B, A, B, [layer.scaling for layer in optimizer.layers])
-        host = to_host({"signal": moved.signal_sq, "drift": moved.drift_sq}, moved.signal_sq.device)
-        return {"window_start": self.start} | {name: np.sqrt(value).tolist() for name, value in host.items()}
+            spread = effective_rank(A, B)
+        found = {"signal": moved.signal_sq, "drift": moved.drift_sq, "effective_rank": spread}
+        host = to_host(found, moved.signal_sq.device)
+        lengths = {name: np.sqrt(host[name]).tolist() for name in ("signal", "drift")}
+        ranks = {"effective_rank": host["effective_rank"].tolist(), "rank": [len(a) * a.shape[1] for a in A]}
+        return {"window_start": self.start} | lengths | ranks
 
 
 def _factors(optimizer: LoraOptimizer | OtherOptimizer) -> list[Slot]:

@@ -3,11 +3,16 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from lorate.monitor.layers import LAYERS_EVERY
 from lorate.report.heatmap import LAYER_LABELS, LayerNorms, joined_rows
 from lorate.report.track import Track
 from lorate.report.windows import reading
 from lorate.report.words import listing, numeral, printable, whole
+
+IDLE, USED_UP = 0.25, 0.75
+"""Shares of the rank that the median layer uses; beyond them the report suggests another rank. Rules of thumb."""
 
 
 def thinning(tracks: Sequence[Track]) -> str:
@@ -99,13 +104,14 @@ def describe(tracks: Sequence[Track], keys: Sequence[str]) -> str:
 def describe_layers(norms: LayerNorms, key: str) -> str:
     """The largest and the smallest layer at the last step."""
     data = norms.quantity(key)
-    last = data[-1]
+    place = int(max(np.flatnonzero(np.isfinite(data).any(axis=1)), default=len(data) - 1))
+    last = data[place]
     known = [(float(value), name) for value, name in zip(last, norms.names, strict=True) if math.isfinite(value)]
     if not known:
         return f"{LAYER_LABELS[key]}: no values at the last step."
     (low, lowest), (high, highest) = min(known), max(known)
     return (
-        f"{LAYER_LABELS[key]}, {len(norms.names)} layers, at step {whole(norms.steps[-1])}: largest {numeral(high)} "
+        f"{LAYER_LABELS[key]}, {len(norms.names)} layers, at step {whole(norms.steps[place])}: largest {numeral(high)} "
         f"({printable(highest)}), smallest {numeral(low)} ({printable(lowest)})."
     )
 
@@ -117,9 +123,33 @@ def layer_caption(norms: LayerNorms, key: str) -> str:
         "b_norm": "Norm of B in each layer: how far the layer has moved from the frozen model.",
         "stacked_norm": "Norm of A and B together in each layer.",
         "grad_norm": "Gradient norm of each layer, logarithmic; darkest is five decades under the largest, or less.",
+        "effective_rank": f"Over how many directions the update BA of each layer spreads. {rank_advice(norms)}",
     }[key]
     if norms.bucket > 1:
         words += f" Each column shows the maximum of {norms.bucket} records."
     if (joined := joined_rows(norms)) > 1:
         words += f" A row shows the maximum of up to {joined} layers."
     return words
+
+
+def rank_advice(norms: LayerNorms) -> str:
+    """How much of the rank the last adapters use, in the median layer, and what to do; empty without records."""
+    used, ranks = norms.quantity("effective_rank"), norms.quantity("rank")
+    rows = np.flatnonzero(np.isfinite(used).any(axis=1))
+    if not len(rows):
+        return ""
+    last, most = used[rows[-1]], ranks[rows[-1]]
+    known = np.isfinite(last) & np.isfinite(most) & (most > 0)
+    if not known.any():
+        return ""
+    shares = last[known] / most[known]
+    middle = float(np.median(shares))
+    low, median, high = (numeral(float(value), 2) for value in np.quantile(last[known], [0, 0.5, 1]))
+    rank = whole(float(np.median(most[known])))
+    step = whole(norms.steps[rows[-1]])
+    seen = f"At step {step} it is {median} of the rank's {rank} in the median layer, and from {low} to {high} in all."
+    if middle < IDLE:
+        return f"{seen} Most of the rank is idle: try half of it, and keep it if the held-out loss is the same."
+    if middle > USED_UP:
+        return f"{seen} The rank is used up: if the held-out loss is too high, try twice the rank."
+    return f"{seen} Nothing suggests another rank."

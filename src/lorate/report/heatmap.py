@@ -23,8 +23,11 @@ LAYER_LABELS = {
     "b_norm": "‖B‖ of each layer",
     "stacked_norm": "‖V‖ of each layer",
     "grad_norm": "‖∇J‖ of each layer",
+    "effective_rank": "Effective rank of each layer's update",
 }
 """What can be drawn, with its title."""
+
+_READ = ("a_norm", "b_norm", "grad_norm", "effective_rank", "rank")
 
 MOST_ROWS = 200
 """Rows of a panel; of more layers neighbours share one, which shows their maximum."""
@@ -37,7 +40,8 @@ class LayerNorms:
     Attributes:
         names: module paths of the layers.
         steps: the steps, ascending; where ``bucket`` > 1 the first step of each bucket.
-        values: for ``a_norm``, ``b_norm`` and ``grad_norm`` an array of shape ``[steps, layers]``; NaN is missing.
+        values: for ``a_norm``, ``b_norm``, ``grad_norm``, ``effective_rank`` and ``rank`` an array of shape
+            ``[steps, layers]``; NaN is missing.
         bucket: how many records one column stands for; it shows their maximum.
     """
 
@@ -74,7 +78,7 @@ def layer_norms(records: Iterable[Record], columns: int = 200) -> LayerNorms:
             names = names or [str(name) for name in record["names"]]
             continue
         step = step_of(record)
-        rows = [_row(record.get(key), len(names)) for key in ("a_norm", "b_norm", "grad_norm")]
+        rows = [_row(record.get(key), len(names)) for key in _READ]
         if step is None or not names or all(np.isnan(row).all() for row in rows):
             continue
         block = np.stack(rows)
@@ -89,8 +93,8 @@ def layer_norms(records: Iterable[Record], columns: int = 200) -> LayerNorms:
             blocks = [np.fmax(a, b) for a, b in zip(blocks[::2], blocks[1::2], strict=False)] + [blocks[-1]]
             steps = steps[::2]
             bucket *= 2
-    stacked = np.stack(blocks) if blocks else np.empty((0, 3, len(names)))
-    values = {key: stacked[:, place] for place, key in enumerate(("a_norm", "b_norm", "grad_norm"))}
+    stacked = np.stack(blocks) if blocks else np.empty((0, len(_READ), len(names)))
+    values = {key: stacked[:, place] for place, key in enumerate(_READ)}
     return LayerNorms(names, steps, values, bucket)
 
 
@@ -105,7 +109,7 @@ def layer_figure(norms: LayerNorms, key: str) -> "Figure":
 
     Args:
         norms: from `layer_norms`.
-        key: ``a_norm``, ``b_norm``, ``stacked_norm`` or ``grad_norm``.
+        key: of `LAYER_LABELS`.
     """
     from matplotlib.colors import LogNorm, Normalize
 

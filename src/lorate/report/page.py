@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import lorate
 from lorate.errors import LorateError
 from lorate.extras import require, require_extra
@@ -31,7 +33,7 @@ _SHOWN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"
 _SHOWN |= dict.fromkeys(range(0x80, 0xA0), "�")
 """A sign for each control character: names and texts may hold them, and a page that is copied hands them on."""
 
-_LAYER_FIGURES = ("stacked_norm", "a_norm", "b_norm", "grad_norm")
+_LAYER_FIGURES = ("stacked_norm", "a_norm", "b_norm", "grad_norm", "effective_rank")
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ def _layer_drawings(run: RunData, prefix: str, safe: Any) -> list[Drawing]:
         return []
     drawings = []
     for key in _LAYER_FIGURES:
+        if not np.isfinite(run.layers.quantity(key)).any():
+            continue
         svg = inline_svg(layer_figure(run.layers, key), f"{prefix}-{key}", captions.describe_layers(run.layers, key))
         drawings.append(Drawing(safe(svg), "", captions.layer_caption(run.layers, key)))
     return drawings
