@@ -7,12 +7,14 @@ the best of 8 AdamW rates with cosine, the same rate for all seeds, minus 1.
 Writes results/auto_constants.json and the table in docs/auto.md.
 
 Run: python benchmarks/auto_constants.py
+     python benchmarks/auto_constants.py --draw   the table from the committed results, no runs
 """
 
 import json
 import os
 import re
 import statistics
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models; read when torch i
 
 import numpy as np
 import torch
-from _record import record
+from _record import RESULTS, record
 from _regret.labels import label_of
 from _regret.methods import METHODS, Prepared
 from _regret.settings import DEVELOP, Setting, task_of
@@ -104,6 +106,14 @@ class Ablation:
 
 
 def main() -> None:
+    path = RESULTS / "auto_constants.json" if "--draw" in sys.argv[1:] else measured()
+    shown = table(json.loads(path.read_text(encoding="utf-8")))
+    text = PAGE.read_text(encoding="utf-8")
+    write_atomically(PAGE, BLOCK.sub(lambda found: found[1] + shown + found[2], text))
+
+
+def measured() -> Path:
+    """Runs everything; where the results are."""
     tasks = {setting: task_of(setting) for setting in SETTINGS}
     best = {setting: best_of_grid(task, setting) for setting, task in tasks.items()}
 
@@ -131,7 +141,7 @@ def main() -> None:
         **{f"excess {name}": mean for name, (mean, _) in usual.items()},
         **{f"standard error {name}": error for name, (_, error) in usual.items()},
     }
-    path = record(
+    return record(
         "auto_constants",
         COMMAND,
         plain(numbers),
@@ -140,9 +150,6 @@ def main() -> None:
         rows=[plain(asdict(row)) for row in rows],
         ablations=[plain(asdict(row)) for row in ablated],
     )
-    shown = table(json.loads(path.read_text(encoding="utf-8")))
-    text = PAGE.read_text(encoding="utf-8")
-    write_atomically(PAGE, BLOCK.sub(lambda found: found[1] + shown + found[2], text))
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -4,7 +4,9 @@ A tiny language model trains for many steps, is interrupted twice as by Ctrl-C, 
 of the run it is evaluated and saved, and memory, hooks on the model, the size of the last checkpoint and the time are
 noted: that of the processor, which other work on the machine changes less than that of the clock.
 ``memory_growth_kilobytes`` is what the process gained between a tenth and the end of a session, the largest of the
-three; ``slowdown`` is the time of a step in the last tenth of all steps over that in the second tenth.
+three; ``slowdown`` is the time of a step in the last tenth of all steps over that in the second tenth. Beside each note
+a fixed piece of work of the same kind is timed; ``slowdown_of_fixed_work`` is its share in that, which a machine with
+other things to do causes.
 
 Run: python benchmarks/soak.py --steps 50000
 """
@@ -26,6 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
+import torch
 from _record import record
 
 from lorate.jsonl import iterate_jsonl
@@ -43,11 +46,15 @@ class Watch(Listener):
     def __init__(self, run: Path, trainers: list[Any], every: int, last: int) -> None:
         self._run, self._trainers, self._every, self._last = run, trainers, every, last
         self.notes: list[dict[str, float]] = []
+        self.before = 0.0
 
     def step(self, record: Any, total: int) -> None:
         """Note, and perhaps press."""
         if record["step"] % self._every == 0:
-            self.notes.append({"step": record["step"], "time": time.process_time(), **self._held()})
+            now = time.process_time()
+            work = fixed_work()
+            self.notes.append({"step": record["step"], "time": now - self.before, "work": work, **self._held()})
+            self.before += work
             print(self.notes[-1], file=sys.stderr)
         if record["step"] == self._last < total:
             os.kill(os.getpid(), signal.SIGINT)
@@ -57,6 +64,14 @@ class Watch(Listener):
         files = [path.stat().st_size for path in checkpoints[-1].iterdir()] if checkpoints else []
         memory = psutil.Process().memory_info().rss
         return {"memory": memory, "hooks": hooks(self._trainers[-1].model), "checkpoint": sum(files)}
+
+
+def fixed_work() -> float:
+    """Seconds of the processor that a fixed number of small operations takes, as a step has many."""
+    start, x = time.process_time(), torch.ones(8, 8)
+    for _ in range(20_000):
+        x = (x @ x).tanh()
+    return time.process_time() - start
 
 
 def hooks(model: Any) -> int:
@@ -108,7 +123,6 @@ def figures(run: Path, sessions: list[list[dict[str, float]]], steps: int) -> di
         for each in sessions
         for earlier, later in pairwise(each)
     ]
-    tenth = max(1, len(pace) // 10)
     growth = max(each[-1]["memory"] - each[len(each) // 10 + 1]["memory"] for each in sessions)
     numbers = [line["step"] for line in iterate_jsonl(run / "metrics.jsonl")]
     info = json.loads((run / "run.json").read_text())
@@ -126,8 +140,15 @@ def figures(run: Path, sessions: list[list[dict[str, float]]], steps: int) -> di
         "checkpoint_bytes_last": sizes[-1],
         "metrics_bytes_per_step": round((run / "metrics.jsonl").stat().st_size / steps),
         "milliseconds_per_step": round(1e3 * median(pace), 2),
-        "slowdown": round(median(pace[-tenth:]) / median(pace[tenth : 2 * tenth]), 2),
+        "slowdown": _rise(pace),
+        "slowdown_of_fixed_work": _rise([note["work"] for note in notes]),
     }
+
+
+def _rise(values: list[float]) -> float:
+    """Of the last tenth over the second tenth."""
+    tenth = max(1, len(values) // 10)
+    return round(median(values[-tenth:]) / median(values[tenth : 2 * tenth]), 2)
 
 
 def main() -> None:

@@ -41,16 +41,10 @@ before = accuracy()
 optimizer = lorate.create_optimizer(model)  # rule auto: no learning rate
 with lorate.Monitor() as monitor:  # give it a directory to keep the records
     for step, batch in enumerate(torch.randint(1200, (300, 64))):
-
-        def closure(batch: torch.Tensor = batch) -> torch.Tensor:
-            """Loss and gradients of this batch."""
-            loss = cross_entropy(model(turned[batch]), labels[batch])
-            if loss.requires_grad:  # now and then the rule asks for the loss alone
-                optimizer.zero_grad()
-                loss.backward()
-            return loss
-
-        loss = optimizer.step(closure)
+        loss = cross_entropy(model(turned[batch]), labels[batch])
+        loss.backward()
+        optimizer.step(loss=loss)
+        optimizer.zero_grad()
         for alarm in monitor.update(optimizer, samples=len(batch)):
             print(f"step {step + 1}: {alarm.message} {alarm.remedy}")
         if step % 60 == 0:

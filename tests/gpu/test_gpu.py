@@ -84,14 +84,10 @@ def test_a_step_waits_for_the_device_once(name: str) -> None:
     assert len(places) == 1, places
 
 
-def test_auto_waits_once_where_nothing_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_waits_once_too() -> None:
     task = Task("cuda", torch.float32, rule="auto")
     task.train(30)
     loss = task.closure().detach()
-    task.optimizer.replay = task.closure
-    kind = type(task.optimizer.rule.control)
-    if hasattr(kind, "probe_is_due"):
-        monkeypatch.setattr(kind, "probe_is_due", False)
     with synchronisations() as places:
         task.optimizer.step(loss=loss)
     assert len(places) == 1, places
@@ -107,7 +103,6 @@ def test_float16_with_a_grad_scaler(name: str) -> None:
         with torch.autocast("cuda", torch.float16):
             loss = (task.model(task.x).float() - task.y).square().mean()
         scaler.scale(loss).backward()
-        task.optimizer.replay = lambda: (task.model(task.x).float() - task.y).square().mean()
         scaler.step(task.optimizer, loss=loss.detach())
         scaler.update()
         losses.append(float(loss.detach()))

@@ -14,6 +14,8 @@ from peft_models import linear_model
 
 DOUBLE, SINGLE = torch.float64, torch.float32
 TOLERANCE = {DOUBLE: 1e-10, SINGLE: 1e-5}
+AUTO_SINGLE = 5e-5
+"""Rule ``auto`` divides by root mean squares, which passes more of the rounding on."""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +65,10 @@ def test_half_of_the_batch_each_is_the_whole_batch(
     assert first["steps"] == second["steps"]
     assert all(skipped is None for _, skipped, *_ in first["steps"])
     error = (first["weights"] - alone["weights"]).abs().max() / alone["weights"].abs().max()
-    assert error < TOLERANCE[dtype]
+    tolerance = AUTO_SINGLE if RULES[rule][0] == "auto" and dtype == SINGLE else TOLERANCE[dtype]
+    assert error < tolerance
     moved = (alone["weights"][-1] - alone["weights"][0]).abs().max()
-    assert moved > 100 * TOLERANCE[dtype] * alone["weights"].abs().max()
+    assert moved > 100 * tolerance * alone["weights"].abs().max()
 
 
 @pytest.mark.parametrize("rule", FAULTY_RULES)

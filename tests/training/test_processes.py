@@ -77,15 +77,16 @@ def test_two_processes_give_the_numbers_of_one_with_twice_the_batch(
     ended = launched([*words, *count, "--batch-size", "2", "--output", str(tmp_path / "two")], launcher)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Held-out loss") == 1 and ended.stderr.count("Loading the model") == 1
+    within = 1e-4 if "auto" in rule else 1e-5  # auto divides by root mean squares, which passes more of the rounding on
     for one, two in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
         for name in ("loss", "eta", "stacked_norm", "grad_norm"):
-            assert two[name] == pytest.approx(one[name], rel=1e-5)
+            assert two[name] == pytest.approx(one[name], rel=within)
         assert (two["samples"], two["tokens"], two["skipped"]) == (one["samples"], one["tokens"], None)
     first, second = (RunDirectory(tmp_path / name).read_run() for name in ("one", "two"))
     assert (first["processes"], second["processes"]) == (1, 2)
     assert first["plan"]["samples_per_step"] == second["plan"]["samples_per_step"]
     for name in ("eval_before", "eval_after", "eval_change_se"):
-        assert second["result"][name] == pytest.approx(first["result"][name], rel=1e-5)
+        assert second["result"][name] == pytest.approx(first["result"][name], rel=within)
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ class LookBack:
         replay, forward = self._batch.replay, self._batch.forward
         if replay is None:
             raise LorateError(
-                f"rule {self._rule!r} evaluates a batch again now and then: call optimizer.step(closure), or set "
+                f"rule {self._rule!r} evaluates a batch again: call optimizer.step(closure), or set "
                 "optimizer.replay = lambda: model(**batch).loss before optimizer.step(loss=loss)"
             )
         state = None if forward is None else forward.random_state

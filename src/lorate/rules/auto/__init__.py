@@ -1,4 +1,4 @@
-"""Rule ``auto``: the rule, the feedback that it follows, and its probes."""
+"""Rule ``auto``: the rule and the feedback that it follows."""
 
 from lorate.rules.auto.rule import Auto
 
