@@ -31,8 +31,8 @@ def _bound(results: Results, options: Options) -> Drawing:
             line = [math.nan if row[key][name] is None else row[key][name] for row in rows]  # an adapter that is 0
             curves.append(Curve(label, how.alphas, line, points, COLOURS[key], dashes))
         both = Curve("and pre-training too", how.alphas, [row["best map"][name] for row in rows], dashes="dotted")
-        flat = [row["frozen"] for row in rows] if name == "error" else []
-        frozen = Curve("frozen map alone", how.alphas if flat else (), flat, colour="#9a6b00")
+        flat = [row["frozen"] if name == "error" else math.nan for row in rows]  # without an adapter no overlap
+        frozen = Curve("frozen map alone", how.alphas, flat, colour="#9a6b00")
         panels.append(Panel(words, [*curves, both, frozen]))
     caption = (
         "The trained adapter lies between the frozen map and the dashed line, which no learner on the same map can "

@@ -151,4 +151,4 @@ def _all_rows(results: Results, options: Options, how: Size) -> Iterator[Any]:
 
 
 def _range(values: list[float]) -> str:
-    return f"{min(values):.2g} to {max(values):.2g}"
+    return f"{min(values):.3g} to {max(values):.3g}"
