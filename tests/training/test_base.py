@@ -12,8 +12,10 @@ import torch
 import transformers
 
 from lorate.errors import LorateError
-from lorate.training import TrainConfig, dry_run, resume, train
+from lorate.training import Listener, TrainConfig, dry_run, resume, train
+from lorate.training.config import CHANGES_BASE
 from lorate.training.trainers import assemble
+from lorate.training.tuned import evaluate_run, load_tuned
 from tiny_models import save_llama
 from training_runs import PowerCut, adapter_bytes, metrics
 
@@ -71,6 +73,25 @@ def test_what_was_trained_is_what_loads_without_lorate(
     assert (logits(merged) - tuned).abs().max() < 1e-4
     held = json.loads((tmp_path / "run" / "before.json").read_text())
     assert held["scores"]
+
+
+@pytest.mark.parametrize("change", [{"init": init} for init in CHANGES_BASE] + [{"init": "pissa", "rslora": True}])
+def test_the_saved_adapter_has_the_loss_that_was_reported(
+    change: dict[str, Any], options: dict[str, Any], tied: str, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"{x} one :", "completion": f" two {x}"} for x in "abcde"]
+    (tmp_path / "held.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = {"model": tied, "eval_data": str(tmp_path / "held.jsonl"), "keep": "last", "dropout": 0.0, "lr": 0.05}
+    outcome = train(TrainConfig(**{**options, **own, "rule": "constant", **change}), tmp_path / "run")
+    change_again, *_ = evaluate_run(load_tuned(tmp_path / "run"), own["eval_data"], Listener())
+    assert outcome.change is not None and abs(outcome.change.after - outcome.change.before) > 1e-3
+    assert change_again.before == pytest.approx(outcome.change.before, abs=1e-5)
+    assert change_again.after == pytest.approx(outcome.change.after, abs=1e-5)
+
+
+def test_dora_does_not_start_from_a_part_of_the_base() -> None:
+    with pytest.raises(LorateError, match="PEFT does not save it as it was trained"):
+        TrainConfig(dora=True, init="olora")
 
 
 @pytest.mark.parametrize("init", ["pissa", "default"])

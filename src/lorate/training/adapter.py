@@ -16,8 +16,6 @@ from lorate.tasks.models import NO_CODE
 from lorate.training.config import ALL_LINEAR, TrainConfig, is_pattern
 
 TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "image-classification": None}
-CHANGES_BASE = ("pissa", "olora")
-"""Initialisations that move a part of the base weights into the adapter."""
 
 
 def new_adapter(config: TrainConfig, base: LoadedModel) -> Any:

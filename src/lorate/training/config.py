@@ -24,6 +24,8 @@ LAW = "law"
 """Instead of a number for alpha: the square-root law."""
 ALL_LINEAR = "all-linear"
 """As the only target: every linear layer but the output."""
+CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
+"""Initialisations that move a part of the base weights into the adapter."""
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 3, 100, 1000
 """The length of a run that was not given one."""
 
@@ -168,6 +170,11 @@ class TrainConfig:
                 f"init {self.init} takes the base weights apart, which PEFT does only in 16 or 32 bits; choose another "
                 "init, or leave quantize out."
             )
+        if self.dora and self.init in CHANGES_BASE:
+            raise LorateError(
+                f"init {self.init} moves a part of the base into the adapter, and with dora PEFT does not save it as "
+                "it was trained; choose another init, or leave dora out."
+            )
         rule = make_rule(self.rule, self.smoothness)
         if self.dora and rule.needs & LORA_NEEDS:
             raise LorateError(
@@ -248,7 +255,7 @@ class TrainConfig:
         for name, reason in reasons.items():
             if getattr(self, name) != getattr(type(self), name):
                 raise LorateError(f"{name} has no meaning on preference records, because {reason}; leave it out.")
-        if self.init in ("pissa", "pissa_niter_16", "olora"):
+        if self.init in CHANGES_BASE:
             raise LorateError(
                 f"init {self.init} moves a part of the base into the adapter, and preference records are judged "
                 "against the base as it is; choose default, gaussian or orthogonal."

@@ -10,8 +10,7 @@ from lorate.rules import RULES
 from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.belongings import carry_over
 from lorate.tasks import quiet
-from lorate.training.adapter import CHANGES_BASE
-from lorate.training.config import TrainConfig
+from lorate.training.config import CHANGES_BASE, TrainConfig
 from lorate.training.preparation import Prepared
 
 if TYPE_CHECKING:

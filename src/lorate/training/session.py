@@ -18,10 +18,9 @@ from lorate.runs.facts import now
 from lorate.runs.storage import naming_storage_errors
 from lorate.tasks import marked, shown_pair
 from lorate.tasks.progress import told
-from lorate.training.adapter import CHANGES_BASE
 from lorate.training.alarm_command import Alarms
 from lorate.training.checkpoints import Checkpoint, Sealer, discard_after, train_from
-from lorate.training.config import TrainConfig
+from lorate.training.config import CHANGES_BASE, TrainConfig
 from lorate.training.description import check_same_data, describe
 from lorate.training.ending import Outcome, Status, end
 from lorate.training.heldout import Evaluations
