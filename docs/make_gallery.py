@@ -230,6 +230,8 @@ def _read(file: Path) -> Any:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        sys.exit("This takes no arguments: it reads runs/ and writes docs/gallery/ and properdocs.yml.")
+    if unknown := set(sys.argv[1:]) - set(_collected(GALLERY)):
+        sys.exit(f"No committed results of {', '.join(sorted(unknown))}: it takes names of docs/gallery, or nothing.")
+    for name in sys.argv[1:]:
+        judge_again(GALLERY / name)
     main(ROOT / "runs", GALLERY, ROOT / "properdocs.yml")

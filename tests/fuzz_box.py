@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import matplotlib
 from torch._inductor.runtime.cache_dir_utils import cache_dir
@@ -67,7 +68,8 @@ class Box:
         os.chdir(self.place)
         _written = []
         try:
-            yield
+            with patch("tempfile.tempdir", str(self.out)):
+                yield
         finally:
             written, _written = _written, None
             os.chdir(home)

@@ -126,3 +126,10 @@ def test_an_adapter_that_peft_cannot_open_is_one_sentence(
     (tmp_path / file).write_bytes(change)
     with pytest.raises(LorateError, match=r"The adapter in .* is damaged: "):
         open_adapter(base, tmp_path, trainable=True)
+
+
+@pytest.mark.parametrize("alpha", ["1e-320", "1e308", "1e12"])
+def test_numbers_of_the_attention_model_beyond_what_can_be_solved_are_one_sentence(alpha: str) -> None:
+    said = say(["attention", "compare", "--alpha", alpha, "--lambda", "0.5"])
+    assert said.code == 2 and "alpha" in said.err
+    check_said(said)

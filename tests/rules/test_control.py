@@ -84,7 +84,7 @@ def test_without_a_gradient_nothing_is_concluded() -> None:
 
 
 def test_one_step_changes_eta_by_at_most_its_gain() -> None:
-    control = Control(0.1, steps=1000, average_squares=1.0, end_squares=1e30, weight=1.0)
+    control = Control(0.1, steps=1000, average_squares=1e20, end_squares=1e30, weight=1.0)
     assert control.gain == 0.03
     for slope in (-1e11, 1e10):
         new = control.followed(slope, slope, 1.0).eta
@@ -101,6 +101,22 @@ def test_an_overshoot_far_beyond_the_noise_halves_the_step() -> None:
     # after the step size has grown a longer slope is usual
     grown = Control(0.2, steps=100, average_squares=1.0, end_squares=100.0, weight=1.0)
     assert grown.followed(1.0, 8.1, 1.0).overshoots == 0
+
+
+def test_so_does_a_slope_of_the_average() -> None:
+    control = Control(0.1, steps=100, average_squares=1.0, end_squares=1e4, weight=1.0)  # usual: 1
+    assert control.followed(7.9, 1.0, 1.0).overshoots == 0
+    halved = control.followed(8.1, 1.0, 1.0)
+    assert halved.overshoots == 1 and halved.eta == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("spike", [-1e4, 1e4])
+def test_one_batch_does_not_hide_those_after_it(spike: float) -> None:
+    """Its square would fill the mean for fifty steps, and slopes of the usual size would count as none."""
+    control = Control(0.1, steps=100, average_squares=1.0, end_squares=100.0, weight=1.0)
+    after = control.followed(spike, spike, 1.0)
+    assert after.followed(1.0, 1.0, 1.0).slope == pytest.approx(1 / math.sqrt(0.1 + 0.9 * (0.9 + 0.1 * 64)))
+    assert after.end_squares == pytest.approx(0.9 * 100 + 0.1 * 6400)
 
 
 def test_gain_falls_as_one_over_t_to_a_floor() -> None:

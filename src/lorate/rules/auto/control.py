@@ -8,8 +8,8 @@ its root mean square, $r = c / R$, it moves the step size slowly:
 $$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}(r - r_t^*, -1, 1), \qquad
    r_t^* = 10/(t + 10), \qquad \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
 
-The aim $r^*$ begins near 1, since the first step is far too short, and fades as the gain does. A slope along the last
-displacement of more than 8 times its usual size halves $\eta$.
+The aim $r^*$ begins near 1, since the first step is far too short, and fades as the gain does. A slope of more than 8
+times its usual size counts as 8 times in R, so that one batch does not hide those after it; uphill it halves $\eta$.
 Source: docs/auto.md.
 """
 
@@ -33,7 +33,7 @@ MEMORY = 0.9
 """Decay of the running mean squares, a step."""
 
 OVERSHOOT = 8.0
-"""An end slope of so many times its root mean square halves the step size at once."""
+"""An uphill slope of so many times its root mean square halves the step size at once; none counts as more than that."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,18 @@ class Control:
             end_slope: q, along the last displacement.
             multiplier: ``lr`` of that step.
         """
-        usual = self.eta * math.sqrt(self.end_squares / self.weight) if self.weight > 0 else math.inf
+        usual_average, usual_end = (
+            math.sqrt(squares / self.weight) if squares > 0 else math.inf
+            for squares in (self.average_squares, self.end_squares)
+        )
+        end_slope = end_slope / self.eta
+        overshot = end_slope > OVERSHOOT * usual_end or average_slope > OVERSHOOT * usual_average
+        average_slope, end_slope = _limited(average_slope, usual_average), _limited(end_slope, usual_end)
         weight = _mean(self.weight, 1.0)
         squares = _mean(self.average_squares, average_slope * average_slope)
         if average_slope == 0 or squares == 0:  # no gradient, no opinion
             return self
         slope = average_slope / math.sqrt(squares / weight)
-        overshot = end_slope > OVERSHOOT * usual
         change = -math.log(2) if overshot else -self.gain * float(np.clip(slope - self.aim, -1, 1))
         if multiplier < self.highest and not overshot:
             change = 0.0
@@ -101,7 +106,7 @@ class Control:
             steps=self.steps + 1,
             slope=slope,
             average_squares=squares,
-            end_squares=_mean(self.end_squares, (end_slope / self.eta) ** 2),
+            end_squares=_mean(self.end_squares, end_slope * end_slope),
             weight=weight,
             overshoots=self.overshoots + overshot,
             highest=max(self.highest, multiplier),
@@ -110,6 +115,11 @@ class Control:
     def taken_back(self) -> Self:
         """After a step that ended where the loss is not finite: go on with quarter steps."""
         return replace(self, eta=self.eta / 4, overshoots=self.overshoots + 1)
+
+
+def _limited(slope: float, usual: float) -> float:
+    """So that one batch does not set the scale for the next thirty: at most a multiple of the usual slope."""
+    return float(np.clip(slope, -OVERSHOOT * usual, OVERSHOOT * usual))
 
 
 def _mean(before: float, value: float) -> float:

@@ -18,6 +18,9 @@ from lorate.errors import LorateError
 from lorate_papers.attention.arguments import check_whole
 from lorate_papers.attention.pretraining import Pretraining
 
+LARGEST = 64e9
+"""Bytes of random numbers for one purpose: beyond it a slip of the hand is likelier than a machine that bears it."""
+
 AttentionName = Literal["linear", "softmax"]
 
 
@@ -75,7 +78,17 @@ def draw_instance(
 
 
 def normal(seeds: Sequence[int], purpose: str, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal numbers that depend on the seed and the purpose only, shape ``[seeds, *shape]``."""
+    """Standard normal numbers that depend on the seed and the purpose only, shape ``[seeds, *shape]``.
+
+    Raises:
+        LorateError: they are more than any simulation here needs.
+    """
+    needed = 8 * len(seeds) * math.prod(shape)
+    if needed > LARGEST:
+        raise LorateError(
+            f"the {purpose} of {len(seeds)} instances take {needed / 1e9:,.0f} GB, {LARGEST / 1e9:.0f} GB are allowed: "
+            "choose a smaller dimension or alpha, or fewer instances."
+        )
 
     def draw(seed: int) -> Tensor:
         digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
