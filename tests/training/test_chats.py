@@ -126,7 +126,7 @@ def test_what_became_of_the_records_is_in_plan_and_run(chat_options: dict[str, A
     assert data["notes"] == listener.notices and data["format"] == "messages"
     assert data["counts"]["train"] == {
         "records": 27, "rows": 26, "tokens": plan.train_tokens, "learned": plan.learned_tokens, "cut": 1,
-        "unlearned": 1, "merged": 0, "longest": 205,
+        "unlearned": 1, "merged": 0, "unlike": 0, "left": "", "longest": 205,
     }  # fmt: skip
 
 

@@ -62,32 +62,22 @@ class TrainConfig:
     gradient_checkpointing: bool = _base(False, "Recompute activations in the backward pass: slower, but less memory.")
     chat_template: str | None = _base(None, "File with a Jinja chat template. Default: the tokenizer's own.")
     end_token: str | None = _base(None, "Token that ends an answer. Default: the tokenizer's own.")
-    add_tokens: list[str] | None = _base(
-        None, "New tokens; the embedding is trained in full with them.", (lambda value: len(value) > 0, "at least one")
-    )
+    add_tokens: list[str] | None = _base(None, "New tokens; the embedding is trained in full with them.", _SOME)
     device: str | None = _base(
         None,
         "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
         (lambda value: _DEVICE.fullmatch(value) is not None, "cpu, cuda, cuda:1, mps"),
     )
 
-    data: str | None = _data(
-        None, "File, folder or hub id (name:configuration:split); several separated by commas. Default: embedded data."
-    )
+    data: str | None = _data(None, "File, folder or hub id (name:configuration:split); several by commas.")
     eval_data: str | None = _data(None, "Held-out data; a part of --data if not given.")
     max_length: int = _data(512, "Most tokens of a text; longer ones are cut.", POSITIVE)
     train_on: TrainOn = _data(
         "answers",
         "What is learned. answers: what the assistant says, completions; last: the last answer; all: every token.",
     )
-    columns: str | None = _data(
-        None, "Which columns of the data to read, such as prompt=question,completion=answer. Default: recognised."
-    )
-    max_records: int | None = _data(
-        None,
-        "Draw at most this many records from each data set; from the hub or a JSONL file no more are read.",
-        POSITIVE,
-    )
+    columns: str | None = _data(None, "Columns to read, such as prompt=question,completion=answer.")
+    max_records: int | None = _data(None, "Draw at most this many records from each data set.", POSITIVE)
     eval_fraction: float = _data(
         0.1, "Share of the data to hold out.", (lambda value: 0 < value < 1, "between 0 and 1")
     )
@@ -127,9 +117,7 @@ class TrainConfig:
     )
     steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
     beta: float = _steps(0.1, "DPO's beta, on preference records: a larger one stays closer to the base.", _ABOVE_0)
-    packing: bool = _steps(
-        False, "Put several records into one sequence of --max-length; they do not see each other (TRL's bfd)."
-    )
+    packing: bool = _steps(False, "Put several records into one sequence of --max-length (TRL's bfd).")
     group_by_length: bool = _steps(False, "Make batches of records of similar length.")
     seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
     on_alarm: OnAlarm = _steps("warn", "What to do at a diverging or non-finite alarm.")

@@ -6,7 +6,10 @@ from numbers import Integral
 from lorate.errors import LorateError
 
 LARGEST = 1e12
-"""Magnitudes from its inverse to this, and 0, are solved for; fourth powers of others may leave float64's range."""
+"""Larger numbers are not solved for: their fourth powers, and products of these, leave the range of float64."""
+
+SMALLEST = 1e-12
+"""Shares of data below it are not solved for."""
 
 
 def check(
@@ -27,8 +30,8 @@ def check(
         raise LorateError(f"{name} must be at least {at_least:g}; it is {value:g}")
     if at_most is not None and value > at_most:
         raise LorateError(f"{name} must be at most {at_most:g}; it is {value:g}")
-    if value and not 1 / LARGEST <= abs(value) <= LARGEST:
-        raise LorateError(f"{name} must be 0, or between {1 / LARGEST:g} and {LARGEST:g}; it is {value:g}")
+    if value > LARGEST:
+        raise LorateError(f"{name} must be at most {LARGEST:g}; it is {value:g}")
 
 
 def check_whole(name: str, value: int, at_least: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv
 
-from lorate_papers.attention.arguments import check, check_whole
+from lorate_papers.attention.arguments import SMALLEST, check, check_whole
 from lorate_papers.attention.proximal import prox
 from lorate_papers.attention.samples import normals, sobol, symmetric_gaussian
 from lorate_papers.attention.state_evolution import (
@@ -48,7 +48,7 @@ class Finetuning:
     q0: float = 1.0
 
     def __post_init__(self) -> None:
-        check("alpha", self.alpha, above=0)
+        check("alpha", self.alpha, above=0, at_least=SMALLEST)
         check("lam", self.lam, at_least=0)
         check("effective_noise", self.effective_noise, at_least=0)
         check_whole("tokens", self.tokens, at_least=2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scipy.optimize import brentq
 
 from lorate.errors import LorateError
-from lorate_papers.attention.arguments import check, check_whole
+from lorate_papers.attention.arguments import SMALLEST, check, check_whole
 from lorate_papers.attention.convergence import NotConverged
 from lorate_papers.attention.spectrum import SpectralIntegrals, edges, integrals, mismatch
 
@@ -41,7 +41,7 @@ class Pretraining:
     noise: float = 0.5
 
     def __post_init__(self) -> None:
-        check("alpha", self.alpha, above=0)
+        check("alpha", self.alpha, above=0, at_least=SMALLEST)
         check("lam", self.lam, above=0)
         check_whole("tokens", self.tokens, at_least=2)
         check("kappa0", self.kappa0, above=0)
