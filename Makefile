@@ -63,7 +63,7 @@ bench-regret: data  ## rule auto against grids of learning rates and its peers: 
 docs: $(INSTALLED)  ## build the documentation into site/, strictly and offline
 	$(BIN)/properdocs build --strict -q
 
-screenshots: $(INSTALLED)  ## the pictures of report and site in docs/images, from the demo's run; needs chromium
+screenshots: $(INSTALLED)  ## the pictures of reports in docs/images, from the demo's run; needs chromium
 	test -f runs/demo/report.html || $(MAKE) demo DEMO_ARGS="--output runs/demo"
 	$(BIN)/python docs/take_screenshots.py runs/demo/report.html
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fuzz_inputs import damaged, json_line, wrong_records
@@ -23,9 +24,10 @@ DATA = b"".join(json_line({"prompt": f"a {word}", "completion": "b"}) + b"\n" fo
 @cache
 def _weights(model: Path) -> bytes:
     base = AutoModelForCausalLM.from_pretrained(model)
-    place = model / "of-an-adapter"
-    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(place)
-    return (place / "adapter_model.safetensors").read_bytes()
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    with TemporaryDirectory() as place:  # not in the model's folder, which other tests copy
+        adapted.save_pretrained(place)
+        return (Path(place) / "adapter_model.safetensors").read_bytes()
 
 
 @st.composite

@@ -103,6 +103,11 @@ def test_an_overshoot_far_beyond_the_noise_halves_the_step() -> None:
     assert grown.followed(1.0, 8.1, 1.0).overshoots == 0
 
 
+def test_where_no_slope_was_usual_none_is_too_long() -> None:
+    control = Control(0.1, steps=100, average_squares=1.0, end_squares=0.0, weight=1.0)
+    assert control.followed(1.0, 1e-3, 1.0).overshoots == 0
+
+
 def test_so_does_a_slope_of_the_average() -> None:
     control = Control(0.1, steps=100, average_squares=1.0, end_squares=1e4, weight=1.0)  # usual: 1
     assert control.followed(7.9, 1.0, 1.0).overshoots == 0

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 SMALL = 1e-4  # noise tau below which the unknown part of the map is proportional to tau^2
 STARTS = (0.95, 0.05)  # q / q0; 0 never moves, since w and -w give the same data
-NODES, REACH = 65, 6.5  # of the line integral on one side, and where exp(-z^2) ends it
+NODES, REACH = 161, 6.5  # of the line integral on one side, for noise from 0.05; and where exp(-z^2) ends it
 TOLERANCE = 1e-7
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lorate.errors import LorateError
@@ -15,9 +15,9 @@ from lorate_papers.attention.finetuning import residual_targets
 
 def by_brute_force(values: np.ndarray, field: np.ndarray, rho: float, noise: float) -> np.ndarray:
     """The posterior mean of two tokens summed over a grid of the plane."""
-    reach = 8 * math.sqrt(rho)
-    axes = [np.linspace(centre - reach, centre + reach, 1201) for centre in field]
-    chi = np.stack(np.meshgrid(*axes, indexing="ij"))
+    # the likelihood draws chi to a ring of radius √b, many of the prior's deviations away from its mean
+    reach = np.abs(field).max() + math.sqrt(max(values.max(), 0)) + 8 * math.sqrt(rho)
+    chi = np.stack(np.meshgrid(*[np.linspace(-reach, reach, 1601)] * 2, indexing="ij"))
     B = np.diag(values)
     difference = B[:, :, None, None] - chi[:, None] * chi[None]
     log = -((chi - field[:, None, None]) ** 2).sum(0) / (2 * rho) - (difference**2).sum((0, 1)) / (4 * noise)
@@ -25,19 +25,20 @@ def by_brute_force(values: np.ndarray, field: np.ndarray, rho: float, noise: flo
     return np.asarray((weight * chi).sum((1, 2)) / weight.sum())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.floats(-4, 8), min_size=2, max_size=2),
     st.lists(st.floats(-2.5, 2.5), min_size=2, max_size=2),
     st.floats(0.02, 1),
     st.floats(0.05, 4),
 )
+@example([5.3743, 7.9283], [0.0, -0.3868], 1.0, 0.05)  # between two peaks, where 65 nodes miss it by 0.1
 def test_the_posterior_mean_is_that_of_brute_force(
     values: list[float], field: list[float], rho: float, noise: float
 ) -> None:
     b, omega = np.sort(values), np.array(field)
     found = posterior_mean(b[:, None], omega[:, None], rho, noise)[:, 0]
-    assert found == pytest.approx(by_brute_force(b, omega, rho, noise), abs=1e-5 * (1 + np.abs(omega).max()))
+    assert found == pytest.approx(by_brute_force(b, omega, rho, noise), abs=1e-6 * (1 + np.abs(omega).max()))
 
 
 def test_a_posterior_sample_and_the_teacher_are_alike() -> None:
