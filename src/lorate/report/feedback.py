@@ -14,8 +14,8 @@ TITLE = "What steers η: the slope r."
 CAPTION = (
     "How the loss of each unseen batch would change if all recent steps had been longer, in units of its usual size. "
     "Below 0: longer steps would have helped; above: shorter ones. Single batches (points) are noisy; η follows their "
-    "mean (line). It settles near 0, or above if the best step shrinks faster than η may. Where it stays far below, η is "
-    "still on its way up: see How auto works in the documentation."
+    "mean (line). It settles near 0, or above if the best step shrinks faster than η may. Where it stays far below, η "
+    "is still on its way up: see How auto works in the documentation."
 )
 
 
