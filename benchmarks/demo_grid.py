@@ -94,8 +94,8 @@ def adamw_run(key: Key, seed: int, method: str, lr: float) -> Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, help="runs at a time; one a core if not given")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, help="runs at a time (default: one per core)")
+    parser.add_argument("--seed", type=int, default=0, help="of adapters and batches (default %(default)s)")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder, seed = SweepFolder(FOLDER), options.seed

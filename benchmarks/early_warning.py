@@ -112,8 +112,8 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Draw runs until both kinds are full."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=200, help="runs of each kind")
-    parser.add_argument("--dry", action="store_true", help="print, write nothing")
+    parser.add_argument("--each", type=int, default=200, help="runs of each kind (default %(default)s)")
+    parser.add_argument("--dry", action="store_true", help="print the numbers and write nothing")
     options = parser.parse_args()
     kept: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     seed = 0

@@ -48,8 +48,8 @@ class Count:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tests", choices=MARKS, default="slow")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--tests", choices=MARKS, default="slow", help="which tests to run (default %(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="tests at a time (default %(default)s)")
     options = parser.parse_args()
     words = [
         "-q",

@@ -19,8 +19,8 @@ from joblib import Parallel, delayed
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each target")
-    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for each target (default %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time (default %(default)s)")
     parser.add_argument("--only", choices=TARGETS, help="one target; nothing is recorded")
     arguments = parser.parse_args()
     chosen = [name for name in TARGETS if arguments.only in (None, name)]

@@ -57,8 +57,8 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time import lorate against import torch.")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30, help="imports of each, by turns (default %(default)s)")
     rounds = parser.parse_args().rounds
     runs: dict[str, list[dict[str, Any]]] = {module: [] for module in MODULES}
     for counted in (False, *[True] * rounds):

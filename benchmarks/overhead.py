@@ -194,8 +194,10 @@ def memory_ratios(sizes: dict[str, list[float]]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21, help="interleaved steps of each method")
-    parser.add_argument("--memory-rounds", type=int, default=5, help="child processes of each method")
+    parser.add_argument("--rounds", type=int, default=21, help="interleaved steps of each method (default %(default)s)")
+    parser.add_argument(
+        "--memory-rounds", type=int, default=5, help="child processes of each method (default %(default)s)"
+    )
     parser.add_argument("--memory-of", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:

@@ -95,7 +95,7 @@ def peak(method: str, batch: torch.Tensor) -> int:
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60, help="interleaved steps of each method")
+    parser.add_argument("--rounds", type=int, default=60, help="interleaved steps of each method (default %(default)s)")
     rounds = parser.parse_args().rounds
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a CUDA device; on a processor run benchmarks/overhead.py")

@@ -153,7 +153,7 @@ def _rise(values: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--steps", type=int, default=50_000, help="steps of the run (default %(default)s)")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with TemporaryDirectory() as folder:

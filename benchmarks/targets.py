@@ -78,9 +78,9 @@ def smollm2(targets: tuple[str, ...], rank: int, steps: int, seed: int) -> Resul
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--smollm2", action="store_true", help="add SmolLM2-135M; some minutes a run")
+    parser.add_argument("--steps", type=int, default=200, help="steps per run (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each form (default %(default)s)")
+    parser.add_argument("--smollm2", action="store_true", help="add SmolLM2-135M; some minutes per run")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for task in (small, smollm2) if options.smollm2 else (small,):

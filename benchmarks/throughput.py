@@ -1,13 +1,13 @@
-"""Tokens a second of ``lorate train``, over those of TRL's SFTTrainer with AdamW, on the same batches.
+"""Tokens per second of ``lorate train``, over those of TRL's SFTTrainer with AdamW, on the same batches.
 
 Each round trains twice in one process, in random order: ``lorate train`` under its default rule, with its records and
 alarms, and the SFTTrainer of TRL with AdamW, on the same model, adapter, tokenised data and options, without
 evaluations. A round's time is the median over its steps, the first three left out. A third run is ``lorate train
 --packing``. With ``--tiny`` the model is a random Llama of two layers and width 32 with SmolLM2's tokenizer: the less a
-pass takes, the more of a step is lorate's own.
+pass takes, the larger is lorate's own share of a step.
 
-How to read it: ``ratio`` is the median over rounds of lorate's tokens a second over TRL's, so 0.95 means that the rule
-and the records cost a twentieth. ``packing`` is tokens a second with packing over those without, on chats that are
+How to read it: ``ratio`` is lorate's tokens per second over TRL's, median over the rounds, so 0.95 means that the rule
+and the records cost a twentieth. ``packing`` is tokens per second with packing over those without, on chats that are
 short beside ``--max-length``. On a CPU a step takes as long as it has tokens, so that packing saves the padding alone.
 Both are given by the clock, and by the processor time of the process, which depends less
 on what else the machine does.
@@ -128,9 +128,9 @@ def speed(steps: list[Step]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="as for lorate train")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", help="hub id or directory (default: the embedded SmolLM2-135M-Instruct)")
+    parser.add_argument("--steps", type=int, default=20, help="steps per training (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each (default %(default)s)")
     parser.add_argument("--tiny", action="store_true", help="a model of two layers with random weights")
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {"lorate": [], "trl": [], "packed": []}

@@ -46,7 +46,10 @@ class Harness:
             if not file.is_file():
                 sys.exit(f"expected a checkout's method_comparison/MetaMathQA and one of its experiments; no {file}")
         sys.path.insert(0, str(folder))
-        data, utils, run = (importlib.import_module(name) for name in ("data", "utils", "run"))
+        try:
+            data, utils, run = (importlib.import_module(name) for name in ("data", "utils", "run"))
+        except (ImportError, RuntimeError) as error:  # a package that is missing, or no GPU
+            sys.exit(f"the functions in {folder} cannot be used here: {error}")
         self.datasets, self.wiki = data.get_train_valid_test_datasets, getattr(data, "get_wiki_small", None)
         self.batches, self.accuracy = utils.BucketIterator, utils.get_accuracy
         self.answers, self.token_loss = run.evaluate, run.calculate_mean_per_token_loss
@@ -244,12 +247,18 @@ class Comparison:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do a piece; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("harness", type=Path, help="method_comparison/MetaMathQA of a checkout of PEFT")
     parser.add_argument("experiment", help="a folder of its experiments, such as lora/llama-3.2-3B-rank32")
-    parser.add_argument("--rule", help="lorate's rule, such as auto; without it the experiment's own optimizer")
-    parser.add_argument("--minutes", type=float, default=9.0, help="then save and stop (default 9)")
-    parser.add_argument("--output", type=Path, help="default: runs/peft-comparison/EXPERIMENT-OPTIMIZER")
+    parser.add_argument("--rule", help="lorate's rule, such as auto (default: the experiment's own optimizer)")
+    parser.add_argument(
+        "--minutes", type=float, default=9.0, help="time before it saves and stops (default %(default)s)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder for state and result (default: runs/peft-comparison/EXPERIMENT-RULE, or -own)",
+    )
     given = parser.parse_args(arguments)
     deadline = time.monotonic() + 60 * given.minutes
     name = f"{given.experiment.strip('/').replace('/', '-')}-{given.rule or 'own'}"

@@ -82,6 +82,13 @@ def test_a_folder_of_another_run_or_no_checkout_is_refused(compare: ModuleType, 
         compare.main([str(tmp_path), *command[1:]])
 
 
+def test_a_machine_without_a_gpu_gets_a_sentence(compare: ModuleType, harness: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(harness, tmp_path / "MetaMathQA", ignore=shutil.ignore_patterns("model"))
+    (folder / "utils.py").write_text('raise RuntimeError("CUDA or XPU is not available")\n')
+    with pytest.raises(SystemExit, match="cannot be used here: CUDA or XPU is not available"):
+        compare.Harness(folder, EXPERIMENT)
+
+
 def test_answers_are_generated_with_the_averaged_adapters(compare: ModuleType, harness: Path, tmp_path: Path) -> None:
     run = compare.Comparison(compare.Harness(harness, EXPERIMENT), "auto", tmp_path)
     batches = run.harness.batches(run.train_set, batch_size=2, bucket_factor=20, delete_cols=["response"])

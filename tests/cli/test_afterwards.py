@@ -79,7 +79,7 @@ def test_a_talk_streams_remembers_and_shows_the_base(
     said = capsys.readouterr()
     assert said.out.count("base:") == said.out.count("tuned:") == 1
     assert len([word for word in said.out.split() if word not in ("base:", "tuned:")]) >= 3
-    assert "A line is a message" in said.err
+    assert "Each line is a message" in said.err
 
 
 def test_the_merged_model_is_base_plus_adapter(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lorate.cli.app import run
+from lorate.cli.commands import PLACES
 from lorate.jsonl import read_jsonl
 from lorate.rules import RULES
 from report.synthetic import write_run
@@ -128,10 +129,15 @@ def test_rules_and_env(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
 
 
-def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "report", "rules", "env"):
-        assert run([command, "--help"]) == 0
-        assert "Example" in capsys.readouterr().out
+COMMANDS = [*PLACES, "alpha law", "alpha calibrate", "attention", "reproduce"]
+COMMANDS += [f"attention {name}" for name in ("predict", "simulate", "compare")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    _, _, shown = capsys.readouterr().out.partition("Example")
+    assert f"lorate {command}" in shown
 
 
 @pytest.mark.slow

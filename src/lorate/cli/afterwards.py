@@ -11,13 +11,13 @@ from rich.table import Table
 from lorate.cli.console import stderr, stdout
 from lorate.cli.train import silence_libraries
 
-Run = Annotated[Path, typer.Argument(help="Directory of a run of lorate train.")]
+Run = Annotated[Path, typer.Argument(help="Run directory of lorate train.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the run's own.")]
 
 
 def evaluate(
     run: Run,
-    data: Annotated[str, typer.Option(help="Data as for lorate train; all records are used.")],
+    data: Annotated[str, typer.Option(help="Data, given as for lorate train; all records are used.")],
     device: Device = None,
 ) -> None:
     """Compare base and adapter on other data: loss with standard error, perplexity or accuracy.
@@ -41,15 +41,20 @@ def evaluate(
 
 def chat(
     run: Run,
-    both: Annotated[bool, typer.Option("--both", help="Also show what the base says.")] = False,
-    system: Annotated[str | None, typer.Option(help="System message.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Most new tokens per answer.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the most likely token.")] = 0.0,
+    both: Annotated[bool, typer.Option("--both", help="Also show the base model's answer.")] = False,
+    system: Annotated[
+        str | None, typer.Option(help="System message. Default: the chat template's own, if it has one.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Maximum new tokens per answer.")] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Sampling temperature; 0 always takes the most likely token.")
+    ] = 0.0,
     device: Device = None,
 ) -> None:
     """Talk to a run's model. A line is a message; /both shows the base beside it, /new starts over, /quit ends.
 
-    Examples: `lorate chat runs/chats`
+    Examples:
+    `lorate chat runs/chats`
 
     `echo "When do you open?" | lorate chat runs/chats --both`
     """
@@ -59,7 +64,7 @@ def chat(
 
         talk = Talk(load_tuned(run, device=device), system, tokens, temperature)
     stderr.print(
-        "A line is a message; /both, /new, /quit."
+        "Each line is a message. /both shows the base beside it, /new starts over, /quit ends."
         if talk.remembers
         else "The run was trained without a chat template: each line is completed as it is, and none is remembered; "
         "/both, /quit."

@@ -17,7 +17,8 @@ from lorate.tasks.kinds import TaskKind
 from lorate.training.config import TrainConfig
 
 alpha = typer.Typer(
-    help="lora_alpha by the square-root law, and the law's constants on your own model and data.",
+    help="Compute lora_alpha by the square-root law, or fit the law on your own model and data.",
+    epilog="Examples: `lorate alpha law 16`\n\n`lorate alpha calibrate --quick`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -26,8 +27,8 @@ alpha = typer.Typer(
 @alpha.command()
 def law(
     rank: Annotated[int, typer.Argument(metavar="R", help="Rank r of the adapters.")],
-    c: Annotated[float, typer.Option(help="The coefficient; calibrate fits it.")] = 256.0,
-    rslora: Annotated[bool, typer.Option("--rslora", help="For a configuration with use_rslora=True.")] = False,
+    c: Annotated[float, typer.Option(help="Coefficient c of the law; lorate alpha calibrate fits it.")] = 256.0,
+    rslora: Annotated[bool, typer.Option("--rslora", help="For a LoraConfig with use_rslora=True.")] = False,
 ) -> None:
     """Print lora_alpha = c·√r (with --rslora: c).
 
@@ -39,34 +40,46 @@ def law(
 @alpha.command()
 def calibrate(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
-    data: Annotated[str | None, typer.Option(help="As for lorate train.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Hub id or directory. Default: a small model of lorate's own.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data, given as for lorate train.")] = None,
     task: Annotated[str, typer.Option(metavar="|".join(get_args(TaskKind)), help="Kind of model.")] = TrainConfig.task,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML file with further options of lorate train: targets, max_length, device, ..."),
     ] = None,
-    ranks: Annotated[str, typer.Option(help="Ranks to try, two or more.")] = "4,8,16,32,64",
-    alphas: Annotated[str, typer.Option(help="Values of lora_alpha to try.")] = "32,128,512,2048,8192,32768",
-    lr: Annotated[str, typer.Option(help="Learning rate of AdamW; each of several gets its own fit.")] = "1e-4",
+    ranks: Annotated[str, typer.Option(help="Ranks to try, two or more, separated by commas.")] = "4,8,16,32,64",
+    alphas: Annotated[
+        str, typer.Option(help="Values of lora_alpha to try, separated by commas.")
+    ] = "32,128,512,2048,8192,32768",
+    lr: Annotated[
+        str, typer.Option(help="Learning rate of AdamW, or several separated by commas; each gets its own fit.")
+    ] = "1e-4",
     steps: Annotated[int, typer.Option(help="Steps of a full run; every point gets a quarter of them first.")] = 100,
-    batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 8,
-    seeds: Annotated[int, typer.Option(help="Runs of each point.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 8,
+    seeds: Annotated[int, typer.Option(help="Runs per point, each with its own seed.")] = 2,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A small sweep on a small language model.")] = False,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Processes. Default: one per core; one on an accelerator.")
+        int | None, typer.Option("--jobs", "-j", help="Number of processes. Default: one per core; one on a GPU.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to create or continue. Default: runs/alpha.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Directory to create or continue. Default: runs/alpha; with --quick, runs/alpha-quick.",
+        ),
     ] = None,
 ) -> None:
     """Find the best lora_alpha of several ranks under AdamW, and the law through them.
 
-    Every rank is tried with every alpha for a quarter of the steps, the better half in full. Leaves alpha.json, a heat
-    map and one file a run. The same command goes on where it was interrupted; with more ranks or alphas it adds them.
+    Every rank is tried with every alpha for a quarter of the steps, then the better half in full. Writes alpha.json, a
+    heat map and one file per run. After Ctrl-C the same command continues; with more ranks or alphas it adds them.
 
-    Examples: `lorate alpha calibrate --quick`
+    Examples:
+    `lorate alpha calibrate --quick`
 
     `lorate alpha calibrate --model my-model --data chats.jsonl --ranks 8,16,32,64 --lr 2e-5 --steps 200`
     """

@@ -15,7 +15,7 @@ from lorate.errors import LorateError, MissingExtraError, OtherProcessError, Sto
 app = typer.Typer(
     cls=Commands,
     name="lorate",
-    help="Fine-tune with LoRA, with step sizes from theory, and see whether it converges.",
+    help="Fine-tune with LoRA without a learning rate to tune, and see whether the run converges.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -30,7 +30,8 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 3 another process of the run failed; "
+    epilog="Start with `lorate train --data chats.jsonl --dry-run`. `lorate COMMAND --help` shows examples.\n\n"
+    "Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 3 another process of the run failed; "
     "130 interrupted (continue with --resume)."
 )
 def _main(

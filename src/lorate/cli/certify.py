@@ -14,7 +14,7 @@ def certify(run: Annotated[Path, typer.Argument(help="A directory that lorate tr
     """State what is known about a run: proved, observed or estimated, and under which assumptions.
 
     For a full-batch run every inequality is checked, step by step. For a mini-batch run the slopes on unseen batches
-    show how the true loss has changed, at a level of 95%.
+    show how the true loss has changed, with 95% confidence.
 
     Exit code 0: everything that was checked holds; 1: something is violated, for instance the loss rose; 2: nothing
     can be certified, with the reason (other data at some step, dropout, adapters changed between steps).

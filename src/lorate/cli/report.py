@@ -16,7 +16,7 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            help="File to write. Default: report.html in the run; for several runs, in the current directory.",
+            help="HTML file to write. Default: report.html in the run; for several runs, in the current directory.",
         ),
     ] = None,
 ) -> None:
@@ -24,7 +24,10 @@ def report(
 
     An earlier report is replaced; any other file is left alone.
 
-    Examples: `lorate report runs/one`, `lorate report runs/one runs/two -o compare.html`
+    Examples:
+    `lorate report runs/one`
+
+    `lorate report runs/one runs/two -o compare.html`
     """
     from lorate.report import write_report
 

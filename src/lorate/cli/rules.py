@@ -16,7 +16,7 @@ NEEDS = {
 def rules() -> None:
     """List the rules for the step size: formula, what they need, what is proved, when to use them.
 
-    V are all adapters stacked, J the loss as a function of them, W the adapted weights; a is --lr.
+    V is all adapters stacked, J the loss as a function of them, W the adapted weights; a is --lr.
 
     Example: `lorate rules`
     """

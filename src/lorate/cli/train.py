@@ -33,7 +33,7 @@ def _train(
     config: Annotated[Path | None, typer.Option(help="YAML file with options; the command line wins.")] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that train together, each with a GPU and --batch-size samples."),
+        typer.Option(min=1, help="Number of processes that train together, each with a GPU and --batch-size samples."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,

@@ -53,7 +53,7 @@ class TrainConfig:
     task: TaskKind = _base("causal-lm", "Kind of model.")
     dtype: Dtype = _base("float32", "Type of the base model's weights; adapters are float32.")
     autocast: Literal["bfloat16", "float16"] | None = _base(
-        None, "Type to compute in, independent of the weights' type. Default: on a GPU as --dtype."
+        None, "Type to compute in under autocast. Default: --dtype on a GPU, off on a CPU."
     )
     quantize: Literal["4bit", "8bit"] | None = _base(
         None, "Load the base weights in 4 (nf4) or 8 bits with bitsandbytes."
@@ -62,26 +62,26 @@ class TrainConfig:
     gradient_checkpointing: bool = _base(False, "Recompute activations in the backward pass: slower, but less memory.")
     chat_template: str | None = _base(None, "File with a Jinja chat template. Default: the tokenizer's own.")
     end_token: str | None = _base(None, "Token that ends an answer. Default: the tokenizer's own.")
-    add_tokens: list[str] | None = _base(None, "New tokens; the embedding is trained in full with them.", _SOME)
+    add_tokens: list[str] | None = _base(None, "New tokens; the embedding is then trained in full.", _SOME)
     device: str | None = _base(
         None,
         "cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
         (lambda value: _DEVICE.fullmatch(value) is not None, "cpu, cuda, cuda:1, mps"),
     )
 
-    data: str | None = _data(None, "File, folder or hub id (name:configuration:split); several by commas.")
-    eval_data: str | None = _data(None, "Held-out data; a part of --data if not given.")
-    max_length: int = _data(512, "Most tokens of a text; longer ones are cut.", POSITIVE)
+    data: str | None = _data(None, "File, folder or hub id (name:configuration:split); several separated by commas.")
+    eval_data: str | None = _data(None, "Held-out data. Default: a part of --data.")
+    max_length: int = _data(512, "Maximum tokens per text; longer ones are cut.", POSITIVE)
     train_on: TrainOn = _data(
         "answers",
-        "What is learned. answers: what the assistant says, completions; last: the last answer; all: every token.",
+        "What is learned. answers: what the assistant says, and completions; last: the last answer; all: every token.",
     )
     columns: str | None = _data(None, "Columns to read, such as prompt=question,completion=answer.")
     max_records: int | None = _data(None, "Draw at most this many records from each data set.", POSITIVE)
     eval_fraction: float = _data(
         0.1, "Share of the data to hold out.", (lambda value: 0 < value < 1, "between 0 and 1")
     )
-    eval_examples: int = _data(64, "Most held-out examples to evaluate.", POSITIVE)
+    eval_examples: int = _data(64, "Maximum number of held-out examples to evaluate.", POSITIVE)
 
     rank: int = _adapter(8, "Rank r of the adapters.", POSITIVE)
     alpha: float = _adapter(
@@ -94,11 +94,11 @@ class TrainConfig:
     )
     exclude: list[str] | None = _adapter(None, "Layers of --targets to leave out.", _SOME)
     dropout: float = _adapter(
-        0.0, "Dropout of the adapters' input.", (lambda value: 0 <= value < 1, "from 0 to below 1")
+        0.0, "Dropout probability on the adapters' input.", (lambda value: 0 <= value < 1, "from 0 to below 1")
     )
 
     init: Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"] = _adapter(
-        "default", "How PEFT starts A and B."
+        "default", "How PEFT initialises A and B."
     )
     rslora: bool = _adapter(False, "Scaling alpha / √rank instead of alpha / rank.")
     dora: bool = _adapter(False, "DoRA: a trained magnitude beside the direction.")
@@ -106,40 +106,42 @@ class TrainConfig:
     adapter: str | None = _adapter(None, "Start from this adapter: a run, or a directory in PEFT's format.")
 
     rule: str = _steps("auto", f"Rule for the step size: {', '.join(RULES)}.")
-    lr: float | None = _steps(None, "The rule's constant a; each rule has its default.", _ABOVE_0)
+    lr: float | None = _steps(None, "The rule's constant a. Each rule has a default, except constant.", _ABOVE_0)
     smoothness: float | None = _steps(None, f"Smoothness L of the loss, for the rules that need it: {_NEED_L}.")
     batch_size: int = _steps(4, "Samples per micro-batch.", POSITIVE)
     accumulate: int = _steps(1, "Micro-batches per step.", POSITIVE)
     epochs: float | None = _steps(
         None,
-        "Passes over the data, instead of --steps. Default: 3, at least 100 and at most 1,000 steps.",
+        "Passes over the data, instead of --steps. Default: 3, but no fewer than 100 and no more than 1,000 steps.",
         (lambda value: 0 < value <= 1e6, "above 0 and at most 1,000,000"),
     )
     steps: int | None = _steps(None, "Optimizer steps, instead of --epochs.", POSITIVE)
-    beta: float = _steps(0.1, "DPO's beta, on preference records: a larger one stays closer to the base.", _ABOVE_0)
-    packing: bool = _steps(False, "Put several records into one sequence of --max-length (TRL's bfd).")
-    group_by_length: bool = _steps(False, "Make batches of records of similar length.")
-    seed: int = _steps(0, "Seed of everything random.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
-    on_alarm: OnAlarm = _steps("warn", "What to do at a diverging or non-finite alarm.")
+    beta: float = _steps(0.1, "DPO's beta, for preference records: a larger one stays closer to the base.", _ABOVE_0)
+    packing: bool = _steps(False, "Pack several records, which do not see each other, into one sequence.")
+    group_by_length: bool = _steps(False, "Put records of similar length into the same batch, which saves padding.")
+    seed: int = _steps(0, "Random seed.", (lambda value: 0 <= value < 2**32, "from 0 to 2³² - 1"))
+    on_alarm: OnAlarm = _steps("warn", "At a diverging or non-finite alarm: only warn, stop, or halve the step size.")
     on_alarm_run: str | None = _steps(
-        None, "Command to run at every alarm; it gets the alarm as JSON on its input, and as text in $LORATE_ALARM."
+        None, "Command to run at every alarm. It gets the alarm as JSON on standard input and as text in $LORATE_ALARM."
     )
 
     eval_every: int | None = _checks(
-        None, "Steps between evaluations, beside those before and after. Default: an eighth of the run.", POSITIVE
+        None,
+        "Steps between evaluations; one before and one after come on top. Default: an eighth of the run.",
+        POSITIVE,
     )
     keep: Literal["best", "last"] = _checks(
         "best", "Which adapter to keep: the one with the lowest held-out loss, or the last one."
     )
     patience: int | None = _checks(None, "Stop after this many evaluations without improvement.", POSITIVE)
     metric_command: str | None = _checks(
-        None, "Command that is given an adapter's directory and prints a number; the adapter with the highest is kept."
+        None, "Command that takes an adapter's directory and prints a number; the adapter with the highest is kept."
     )
     save_every: int | None = _checks(
         None, "Steps between checkpoints. Default: a quarter of the run, at most 200.", POSITIVE
     )
-    samples: int = _checks(2, "Held-out prompts to complete before and after.", (lambda value: value >= 0, "0 or more"))
-    report_to: str = _checks("none", "Also log to an integration of transformers, such as wandb.")
+    samples: int = _checks(2, "Prompts to complete before and after training.", (lambda value: value >= 0, "0 or more"))
+    report_to: str = _checks("none", "Also log to an integration of the transformers Trainer, such as wandb.")
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -19,6 +19,7 @@ from lorate_papers.cli.options import with_options
 
 attention = typer.Typer(
     help="Test error and alignment of a rank-one adapter on a pre-trained attention map: theory and simulation.",
+    epilog="Example: `lorate attention predict --alpha 0.1 --lambda 0.01`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -35,24 +36,29 @@ class Attention(StrEnum):
 class Stages:
     """Pre-training and fine-tuning, as prediction and simulation take them."""
 
-    alpha: Annotated[float, typer.Option(help="Pre-training sequences over the squared dimension, α = N/D².")]
+    alpha: Annotated[
+        float, typer.Option(help="Number of pre-training sequences divided by the squared dimension, α = N/D².")
+    ]
     lam: Annotated[float, typer.Option("--lambda", help="Weight decay λ of pre-training.")]
-    tokens: Annotated[int, typer.Option(help="Tokens T of a sequence.")] = 3
-    kappa0: Annotated[float, typer.Option("--kappa0", help="Width of the teacher over the dimension.")] = 1.0
-    kappa: Annotated[float, typer.Option(help="Width of the student over the dimension.")] = 1.0
+    tokens: Annotated[int, typer.Option(help="Tokens T per sequence.")] = 3
+    kappa0: Annotated[float, typer.Option("--kappa0", help="Width of the teacher divided by the dimension.")] = 1.0
+    kappa: Annotated[float, typer.Option(help="Width of the student divided by the dimension.")] = 1.0
     noise: Annotated[float, typer.Option(help="Variance Δ of the label noise.")] = 0.5
     attention: Annotated[Attention, typer.Option(help="The attention function.")] = Attention.linear
     finetune_alpha: Annotated[
         float | None,
-        typer.Option(help="Fine-tuning sequences over the dimension, α′ = N′/D; pre-training alone if absent."),
+        typer.Option(help="Fine-tuning sequences divided by the dimension, α′ = N′/D. Default: pre-training alone."),
     ] = None
     finetune_lam: Annotated[float | None, typer.Option("--finetune-lambda", help="Weight decay λ′ of the adapter.")] = (
         None
     )
-    reused: Annotated[bool, typer.Option("--reused", help="Fine-tune on sequences of pre-training.")] = False
+    reused: Annotated[bool, typer.Option("--reused", help="Fine-tune on sequences that pre-training has seen.")] = False
     fresh_noise: Annotated[bool, typer.Option("--fresh-noise", help="With --reused: new label noise.")] = False
     beta: Annotated[str, typer.Option(help="Recalibration of the frozen map: a number, or optimal.")] = "1"
-    fraction: Annotated[float | None, typer.Option(help="Choose this share of a pool of sequences actively.")] = None
+    fraction: Annotated[
+        float | None,
+        typer.Option(help="Active learning: fine-tune on this share ρ of a pool, chosen by the pre-trained map."),
+    ] = None
     uncentred: Annotated[bool, typer.Option("--uncentred", help="Do not subtract the adapter's own mean.")] = False
 
     def arguments(self) -> dict[str, Any]:
@@ -77,7 +83,7 @@ class Instances:
     """Random instances of a simulation."""
 
     dimension: Annotated[int, typer.Option(help="Dimension D of the simulation.")] = 60
-    seeds: Annotated[int, typer.Option(help="How many random instances.")] = 4
+    seeds: Annotated[int, typer.Option(help="Number of random instances.")] = 4
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0
     device: Annotated[str, typer.Option(help="cpu, cuda, mps.")] = "cpu"
 
@@ -128,7 +134,10 @@ NAMES = {
 @with_options(Stages)
 def predict(
     stages: Stages,
-    points: Annotated[int | None, typer.Option(help="Quasi-random points, a power of two.")] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(help="Number of quasi-random points, a power of two. Default: 8192 (linear) or 4096 (softmax)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What the theory says in high dimension: order parameters, effective noise, overlap, test error.
@@ -186,11 +195,11 @@ def compare(
     stages: Stages,
     instances: Instances,
     over: Annotated[
-        str | None, typer.Option(help="Draw a curve over alpha, lambda, finetune-alpha or finetune-lambda.")
+        str | None, typer.Option(help="Vary this along a curve: alpha, lambda, finetune-alpha or finetune-lambda.")
     ] = None,
     values: Annotated[str | None, typer.Option(help="Where to simulate on the curve, such as 0.5,1,2,4.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to make, for the figure and all numbers.")
+        Path | None, typer.Option("--output", "-o", help="Directory to create, for the figure and all numbers.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -19,25 +19,33 @@ STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
 def reproduce(
     name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(EXPERIMENTS)}.")],
     quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     data: Annotated[
-        str | None, typer.Option(help="Other data than the embedded one, where the experiment takes any.")
+        str | None, typer.Option(help="Data to use instead of the embedded set, if the experiment takes other data.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Another model than the embedded one, where the experiment takes any.")
+        str | None,
+        typer.Option(help="Model to use instead of the embedded one, if the experiment takes another model."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes. Default: one a core.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Number of processes. Default: one per core.")
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Directory to create or continue. Default: runs/NAME and options."),
+        typer.Option(
+            "--output", "-o", help="Directory to create or continue. Default: runs/NAME, with the options in its name."
+        ),
     ] = None,
 ) -> None:
     """Run an experiment, draw its figures and decide its claims.
 
-    Leaves a directory with figures (SVG and PNG), claims.json, all numbers as results.jsonl and report.html.
-    After Ctrl-C the same command goes on where it stopped: finished runs are not repeated.
+    Writes a directory with figures (SVG and PNG), claims.json, all numbers as results.jsonl, and report.html.
+    After Ctrl-C the same command continues: finished runs are not repeated.
 
-    Examples: `lorate reproduce attention --quick`, `lorate reproduce attention --jobs 4 -o runs/attention`
+    Examples:
+    `lorate reproduce attention --quick`
+
+    `lorate reproduce attention --jobs 4 -o runs/attention`
     """
     from lorate_papers.experiments.runner import reproduce as start
 
