@@ -5,6 +5,8 @@ Run by `make check-dist`, which builds into `dist/` first. The core's environmen
 hold nothing else.
 """
 
+import email
+import email.policy
 import json
 import os
 import subprocess
@@ -171,6 +173,12 @@ def test_the_wheel_holds_the_package_and_its_files_and_nothing_else() -> None:
     ours = {name.removeprefix("src/") for name in tracked.splitlines()}
     assert {name for name in names if ".dist-info/" not in name} == ours
     assert {"lorate/py.typed", "lorate/report/page_files/page.html.jinja", LICENSE} <= names
+
+
+def test_the_description_has_no_link_that_leads_nowhere_on_a_package_index() -> None:
+    (metadata,) = (text for name, text in contents(the("*.whl")).items() if name.endswith(".dist-info/METADATA"))
+    description = str(email.message_from_bytes(metadata, policy=email.policy.default).get_payload())
+    assert description.strip() == (ROOT / "DESCRIPTION.md").read_text(encoding="utf-8").strip()
 
 
 def test_the_sdist_holds_what_its_tests_need_and_the_wheel_from_it_is_the_direct_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +14,7 @@ from lorate.cli.app import app
 from lorate.monitor.alarm import Kind
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "DESCRIPTION.md", *(ROOT / "docs").rglob("*.md")])
 
 # a comment <!-- fragment --> in front of a block: it is compiled but not run; <!-- setup ... -->: run, not shown
 CODE = re.compile(
@@ -77,6 +78,13 @@ def test_command_parses(command):
     assert found is not None, f"no command {words[0]}"
     # `lorate train --resume` in a sentence is complete, `lorate report` alone is only a name
     found.make_context(words[0], [w for w in words[1:] if w != "..."], resilient_parsing=len(words) == 1)
+
+
+def test_what_a_package_index_shows_has_no_relative_link_or_picture():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shown = (ROOT / project["readme"]).read_text(encoding="utf-8")
+    assert all(target.startswith("https://") for target in LINK.findall(shown))
+    assert "![" not in shown and "<img" not in shown and "<a " not in shown and "'.[" not in shown
 
 
 def test_some_commands_were_found():
