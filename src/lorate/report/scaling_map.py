@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorate.report.style import MUTED, new_figure, style, ticks_in_words
+from lorate.report.style import INK, MUTED, new_figure, style, ticks_in_words
 from lorate.report.words import numeral
 from lorate.scaling.power_law import Losses, ScalingFit, mean_loss
 
@@ -63,7 +63,9 @@ def scaling_figure(losses: Mapping[int, Losses], fit: ScalingFit | None) -> "Fig
         bar.ax.set_title("above\nlowest", loc="left", pad=7)
         ticks_in_words(bar.ax.yaxis, log=False)
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower left", ncols=3)
+            legend = figure.legend(loc="outside lower left", ncols=3)
+            for line in legend.get_lines():
+                line.set_color(INK)  # on the page's colour, not on a cell's
         return figure
 
 
