@@ -346,7 +346,7 @@ def test_wrong_requests() -> None:
     pairs = find_pairs(model)
     for call, message in (
         (partial(GradientCapture, []), "at least one LoRA pair"),
-        (partial(GradientCapture, pairs, method="gram"), "not by 'gram'"),
+        (partial(GradientCapture, pairs, method="gram"), "got 'gram'"),
         (partial(GradientCapture, pairs, probes=0), "at least 1 probe"),
         (partial(GradientCapture, pairs, seed=-1), "non-negative"),
     ):

@@ -357,5 +357,5 @@ def test_digests_tell_data_apart() -> None:
     others: list[Any] = [{"x": X}, X.numpy(), *({"x": x, "y": first["y"]} for x in (X.float(), -X, X.T))]
     assert len({data_digest(one) for one in [first, *others]}) == 6
     assert data_digest(torch.ones(2, dtype=torch.bfloat16)) != data_digest(torch.ones(2, dtype=torch.float16))
-    with pytest.raises(LorateError, match="must be tensors, arrays, numbers or texts"):
+    with pytest.raises(LorateError, match="must be tensors, arrays, numbers or strings"):
         data_digest({"x": object()})

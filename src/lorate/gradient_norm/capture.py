@@ -64,7 +64,7 @@ class GradientCapture:
         if not pairs:
             raise LorateError("expected at least one LoRA pair to measure, got none")
         if method not in ("exact", "sketch"):
-            raise LorateError(f"the gradient norm is taken by 'exact' or 'sketch', not by {method!r}")
+            raise LorateError(f"method must be 'exact' or 'sketch', got {method!r}")
         if probes < 1:
             raise LorateError(f"the sketch needs at least 1 probe, got {probes}")
         self.method: Method = method

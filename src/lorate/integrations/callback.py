@@ -77,7 +77,7 @@ class LorateCallback(TrainerCallback):
         if "loss" in rule.needs and not self._tap.has_seen_a_loss:
             raise LorateError(
                 f"{self._tap.trainer_name} does not call compute_loss, so that rule {rule.name!r} cannot see its loss; "
-                "use rule 'auto' or 'normalized', which do without"
+                "use rule 'auto' or 'normalized', which do not need it"
             )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -37,13 +37,13 @@ def check_trainer(trainer: Any, rule: Rule) -> None:
         )
     if getattr(trainer, "is_deepspeed_enabled", False):
         raise LorateError(
-            "DeepSpeed merges parameters into flat partitions, in which no rule finds A and B; train data-parallel "
+            "DeepSpeed merges parameters into flat partitions, in which no rule can find A and B; train data-parallel "
             "(DDP), or with FSDP2 (fsdp_version: 2 in accelerate)"
         )
     if trainer.args.n_gpu > 1:
         raise LorateError(
             f"the Trainer would spread each batch over {trainer.args.n_gpu} GPUs with DataParallel, whose copies of "
-            "the model no rule sees; start it with torchrun or accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
+            "the model no rule can see; start it with torchrun or accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
         )
     settings(trainer.args, rule)
 

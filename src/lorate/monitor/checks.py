@@ -165,7 +165,7 @@ def stuck_at_origin(history: History) -> Alarm | None:
         "stuck-at-origin",
         f"After {last['step']} steps ‖A‖ = {last['a_norm']:.2g} and ‖B‖ = {last['b_norm']:.2g}, and the loss "
         "has not moved: near zero the gradient of the adapters vanishes.",
-        "Raise lr or lora_alpha, or start A larger (PEFT's default init does).",
+        "Raise lr or lora_alpha, or start with a larger A (as PEFT's default init does).",
     )
 
 

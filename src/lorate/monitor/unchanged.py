@@ -95,6 +95,6 @@ def _feed(digest: "hashlib.blake2b", data: Any) -> None:
             _feed(digest, value)
     else:
         raise LorateError(
-            f"the data of a step must be tensors, arrays, numbers or texts, or lists and dictionaries of them, to be "
+            f"the data of a step must be tensors, arrays, numbers or strings, or lists and dictionaries of them, to be "
             f"told apart; got {type(data).__name__}"
         )

@@ -157,7 +157,7 @@ class TrainConfig:
         self.check_precision(self.device)
         if self.quantize and self.init.startswith("pissa"):
             raise LorateError(
-                f"init {self.init} takes the base weights apart, which PEFT does only in 16 or 32 bits; choose another "
+                f"init {self.init} decomposes the base weights, which PEFT does only in 16 or 32 bits; choose another "
                 "init, or leave quantize out."
             )
         if self.dora and self.init in CHANGES_BASE:
@@ -244,7 +244,7 @@ class TrainConfig:
         }
         for name, reason in reasons.items():
             if getattr(self, name) != getattr(type(self), name):
-                raise LorateError(f"{name} has no meaning on preference records, because {reason}; leave it out.")
+                raise LorateError(f"{name} does not apply to preference records, because {reason}; leave it out.")
         if self.init in CHANGES_BASE:
             raise LorateError(
                 f"init {self.init} moves a part of the base into the adapter, and preference records are judged "

@@ -58,6 +58,6 @@ def check_command(option: str, command: str) -> None:
         raise LorateError(f"{option} {command!r} cannot be split into words: {error}.") from None
     if not words or shutil.which(words[0]) is None:
         raise LorateError(
-            f"{option} should begin with a program that can be run, got {command!r}; for a line of a shell say "
+            f"{option} should begin with a program that can be run, got {command!r}; for a shell command line write "
             'sh -c "...".'
         )
