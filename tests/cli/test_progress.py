@@ -1,19 +1,33 @@
 """What is shown while a run goes on, where standard error is a file."""
 
 import math
+import re
 
 import datasets
 import datasets.arrow_dataset
 import pytest
+from rich.progress import Progress
 
 from lorate.cli import progress
-from lorate.cli.progress import TerminalListener
+from lorate.cli.progress import CountColumn, LeftColumn, TerminalListener
 from lorate.tasks import quiet
 from lorate.tasks.progress import counted, told
 
 
 def record(step: int) -> dict[str, float | None]:
     return {"step": step, "loss": None if step == 2 else 1.25, "eta": 1e-5, "stacked_norm": 3.0}
+
+
+def test_the_bar_counts_and_estimates_only_towards_a_known_total() -> None:
+    bar = Progress(CountColumn(), LeftColumn(), get_time=iter(range(100)).__next__)
+    name = bar.add_task("Reading the data", total=None)
+    shown = [column.render(bar.tasks[0]).plain for column in bar.columns]
+    assert shown == ["", ""]
+    bar.update(name, total=40)
+    for _ in range(7):
+        bar.advance(name)
+    assert bar.columns[0].render(bar.tasks[0]).plain == "7/40"
+    assert re.fullmatch(r"\d:\d\d:\d\d left", bar.columns[1].render(bar.tasks[0]).plain)
 
 
 def test_a_log_file_gets_a_line_every_tenth_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:

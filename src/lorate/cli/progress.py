@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lorate.cli.console import stderr, stdout
@@ -23,6 +23,22 @@ FEW = 5.0
 """Seconds before the first line of what takes longer; the gaps between the next ones double up to a minute."""
 
 
+class CountColumn(ProgressColumn):
+    """Done and total; nothing while the total is not known."""
+
+    def render(self, task: Task) -> Text:
+        """As 7/40."""
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}", "progress.download")
+
+
+class LeftColumn(TimeRemainingColumn):
+    """The time left; nothing while the total is not known."""
+
+    def render(self, task: Task) -> Text:
+        """As 0:03:14 left."""
+        return Text() if task.total is None else super().render(task).append(" left", "dim")
+
+
 class TerminalListener(Listener):
     """A line for each phase, a bar with loss, step size and adapter norm during training.
 
@@ -35,10 +51,9 @@ class TerminalListener(Listener):
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            CountColumn(),
             TextColumn("{task.fields[figures]}"),
-            TextColumn("[dim]left"),
-            TimeRemainingColumn(),
+            LeftColumn(),
             console=stderr,
             transient=True,
             disable=not (stderr.is_terminal and is_first()),
