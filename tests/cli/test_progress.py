@@ -30,6 +30,14 @@ def test_the_bar_counts_and_estimates_only_towards_a_known_total() -> None:
     assert re.fullmatch(r"\d:\d\d:\d\d left", bar.columns[1].render(bar.tasks[0]).plain)
 
 
+def test_a_phase_forgets_the_total_of_the_one_before() -> None:
+    listener = TerminalListener()
+    listener.progress(6, 6)
+    listener.phase("Setting up the trainer")
+    (task,) = listener._progress.tasks
+    assert (task.total, task.completed, task.finished) == (None, 0, False)
+
+
 def test_a_log_file_gets_a_line_every_tenth_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     with TerminalListener() as listener:
         listener.phase("Training")

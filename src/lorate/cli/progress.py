@@ -72,7 +72,8 @@ class TerminalListener(Listener):
 
     def phase(self, text: str) -> None:
         """Name what goes on now."""
-        self._progress.update(self._task, description=text, figures="", total=None, completed=0)
+        self._progress.reset(self._task, description=text, figures="")
+        self._progress.tasks[0].total = None  # as an argument, None means no change
         self._began, self._said, self._loop = None, time.monotonic(), (0, 0, 0, 0.0)
         if not stderr.is_terminal:
             self._print(text)
