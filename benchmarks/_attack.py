@@ -1,4 +1,4 @@
-"""Inputs that nobody meant, tried against one entrance; see `benchmarks/fuzz.py`."""
+"""Malformed and hostile inputs, tried against one entrance; see `benchmarks/fuzz.py`."""
 
 import os
 import resource

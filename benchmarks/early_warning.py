@@ -45,7 +45,7 @@ class Problem:
         self.model = peft.get_peft_model(nn.Sequential(*layers), config)
 
     def loss(self) -> torch.Tensor:
-        """Of a batch drawn anew."""
+        """Of a new random batch."""
         if self.kind == "regression":
             x = torch.randn(self.batch, 12)
             return (self.model(x) - x @ self.target.T - 0.5 * torch.randn(self.batch, 10)).square().mean()

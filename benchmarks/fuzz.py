@@ -1,4 +1,4 @@
-"""Inputs that nobody meant, tried against every entrance, and how many did harm.
+"""Malformed and hostile inputs, tried against every entrance, and how many did harm.
 
 Each target is one entrance for what a user can hand over: options, files of options, data, records of a run, whole
 command lines. An input does harm if it ends in anything else than success or one sentence with an exit code that is not

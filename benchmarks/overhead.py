@@ -171,7 +171,7 @@ def sketch_error(seeds: int = 20) -> float:
 
 
 def peak_memory(rounds: int) -> dict[str, list[float]]:
-    """Peak resident size, in MB, of processes that take three steps on the wide stack; one a round and method."""
+    """Peak resident size, in MB, of processes that take three steps on the wide stack; one per round and method."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     found: dict[str, list[float]] = {method: [] for method in METHODS}
     for number in range(rounds):
