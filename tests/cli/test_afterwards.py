@@ -146,7 +146,7 @@ def test_push_uploads_adapter_and_card(made: Path) -> None:
     assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json"} <= hub.files.keys()
     card = hub.files["README.md"].decode()
     assert "rule `auto`" in card and "chats.jsonl" in card and "Held-out loss" in card and "Perplexity" in card
-    assert "The kept adapter is that of step" in card
+    assert "The adapter of " in card and " was kept, because it has the lowest held-out loss" in card
 
 
 def test_push_without_a_network_is_one_sentence(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

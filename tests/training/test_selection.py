@@ -44,9 +44,9 @@ def test_a_run_that_overfits_keeps_its_best_adapter_and_says_so(overfits: dict[s
     (alarm,) = [alarm for record in records for alarm in record.get("alarms", ())]
     assert alarm["kind"] == "overfitting" and "--patience" in alarm["remedy"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert f"The kept adapter is that of step {outcome.kept}, of 40, with the lowest held-out loss" in page
+    assert f"The adapter of step {outcome.kept} of 40 was kept, because it has the lowest held-out loss" in page
     assert (
-        "it was chosen on these same examples, so the number flatters it" in page
+        "It was chosen on these same examples, so the number is a little too good" in page
         and "1 alarm: overfitting" in page.lower()
     )
     assert (
@@ -81,7 +81,7 @@ def test_a_best_adapter_that_is_gone_is_told(overfits: dict[str, Any], tmp_path:
 
 def test_an_interrupted_run_leaves_its_best_adapter(overfits: dict[str, Any], tmp_path: Path) -> None:
     outcome = train(TrainConfig(**overfits), tmp_path / "run", listener=PressCtrlC(33))
-    assert outcome.status == "interrupted" and outcome.kept < 30 and f"step {outcome.kept}, of" in outcome.chosen
+    assert outcome.status == "interrupted" and outcome.kept < 30 and f"step {outcome.kept} of" in outcome.chosen
     kept = tmp_path / "run" / "best" / f"step-{outcome.kept}" / "adapter_model.safetensors"
     assert adapter_bytes(tmp_path / "run") == kept.read_bytes()
 
@@ -113,7 +113,7 @@ def test_a_metric_of_ones_own_chooses(overfits: dict[str, Any], tmp_path: Path) 
     command = f"{sys.executable} {tmp_path / 'metric.py'}"
     outcome = train(TrainConfig(**overfits, metric_command=command), tmp_path / "run")
     assert outcome.kept == 15 and outcome.figures is not None and outcome.figures["metric"] == (1.0, 5.0)
-    assert "with the best metric" in outcome.chosen
+    assert "because it has the best metric" in outcome.chosen
     (tmp_path / "metric.py").write_text("print('nothing'); raise SystemExit('no such thing')")
     with pytest.raises(LorateError, match=r"should print a number .* it printed: no such thing"):
         train(TrainConfig(**overfits, metric_command=command), tmp_path / "other")

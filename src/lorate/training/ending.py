@@ -104,13 +104,13 @@ def end(
 
 
 def _words(kept: int, last: int, why: str, judges: slice, examples: int) -> str:
-    which = "the last one" if kept == last else f"of {last}"
+    which = "the last step" if kept == last else f"step {kept} of {last}"
     on = (
-        "these same examples, so the number flatters it"
+        "these same examples, so the number is a little too good"
         if judges.step is None
         else f"{examples} other held-out examples"
     )
-    return f"The kept adapter is that of step {kept}, {which}, with {why}; it was chosen on {on}."
+    return f"The adapter of {which} was kept, because it has {why}. It was chosen on {on}."
 
 
 def _write(outcome: Outcome, prepared: Prepared, ended: str) -> None:
