@@ -57,6 +57,7 @@ CONSTANTS: Mapping[str, tuple[ModuleType, str, Iterable[float]]] = {
     "least gain": (control, "LEAST_GAIN", (0.015, 0.06)),
     "largest gain": (control, "LARGEST_GAIN", (0.25, 1)),
     "steps over which the aim halves": (control, "AIM_STEPS", (5, 20)),
+    "steps that a slope above the aim counts for": (control, "AIM_UPHILL", (0, 10, 40)),
     "memory of the mean squares": (control, "MEMORY", (0.8, 0.95)),
     "slope that halves the step": (control, "OVERSHOOT", (4, 16)),
     "memory of the sensitivity": (move, "SENSITIVITY_MEMORY", (0.9, 0.975)),
