@@ -146,15 +146,15 @@ def test_the_aim_fades_with_the_steps_and_faster_while_slopes_are_above_it() -> 
 
 
 def test_after_the_rise_a_weak_slope_uphill_is_enough_to_come_down() -> None:
-    """Without that evidence the aim would let most of it pass: 0.88 of the top would be left."""
+    """Without that evidence the aim would let most of it pass: 0.51 of the top would be left, not 0.36."""
     generator = torch.Generator().manual_seed(0)
     control = Control.first(1.0)
     for _ in range(15):
         control = control.followed(-1.0, -1.0, 1.0)
     top = control.eta
     for _ in range(45):
-        control = control.followed(0.5 + float(torch.randn((), generator=generator)), 0.0, 1.0)
-    assert control.eta < 0.65 * top
+        control = control.followed(0.7 + float(torch.randn((), generator=generator)), 0.0, 1.0)
+    assert control.eta < 0.43 * top
 
 
 @given(st.floats(1e-6, 1e6), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 2), st.integers(0, 10_000))
