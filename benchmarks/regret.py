@@ -157,8 +157,8 @@ def _show(done: int, total: int, name: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, help="runs at a time; one a core if not given")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
+    parser.add_argument("--jobs", type=int, help="number of runs at a time (default: one per core)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS, help="default: all")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -170,7 +170,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=", ".join(METHODS)
     )
-    parser.add_argument("--again", action="store_true", help="do the chosen runs anew, for instance of a changed auto")
+    parser.add_argument(
+        "--again", action="store_true", help="repeat the chosen runs, after a change of auto"
+    )
     parser.add_argument("--partial", action="store_true", help="write results though runs are missing")
     parser.add_argument("--cost", action="store_true", help="measure the extra time of auto instead")
     parser.add_argument("--draw", action="store_true", help="figure and tables from the committed results, no runs")

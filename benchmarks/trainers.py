@@ -198,7 +198,7 @@ def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=TASKS, help="these tasks, without a record")
-    parser.add_argument("--auto-again", action="store_true", help="run auto again, which has changed, and no other")
+    parser.add_argument("--auto-again", action="store_true", help="repeat the runs of auto only, after it was changed")
     parser.add_argument("--so-far", action="store_true", help="record the tasks that were run")
     args = parser.parse_args()
     if args.auto_again:
