@@ -10,10 +10,9 @@ $$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}(r - r_t^*, -1, 1), \qq
    \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
 
 The aim $r^*$ begins near 1, since the first step is far too short. It fades with the steps and, faster, with evidence
-that they are long enough, $u_t = \max(0, u_{t-1} + \mathrm{clip}(r - r_t^*, -1, 1))$: a sum that single slopes uphill
-leave small and a run of them lets grow. A slope of more than 8 times its usual size counts as 8 times in R, so that one
-batch does not hide those after it; uphill it halves $\eta$.
-Source: docs/auto.md; u is the cumulative sum of Page 1954, Continuous inspection schemes, Biometrika 41.
+that they are long enough: u is the sum of all $\mathrm{clip}(r - r^*, 0, 1)$ so far. A slope of more than 8 times its
+usual size counts as 8 times in R, so that one batch does not hide those after it; uphill it halves $\eta$.
+Source: docs/auto.md.
 """
 
 import math
@@ -28,7 +27,7 @@ FIRST_LENGTH = 1e-4
 AIM_STEPS = 10.0
 """The aim is this over t plus this,"""
 AIM_UPHILL = 20.0
-"""and t counts so many steps more for each slope that is above the aim by 1 or more, if none below it follows."""
+"""and t grows by so many steps more for each slope that is above the aim by 1 or more."""
 GAIN_STEPS = 3.0
 """The gain is 3/t, which follows any power of t that the best step may take,"""
 LARGEST_GAIN = 0.5
@@ -49,7 +48,7 @@ class Control:
         eta: the step size $\eta$, before the multiplier ``lr``.
         steps: slopes followed so far.
         slope: r of the last one; None before the first.
-        uphill: u, the evidence that steps are long enough.
+        uphill: u, by how much slopes were above the aim, in sum.
         average_squares: running mean of the squares of c.
         end_squares: of $(q / \eta)^2$, with the end slope q of the last displacement.
         weight: of these two means.
@@ -113,7 +112,7 @@ class Control:
             eta=self.eta * math.exp(change),
             steps=self.steps + 1,
             slope=slope,
-            uphill=max(0.0, self.uphill + excess),
+            uphill=self.uphill + max(0.0, excess),
             average_squares=squares,
             end_squares=_mean(self.end_squares, end_slope * end_slope),
             weight=weight,
