@@ -170,9 +170,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=", ".join(METHODS)
     )
-    parser.add_argument(
-        "--again", action="store_true", help="repeat the chosen runs, after a change of auto"
-    )
+    parser.add_argument("--again", action="store_true", help="repeat the chosen runs, after a change of auto")
     parser.add_argument("--partial", action="store_true", help="write results though runs are missing")
     parser.add_argument("--cost", action="store_true", help="measure the extra time of auto instead")
     parser.add_argument("--draw", action="store_true", help="figure and tables from the committed results, no runs")
