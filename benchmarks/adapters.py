@@ -114,7 +114,7 @@ def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="these methods, without a record")
-    parser.add_argument("--auto-again", action="store_true", help="run auto again, which has changed, and no other")
+    parser.add_argument("--auto-again", action="store_true", help="repeat the runs of auto only, after it was changed")
     parser.add_argument("--so-far", action="store_true", help="record the methods that were run")
     args = parser.parse_args()
     if args.auto_again:

@@ -38,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one run a core; read when torch
 
 from _record import RESULTS, record
 from _regret.archive import pack, unpack
-from _regret.cost import LENGTHS, extra_costs, worst
+from _regret.cost import extra_costs
 from _regret.figure import description, regret_figure
 from _regret.methods import METHODS, TUNED
 from _regret.runs import all_runs
@@ -104,10 +104,10 @@ def conclude(settings: Sequence[Setting] = SETTINGS, seeds: Sequence[int] = SEED
     with_grids = [grids(row) for row in found if set(row.curves) == set(TUNED)]
     costs = _costs()
     numbers = summary(complete) | {
-        "extra_cost": worst(costs, LENGTHS[-1]),
-        "extra_cost_200": worst(costs, LENGTHS[0]),
+        "extra_cost": max(costs.values()) if costs else None,
         "missing_runs": len(missing),
     }
+    numbers |= {f"extra_cost_{name.replace('-', '_')}": extra for name, extra in (costs or {}).items()}
     numbers |= {f"flat_region_{grid.replace('-', '_')}": flat(with_grids, grid) for grid in LOOKS}
     path = record(
         "regret",
@@ -132,11 +132,14 @@ def draw(results: Mapping[str, Any]) -> None:
             print(f"table written into {page.relative_to(ROOT)}")
 
 
-def _costs() -> Any:
+def _costs() -> dict[str, float] | None:
     """The last that were measured, here or before the results were committed; None if none were."""
     if COSTS.is_file():
-        return json.loads(COSTS.read_text(encoding="utf-8"))
-    return json.loads(COMMITTED.read_text(encoding="utf-8"))["extra_costs"] if COMMITTED.is_file() else None
+        return dict(json.loads(COSTS.read_text(encoding="utf-8")))
+    if not COMMITTED.is_file():
+        return None
+    committed: dict[str, float] | None = json.loads(COMMITTED.read_text(encoding="utf-8"))["extra_costs"]
+    return committed
 
 
 def _print(found: Sequence[Row]) -> None:
@@ -154,8 +157,8 @@ def _show(done: int, total: int, name: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, help="runs at a time; one a core if not given")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
+    parser.add_argument("--jobs", type=int, help="number of runs at a time (default: one per core)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS, help="default: all")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -167,7 +170,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=", ".join(METHODS)
     )
-    parser.add_argument("--again", action="store_true", help="do the chosen runs anew, for instance of a changed auto")
+    parser.add_argument("--again", action="store_true", help="repeat the chosen runs, after a change of auto")
     parser.add_argument("--partial", action="store_true", help="write results though runs are missing")
     parser.add_argument("--cost", action="store_true", help="measure the extra time of auto instead")
     parser.add_argument("--draw", action="store_true", help="figure and tables from the committed results, no runs")

@@ -106,7 +106,7 @@ def find_pairs(model: nn.Module, adapter: str | None = None) -> list[LoraPair]:
         known = sorted({key for _, layer in layers for key in layer.scaling})
         raise LorateError(f"no LoRA layer holds the adapter {adapter!r}; the model has: {', '.join(known)}")
     _refuse_frozen(pairs)
-    _refuse_tied({pair.name: [pair.A, pair.B] for pair in pairs})
+    _refuse_tied(pairs)
     return pairs
 
 
@@ -116,7 +116,7 @@ def plain_pairs(model: nn.Module) -> list[LoraPair]:
     Whatever else is trainable, in layers of other kinds and by other methods, is left to `rest_parameters`.
 
     Raises:
-        LorateError: adapters are merged, switched off, tied, all frozen, or have a scaling that is not positive.
+        LorateError: adapters are merged, switched off, all frozen, or have a scaling that is not positive.
     """
     for name, module in model.named_modules():
         if isinstance(getattr(module, "disable_adapters", None), bool):  # transformers has a method of that name
@@ -130,7 +130,6 @@ def plain_pairs(model: nn.Module) -> list[LoraPair]:
     trained = [pair for pair in pairs if pair.A.requires_grad and pair.B.requires_grad]
     if not any(factor.requires_grad for pair in pairs for factor in (pair.A, pair.B)):
         _refuse_frozen(pairs)
-    _refuse_tied({name: [p] for name, p in model.named_parameters() if p.requires_grad})
     return trained
 
 
@@ -255,14 +254,14 @@ def _refuse_frozen(pairs: list[LoraPair]) -> None:
         )
 
 
-def _refuse_tied(parameters: dict[str, list[nn.Parameter]]) -> None:
-    """Two parameters over one storage would be moved twice a step."""
+def _refuse_tied(pairs: list[LoraPair]) -> None:
+    """The theory has one gradient a layer, and no factor in two."""
     owner: dict[int, str] = {}
-    for name, own in parameters.items():
-        for parameter in own:
+    for pair in pairs:
+        for parameter in (pair.A, pair.B):
             address = sharding.local([parameter.detach()])[0].data_ptr()
-            if address and owner.setdefault(address, name) != name:
-                raise LorateError(
-                    f"{name} and {owner[address]} share their numbers; tied adapters are not supported "
-                    "(leave ensure_weight_tying off)"
+            if address and owner.setdefault(address, pair.name) != pair.name:
+                raise NotPlain(
+                    f"{pair.name} and {owner[address]} share their numbers, so that neither alone is trained as "
+                    "W = W0 + s B A"
                 )

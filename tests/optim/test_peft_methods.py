@@ -1,6 +1,5 @@
 """Rules that need no LoRA train every method of PEFT; the others refuse it by name. A page shows it."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +99,6 @@ def test_what_would_train_nothing_is_refused() -> None:
     hadamard.merge_adapter()
     with pytest.raises(LorateError, match="is merged into"):
         lorate.create_optimizer(hadamard)
-
-
-def test_two_parameters_over_one_storage_are_refused() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = base()
-        model.config.tie_word_embeddings = True
-        model.tie_weights()
-        config = {"target_modules": ["embed_tokens", "lm_head"], "ensure_weight_tying": True}
-        wrapped = peft.get_peft_model(model, peft.LoraConfig(**{**LORA, **config}))
-    with pytest.raises(LorateError, match="share their numbers; tied adapters are not supported"):
-        lorate.create_optimizer(wrapped)
 
 
 def table() -> str:

@@ -134,6 +134,29 @@ def test_a_step_taken_back_quarters_eta() -> None:
     assert (after.eta, after.overshoots) == (0.1, 1)
 
 
+def test_the_aim_fades_with_the_steps_and_faster_with_slopes_that_are_above_it() -> None:
+    assert Control(0.1, steps=9).aim == 0.5  # 10 / (10 + 10)
+    assert Control(0.1, steps=9, uphill=4).aim == 0.1  # 10 / (10 + 10 + 4 * 20)
+    control = Control(0.1, steps=9, average_squares=1.0, end_squares=100.0, weight=1.0)
+    below, slightly, far = (control.followed(c, 1.0, 1.0) for c in (0.4, 0.8, 3.0))
+    assert below.slope is not None and below.slope < control.aim and below.uphill == 0
+    assert slightly.slope is not None and slightly.uphill == pytest.approx(slightly.slope - 0.5)
+    assert far.slope is not None and far.slope > 2 and far.uphill == 1  # no slope counts more than once
+    assert far.followed(-9.0, 0.0, 1.0).uphill == 1  # and what was seen stays
+
+
+def test_after_the_rise_a_weak_slope_uphill_is_enough_to_come_down() -> None:
+    """Without that evidence the aim would let most of it pass: 0.51 of the top would be left, not 0.32."""
+    generator = torch.Generator().manual_seed(0)
+    control = Control.first(1.0)
+    for _ in range(15):
+        control = control.followed(-1.0, -1.0, 1.0)
+    top = control.eta
+    for _ in range(45):
+        control = control.followed(0.7 + float(torch.randn((), generator=generator)), 0.0, 1.0)
+    assert control.eta < 0.4 * top
+
+
 @given(st.floats(1e-6, 1e6), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 2), st.integers(0, 10_000))
 def test_eta_stays_finite_and_positive(eta: float, c: float, q: float, multiplier: float, steps: int) -> None:
     after = Control(eta, steps=steps).followed(c, q, multiplier)

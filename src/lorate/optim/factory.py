@@ -13,6 +13,7 @@ from lorate.optim.direction import DirectionFactory
 from lorate.optim.layout import layers_of, param_groups
 from lorate.optim.optimizer import LoraOptimizer
 from lorate.optim.replay import TrainingForward
+from lorate.optim.twins import join_twins
 from lorate.rules import Rule, make_rule
 from lorate.rules.rule import LORA_NEEDS
 
@@ -68,7 +69,9 @@ def create_optimizer(
     rule = make_rule(rule, smoothness)
     sharding.refuse_unreadable(model)
     pairs = _lora_pairs(rule, model) if rule.needs & LORA_NEEDS else plain_pairs(model)
-    rest = rest_parameters(model, pairs)
+    twins = join_twins(model)
+    pairs = [pair for pair in pairs if not twins & {id(pair.A), id(pair.B)}]
+    rest = {name: p for name, p in rest_parameters(model, pairs).items() if id(p) not in twins}
     if not pairs and not rest:
         raise LorateError(
             "nothing in the model is trainable: wrap it with peft.get_peft_model, or load adapters with "

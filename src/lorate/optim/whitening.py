@@ -32,11 +32,11 @@ class RankWhitening:
 
     With the gradient h of a factor, its shorter side first (A as it is, B transposed):
 
-    $$ L \leftarrow \mathrm{EMA}_{0.99}(h h^\top), \quad U \leftarrow \mathrm{qr}(L U), \quad
+    $$ C \leftarrow \mathrm{EMA}_{0.99}(h h^\top), \quad U \leftarrow \mathrm{qr}(C U), \quad
        v \leftarrow \mathrm{EMA}_{0.999}\big((U^\top h)^2\big), \quad
        D = -U\,\frac{U^\top h}{\sqrt{v} + \varepsilon}. $$
 
-    U follows the eigenvectors of L by one step of orthogonal iteration. When it turns, with $P = U'^\top U$, the
+    U follows the eigenvectors of C by one step of orthogonal iteration. When it turns, with $P = U'^\top U$, the
     moments turn with it, $v \leftarrow (P \circ P)\,v$, as those of uncorrelated coordinates would. D has a root mean
     square of at most 1 in each factor: without momentum, a batch that is much steeper than those before would go too
     far. A gradient that is zero throughout leaves a factor's memory as it is. The scale of the loss cancels.

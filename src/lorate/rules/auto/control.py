@@ -6,10 +6,12 @@ tells for free what that would do to the loss: its slope $c = \langle g_{t+1}, s
 its root mean square, $r = c / R$, it moves the step size slowly:
 
 $$ \log\eta \leftarrow \log\eta - \kappa_t\,\mathrm{clip}(r - r_t^*, -1, 1), \qquad
-   r_t^* = 10/(t + 10), \qquad \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
+   r_t^* = \frac{10}{t + 10 + 20\,u_t}, \qquad
+   \kappa_t = \mathrm{clip}(3/t,\ 0.03,\ 0.5). $$
 
-The aim $r^*$ begins near 1, since the first step is far too short, and fades as the gain does. A slope of more than 8
-times its usual size counts as 8 times in R, so that one batch does not hide those after it; uphill it halves $\eta$.
+The aim $r^*$ begins near 1, since the first step is far too short. It fades with the steps and, faster, with evidence
+that they are long enough: u is the sum of all $\mathrm{clip}(r - r^*, 0, 1)$ so far. A slope of more than 8 times its
+usual size counts as 8 times in R, so that one batch does not hide those after it; uphill it halves $\eta$.
 Source: docs/auto.md.
 """
 
@@ -23,7 +25,9 @@ FIRST_LENGTH = 1e-4
 """Length of the first step, root mean square over all trained numbers."""
 
 AIM_STEPS = 10.0
-"""The aim is this over t plus this."""
+"""The aim is this over t plus this,"""
+AIM_UPHILL = 20.0
+"""and t grows by so many steps more for each slope that is above the aim by 1 or more."""
 GAIN_STEPS = 3.0
 """The gain is 3/t, which follows any power of t that the best step may take,"""
 LARGEST_GAIN = 0.5
@@ -44,6 +48,7 @@ class Control:
         eta: the step size $\eta$, before the multiplier ``lr``.
         steps: slopes followed so far.
         slope: r of the last one; None before the first.
+        uphill: u, by how much slopes were above the aim, in sum.
         average_squares: running mean of the squares of c.
         end_squares: of $(q / \eta)^2$, with the end slope q of the last displacement.
         weight: of these two means.
@@ -54,6 +59,7 @@ class Control:
     eta: float
     steps: int = 0
     slope: float | None = None
+    uphill: float = 0.0
     average_squares: float = 0.0
     end_squares: float = 0.0
     weight: float = 0.0
@@ -68,7 +74,7 @@ class Control:
     @property
     def aim(self) -> float:
         """$r^*$ at the next slope."""
-        return AIM_STEPS / (self.steps + 1 + AIM_STEPS)
+        return AIM_STEPS / (self.steps + 1 + AIM_STEPS + AIM_UPHILL * self.uphill)
 
     @property
     def gain(self) -> float:
@@ -97,7 +103,8 @@ class Control:
         if average_slope == 0 or squares == 0:  # no gradient, no opinion
             return self
         slope = average_slope / math.sqrt(squares / weight)
-        change = -math.log(2) if overshot else -self.gain * float(np.clip(slope - self.aim, -1, 1))
+        excess = float(np.clip(slope - self.aim, -1, 1))
+        change = -math.log(2) if overshot else -self.gain * excess
         if multiplier < self.highest and not overshot:
             change = 0.0
         return replace(
@@ -105,6 +112,7 @@ class Control:
             eta=self.eta * math.exp(change),
             steps=self.steps + 1,
             slope=slope,
+            uphill=self.uphill + max(0.0, excess),
             average_squares=squares,
             end_squares=_mean(self.end_squares, end_slope * end_slope),
             weight=weight,
