@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "burer-monteiro": "lorate_papers.experiments.burer_monteiro:EXPERIMENT",
     "rules": "lorate_papers.experiments.rules:EXPERIMENT",
     "resnet": "lorate_papers.experiments.resnet:EXPERIMENT",
+    "efficientnet": "lorate_papers.experiments.efficientnet:EXPERIMENT",
     "full-vs-lora": "lorate_papers.experiments.full_vs_lora:EXPERIMENT",
 }
 """Where each experiment stands, ``module:object``; imported when it is asked for."""

@@ -37,8 +37,8 @@ def decide(results: Results, options: Options) -> list[Claim]:
         ),
         beat_the_best_constant(settings),
         usable_constants(settings, f"{size(options).points} constants over two decades"),
-        _normalized_is_best(results),
-        _growth_stops(results, options),
+        normalized_is_best(tuned(results), "a residual network"),
+        growth_stops(tuned(results), "a residual network", size(options).steps, decided=not options.quick),
         _rate(results, options),
         _measured_smoothness(results, options),
         _adamw(results),
@@ -59,24 +59,24 @@ def windowed_exponent(run: Result, name: str) -> float:
     return exponent({"trace": means}, name, 0)
 
 
-def _normalized_is_best(results: Results) -> Claim:
-    ends = ends_of(tuned(results))
-    held_out = {
-        rule: median(final_losses(tuning["runs"], "final_validation")) for rule, tuning in tuned(results).items()
-    }
+def normalized_is_best(by_rule: ByRule, network: str) -> Claim:
+    """From the tuned runs of the paper's rules and of the constant rate."""
+    ends = ends_of(by_rule)
+    held_out = {rule: median(final_losses(tuning["runs"], "final_validation")) for rule, tuning in by_rule.items()}
     best = min(ends, key=lambda rule: ends[rule])
     words = ", ".join(f"{rule} {loss_in_words(ends[rule])} ({loss_in_words(held_out[rule])})" for rule in ends)
     return Claim.decide(
-        "Of the paper's rules and the constant rate, normalized is the best one on a residual network.",
+        f"Of the paper's rules and the constant rate, normalized is the best one on {network}.",
         f"final training loss (held-out loss), median: {words}",
         best == "normalized",
     )
 
 
-def _growth_stops(results: Results, options: Options) -> Claim:
+def growth_stops(by_rule: ByRule, network: str, steps: int, *, decided: bool) -> Claim:
+    """From the same runs; too short ones leave it open."""
     words: list[str] = []
     parts: list[bool | None] = []
-    for rule, tuning in tuned(results).items():
+    for rule, tuning in by_rule.items():
         runs = [run for run in tuning["runs"] if not run["diverged"]]
         if runs:
             late = median([exponent(run, "stacked_sq", run["steps"] / 2) for run in runs])
@@ -88,10 +88,10 @@ def _growth_stops(results: Results, options: Options) -> Claim:
             parts.append(None)
             words.append(f"{rule} diverged")
     return Claim.decide(
-        "‖V‖ stops growing on a residual network.",
-        f"exponent of ‖V‖² against the step over the second half of {size(options).steps} steps, median: "
+        f"‖V‖ stops growing on {network}.",
+        f"exponent of ‖V‖² against the step over the second half of {steps} steps, median: "
         f"{', '.join(words)}; standing still means at most {STANDING:g}",
-        None if options.quick else all_hold(parts),
+        all_hold(parts) if decided else None,
     )
 
 
