@@ -17,6 +17,7 @@ EXPERIMENTS = {
     "attention-limits": "lorate_papers.experiments.attention_limits:EXPERIMENT",
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",
     "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
+    "conditions": "lorate_papers.experiments.conditions:EXPERIMENT",
     "bounded": "lorate_papers.experiments.bounded:EXPERIMENT",
     "minibatch": "lorate_papers.experiments.minibatch:EXPERIMENT",
     "burer-monteiro": "lorate_papers.experiments.burer_monteiro:EXPERIMENT",
