@@ -16,6 +16,7 @@ EXPERIMENTS = {
     "attention": "lorate_papers.experiments.attention:EXPERIMENT",
     "attention-limits": "lorate_papers.experiments.attention_limits:EXPERIMENT",
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",
+    "smollm2": "lorate_papers.experiments.smollm2:EXPERIMENT",
     "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
     "conditions": "lorate_papers.experiments.conditions:EXPERIMENT",
     "bounded": "lorate_papers.experiments.bounded:EXPERIMENT",

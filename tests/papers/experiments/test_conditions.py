@@ -21,7 +21,7 @@ def test_the_constant_is_chosen_for_each_length_by_the_median_of_the_seeds() -> 
 def test_a_coarse_grid_is_averaged_over_where_it_begins() -> None:
     table = np.array([[[4.0]], [[1.0]], [[2.0]], [[16.0]]])
     assert best(table, 2) == pytest.approx(np.log(2.0) / 2) and best(table) == 0.0
-    assert spacings(Options()) == [1, 2, 4] and spacings(QUICK) == [1, 2]
+    assert spacings(Options()) == [1, 2] and spacings(QUICK) == [1, 2]
 
 
 def made(lead_at: dict[float, list[float]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Size(NamedTuple):
     points: int  # constants of a rule; one more than three times those in a decade
 
 
-FULL = Size((0.001, 0.01, 0.1, 1.0), (20, 60, 200, 600), 3, 13)
+FULL = Size((0.001, 0.01, 0.1, 1.0), (20, 60, 200, 400), 3, 7)
 QUICK = Size((0.001, 0.1), (10, 40), 2, 7)
 
 
