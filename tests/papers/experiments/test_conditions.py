@@ -14,7 +14,8 @@ INF = float("inf")
 
 
 def test_the_constant_is_chosen_for_each_length_by_the_median_of_the_seeds() -> None:
-    table = np.array([[[5.0, 4.0]] * 3, [[1.0, 9.0], [1.0, 1.0], [7.0, 8.0]], [[2.0, INF]] * 3])
+    lost = [[0.1, 0.1], [0.1, 0.1], [INF, INF]]  # one seed diverged
+    table = np.array([[[5.0, 4.0]] * 3, [[1.0, 9.0], [1.0, 1.0], [7.0, 8.0]], [[2.0, INF]] * 3, lost])
     assert np.exp(best(table)) == pytest.approx(np.array([[1.0, 4.0], [1.0, 4.0], [7.0, 4.0]]))
 
 

@@ -17,7 +17,7 @@ def losses(results: Results, rule: str, start: float) -> Numbers:
 
 
 def best(table: Numbers, spacing: int = 1) -> Numbers:
-    """Logarithm of every seed's loss at the constant with the lowest median, by horizon.
+    """Logarithm of every seed's loss at the constant with the lowest median, with which no seed diverged.
 
     Args:
         table: see `losses`.
@@ -29,7 +29,8 @@ def best(table: Numbers, spacing: int = 1) -> Numbers:
     logs = []
     for offset in range(spacing):
         tried = table[offset::spacing]
-        chosen = np.argmin(np.median(tried, axis=1), axis=0)
+        safe = np.isfinite(tried).all(axis=1)
+        chosen = np.argmin(np.where(safe, np.median(tried, axis=1), math.inf), axis=0)
         logs.append(np.log([tried[place, :, horizon] for horizon, place in enumerate(chosen)]).T)
     mean: Numbers = np.mean(logs, axis=0)
     return mean
