@@ -20,6 +20,8 @@ from lorate_papers.training.measures import Result, column, exponent, final_loss
 
 STANDING = 0.1
 """Exponent of the squared norm against the number of steps up to which adapters count as standing still."""
+MOVED = 1.05
+"""What ‖V‖ has to have grown by before it can be said to have stopped."""
 WINDOWS = 6
 """Stretches of the last two thirds of a run over which squared gradients of batches are averaged."""
 
@@ -82,7 +84,7 @@ def growth_stops(by_rule: ByRule, network: str, steps: int, *, decided: bool) ->
             late = median([exponent(run, "stacked_sq", run["steps"] / 2) for run in runs])
             norms = [column(run, "stacked_sq") for run in runs]
             ratio = median([float(np.sqrt(values[-1] / values[0])) for values in norms])
-            parts.append(None if math.isnan(late) else late <= STANDING)
+            parts.append(None if math.isnan(late) or ratio < MOVED else late <= STANDING)
             words.append(f"{rule} {late:.3f} (‖V‖ grew to {ratio:.2f} times its start)")
         else:
             parts.append(None)
@@ -90,7 +92,8 @@ def growth_stops(by_rule: ByRule, network: str, steps: int, *, decided: bool) ->
     return Claim.decide(
         f"‖V‖ stops growing on {network}.",
         f"exponent of ‖V‖² against the step over the second half of {steps} steps, median: "
-        f"{', '.join(words)}; standing still means at most {STANDING:g}",
+        f"{', '.join(words)}; standing still means at most {STANDING:g}, after having grown to at least {MOVED:g} "
+        "times the start",
         all_hold(parts) if decided else None,
     )
 
