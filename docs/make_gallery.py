@@ -5,7 +5,7 @@
 what it has. ``make gallery`` does the missing runs first.
 
 ``python docs/make_gallery.py NAME`` judges the committed results of an experiment again by its present claims, and
-draws nothing: for experiments whose claims need no list that was cut.
+draws nothing. Claims that need a list that was cut are refused with a sentence, and nothing is changed.
 """
 
 import html
@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lorate.errors import LorateError
 from lorate.report.words import duration, listing
 from lorate.runs import write_atomically
 from lorate.runs.strict_json import encode
@@ -84,13 +85,41 @@ def collect(run: Path, name: str, folder: Path) -> None:
     write_atomically(folder / "results.json", _lines(facts))
 
 
+class CutList(Sequence[Any]):
+    """Stands for a long list of which `compact` left the ends; whoever looks into it is refused."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise LorateError(f"a claim needs a list of {self._length} numbers, of which only the ends are committed")
+
+    __getitem__ = __len__ = __iter__ = __array__ = _refuse
+
+
 def judge_again(folder: Path) -> None:
-    """Decide the claims of a committed experiment by the present code, from its committed results."""
+    """Decide the claims of a committed experiment by the present code, from its committed results.
+
+    Raises:
+        LorateError: the claims need more than was committed, or a run that the experiment did not have then.
+    """
     experiment, facts = load_experiment(folder.name), _read(folder / "results.json")
-    claims = experiment.judged(experiment.claims(facts["results"], Options()))
+    try:
+        claims = experiment.judged(experiment.claims(_uncut(facts["results"]), Options()))
+    except KeyError as error:
+        raise LorateError(f"a claim needs a result {error} that is not committed") from error
     facts["run"]["result"] = {"runs": len(facts["results"]), **tally(claims)}
     write_atomically(folder / "claims.json", encode([asdict(claim) for claim in claims], indent=2) + "\n")
     write_atomically(folder / "results.json", _lines(facts))
+
+
+def _uncut(value: Any) -> Any:
+    """Committed results, with a `CutList` for each list that was cut."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"length", "first", "last"}:
+            return CutList(value["length"])
+        return {key: _uncut(entry) for key, entry in value.items()}
+    return [_uncut(entry) for entry in value] if isinstance(value, list) else value
 
 
 def compact(value: Any) -> Any:
@@ -233,5 +262,8 @@ if __name__ == "__main__":
     if unknown := set(sys.argv[1:]) - set(_collected(GALLERY)):
         sys.exit(f"No committed results of {', '.join(sorted(unknown))}: it takes names of docs/gallery, or nothing.")
     for name in sys.argv[1:]:
-        judge_again(GALLERY / name)
+        try:
+            judge_again(GALLERY / name)
+        except LorateError as error:
+            sys.exit(f"{name} cannot be judged again: {error}. Run lorate reproduce {name}, then this without a name.")
     main(ROOT / "runs", GALLERY, ROOT / "properdocs.yml")

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from lorate.errors import LorateError
 from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
 from lorate_papers.experiments.runner import reproduce
 from papers.experiments.toy import EXPERIMENT
@@ -113,6 +114,27 @@ def test_committed_results_can_be_judged_again(toy: Path, monkeypatch: pytest.Mo
     ]
     assert after["run"]["result"] == {"runs": 3, "holds": 1, "does not hold": 0, "not testable here": 0}
     assert after["results"] == before["results"] and after["figures"] == before["figures"]
+
+
+def test_claims_that_need_more_than_was_committed_are_refused(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reproduce("toy", toy / "runs" / "toy", jobs=1)
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
+    file = toy / "gallery" / "toy" / "results.json"
+    facts = json.loads(file.read_text())
+    name = next(iter(facts["results"]))
+    facts["results"][name]["curve"] = {"length": 99, "first": 1, "last": 2}
+    file.write_text(json.dumps(facts))
+    make_gallery.judge_again(toy / "gallery" / "toy")
+    facts = json.loads(file.read_text())
+    monkeypatch.setattr(type(EXPERIMENT), "claims", lambda own, results, _: [*results[name]["curve"]])
+    with pytest.raises(LorateError, match="needs a list of 99 numbers, of which only the ends are committed"):
+        make_gallery.judge_again(toy / "gallery" / "toy")
+    monkeypatch.setattr(type(EXPERIMENT), "claims", lambda own, results, _: results[name])
+    del facts["results"][name]
+    file.write_text(json.dumps(facts))
+    with pytest.raises(LorateError, match=f"needs a result '{name}' that is not committed"):
+        make_gallery.judge_again(toy / "gallery" / "toy")
+    assert json.loads(file.read_text()) == facts
 
 
 def test_a_short_run_is_not_collected(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

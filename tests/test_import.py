@@ -71,4 +71,4 @@ def test_every_package_of_an_extra_is_known_by_the_name_it_is_imported_by() -> N
     imported = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
     for extra, modules in MODULES.items():
         packages = [re.split(r"[><=\[]", line)[0] for line in project["optional-dependencies"][extra]]
-        assert tuple(imported.get(package, package) for package in packages) == modules
+        assert tuple(imported.get(package, package.replace("-", "_")) for package in packages) == modules

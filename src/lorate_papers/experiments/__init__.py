@@ -16,12 +16,15 @@ EXPERIMENTS = {
     "attention": "lorate_papers.experiments.attention:EXPERIMENT",
     "attention-limits": "lorate_papers.experiments.attention_limits:EXPERIMENT",
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",
+    "smollm2": "lorate_papers.experiments.smollm2:EXPERIMENT",
     "logistic": "lorate_papers.experiments.logistic:EXPERIMENT",
+    "conditions": "lorate_papers.experiments.conditions:EXPERIMENT",
     "bounded": "lorate_papers.experiments.bounded:EXPERIMENT",
     "minibatch": "lorate_papers.experiments.minibatch:EXPERIMENT",
     "burer-monteiro": "lorate_papers.experiments.burer_monteiro:EXPERIMENT",
     "rules": "lorate_papers.experiments.rules:EXPERIMENT",
     "resnet": "lorate_papers.experiments.resnet:EXPERIMENT",
+    "efficientnet": "lorate_papers.experiments.efficientnet:EXPERIMENT",
     "full-vs-lora": "lorate_papers.experiments.full_vs_lora:EXPERIMENT",
 }
 """Where each experiment stands, ``module:object``; imported when it is asked for."""

@@ -72,8 +72,9 @@ def train_model(
           steps; None if the run diverged;
         - ``diverged``; ``stopped``: why the run ended early or is lost, None if neither; ``skipped`` steps;
           ``rises``: steps after which the loss was higher;
-        - ``seconds_per_step``: median, without validation and records; ``peak_mib``: what the process' memory grew by
-          at its highest, None where the system does not tell.
+        - ``seconds_per_step``: median, of processor time, which other work on the machine does not change, without
+          validation and records; ``peak_mib``: what the process' memory grew by at its highest, None where the system
+          does not tell.
 
     Raises:
         LorateError: the rule or the baseline cannot be had, or the batch is larger than the training set.
@@ -96,9 +97,9 @@ def train_model(
             validate(0)
         for step in range(1, recipe.steps + 1):
             batch = next(batches)
-            began = time.perf_counter()
+            began = time.process_time()
             outcome = stepper.step(batch)
-            seconds += time.perf_counter() - began - outcome.aside
+            seconds += time.process_time() - began - outcome.aside
             trace.add(outcome, seconds)
             if watch.must_stop(outcome):
                 break

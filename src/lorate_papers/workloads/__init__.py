@@ -12,9 +12,11 @@ from lorate_papers.workloads.workload import AdapterSpec, Batch, Workload
 
 WORKLOADS = {
     "logistic": "lorate_papers.workloads.logistic",
+    "embeddings": "lorate_papers.workloads.embeddings",
     "matrix": "lorate_papers.workloads.matrix",
     "small-lm": "lorate_papers.workloads.small_lm",
     "resnet": "lorate_papers.workloads.resnet",
+    "pointwise": "lorate_papers.workloads.pointwise",
     "smollm2": "lorate_papers.workloads.smollm2",
 }
 """The module of each workload; imported when it is asked for."""

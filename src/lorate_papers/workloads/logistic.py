@@ -13,8 +13,6 @@ from lorate_papers.workloads.digits import digits
 from lorate_papers.workloads.tensor_workload import TensorWorkload
 from lorate_papers.workloads.workload import Batch
 
-CLASSES = 10
-
 
 class LinearMap(nn.Module):
     """One weight matrix without a bias, ``scores = inputs @ W.T``."""
@@ -55,15 +53,27 @@ def load(
         raise LorateError(f"The part held out must be at least 0 and less than 1, but it is {held_out}.")
     pixels, labels = digits()
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[: 300 if quick else None]
-    first = round(held_out * len(order))
-    train = {"inputs": pixels[order[first:]], "labels": labels[order[first:]]}
+    return regression("logistic", pixels[order], labels[order], held_out)
+
+
+def regression(name: str, inputs: Tensor, labels: Tensor, held_out: float) -> TensorWorkload:
+    """Logistic regression from zero on some rows, whose smoothness is known.
+
+    Args:
+        name: of the workload.
+        inputs: one example a row, in the order in which they are to be used.
+        labels: classes from 0.
+        held_out: see `load`.
+    """
+    first = round(held_out * len(inputs))
+    train = {"inputs": inputs[first:], "labels": labels[first:]}
     return TensorWorkload(
-        name="logistic",
-        template=LinearMap(torch.zeros(CLASSES, pixels.shape[1])),
+        name=name,
+        template=LinearMap(torch.zeros(int(labels.max()) + 1, inputs.shape[1])),
         targets=("linear",),
         train=train,
-        held_out={"inputs": pixels[order[:first]], "labels": labels[order[:first]]} if first else train,
+        held_out={"inputs": inputs[:first], "labels": labels[:first]} if first else train,
         batch_loss=cross_entropy,
         smoothness=logistic_smoothness(train["inputs"]),
-        chunk=len(order),
+        chunk=len(inputs),
     )

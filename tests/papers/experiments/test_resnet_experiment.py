@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lorate.runs.strict_json import encode
-from lorate_papers.experiments import Options, load_experiment
+from lorate_papers.experiments import Claim, Options, load_experiment
 from lorate_papers.experiments.resnet import claims, plan
 from lorate_papers.workloads import load_workload
 
@@ -54,12 +54,21 @@ def results(grad_order: float, norm_order: float, losses: dict[str, float]) -> d
     }
 
 
+def growth(found: dict[str, Any]) -> Claim:
+    return claims.growth_stops(claims.tuned(found), "a network", 240, decided=True)
+
+
+def best(found: dict[str, Any]) -> Claim:
+    return claims.normalized_is_best(claims.tuned(found), "a network")
+
+
 def test_claims_on_rate_and_growth_can_fail() -> None:
     full = Options()
-    fast, slow = results(-1.5, 0.01, {}), results(-0.5, 0.6, {})
-    assert claims._rate(fast, full).verdict == "holds" and claims._growth_stops(fast, full).verdict == "holds"
+    fast, slow = results(-1.5, 0.05, {}), results(-0.5, 0.6, {})
+    assert claims._rate(fast, full).verdict == "holds" and growth(fast).verdict == "holds"
     assert claims._rate(slow, full).verdict == "does not hold"
-    assert claims._growth_stops(slow, full).verdict == "does not hold"
+    assert growth(slow).verdict == "does not hold"
+    assert growth(results(-1.5, 0.01, {})).verdict == "not testable here", "it has hardly moved"
     assert claims._rate(fast, Options(quick=True)).verdict == "not testable here"
 
 
@@ -67,7 +76,7 @@ def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
     lost = results(-1.5, 0.01, {})
     for rule in plan.TUNED:
         lost[f"tuned-{rule}"]["runs"] = [run(STEPS**-1.5, STEPS**0.01, None)] * 3
-    for claim in (claims._rate(lost, Options()), claims._growth_stops(lost, Options())):
+    for claim in (claims._rate(lost, Options()), growth(lost)):
         assert claim.verdict == "not testable here" and "normalized diverged" in claim.value
     assert claims._adamw(lost).verdict == "does not hold"
 
@@ -75,12 +84,12 @@ def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
 def test_a_held_out_loss_of_zero_is_no_divergence() -> None:
     found = results(-1, 0, {})
     found["tuned-normalized"]["runs"] = [{**run(STEPS, STEPS), "final_validation": 0.0}] * 3
-    assert "normalized 1 (0)" in claims._normalized_is_best(found).value
+    assert "normalized 1 (0)" in best(found).value
 
 
 def test_the_best_rule_is_named_by_its_loss() -> None:
-    assert claims._normalized_is_best(results(-1, 0, {"normalized": 0.5, "adamw": 0.1})).verdict == "holds"
-    beaten = claims._normalized_is_best(results(-1, 0, {"adaptive": 0.5}))
+    assert best(results(-1, 0, {"normalized": 0.5, "adamw": 0.1})).verdict == "holds"
+    beaten = best(results(-1, 0, {"adaptive": 0.5}))
     assert beaten.verdict == "does not hold" and "adaptive 0.5" in beaten.value
     assert claims._adamw(results(-1, 0, {"adamw": 0.5})).verdict == "does not hold"
     assert claims._adamw(results(-1, 0, {"adamw": 1.5})).verdict == "holds"

@@ -10,7 +10,7 @@ from lorate_papers.workloads import WORKLOADS, AdapterSpec, load_workload, logis
 
 
 def test_an_unknown_workload_is_refused_with_the_known_ones():
-    with pytest.raises(LorateError, match="no workload 'nothing'; there are: logistic, matrix, small-lm"):
+    with pytest.raises(LorateError, match="no workload 'nothing'; there are: logistic, embeddings, matrix, small-lm"):
         load_workload("nothing")
     assert {"logistic", "matrix", "small-lm", "resnet", "smollm2"} <= WORKLOADS.keys()
 

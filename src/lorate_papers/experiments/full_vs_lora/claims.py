@@ -22,7 +22,7 @@ from lorate_papers.training.measures import ahead, leads, with_error
 EQUAL: dict[Cost, str] = {
     "steps": "At equal steps",
     "FLOPs": "At equal floating-point operations",
-    "seconds": "In equal time",
+    "seconds": "In equal processor time",
 }
 
 
@@ -32,7 +32,7 @@ def decide(results: Results, options: Options) -> list[Claim]:
         *(_full_is_ahead(results, task, cost, words) for cost, words in EQUAL.items() for task in TASKS),
         *(_rank(results, task) for task in TASKS),
         _cheaper(results, "FLOPs", "needs fewer floating-point operations"),
-        _cheaper(results, "seconds", "takes less time"),
+        _cheaper(results, "seconds", "takes less processor time"),
         _memory(results),
         _learning_rate(results, options),
         *(_overfitting(results, options, task) for task in TASKS),

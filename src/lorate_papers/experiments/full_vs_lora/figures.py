@@ -11,10 +11,14 @@ from lorate_papers.training.measures import Numbers, column, trailing_mean
 AXES: dict[Cost, str] = {
     "steps": "step",
     "FLOPs": "floating-point operations so far, in units of 10⁹",
-    "seconds": "time so far, s (steps times the median time of a step)",
+    "seconds": "processor time so far, s (steps times the median of a step)",
 }
 UNITS: dict[Cost, float] = {"steps": 1.0, "FLOPs": 1e9, "seconds": 1.0}
-TITLES: dict[Cost, str] = {"steps": "at equal steps", "FLOPs": "at equal operations", "seconds": "in equal time"}
+TITLES: dict[Cost, str] = {
+    "steps": "at equal steps",
+    "FLOPs": "at equal operations",
+    "seconds": "in equal processor time",
+}
 
 FALLING_FAR = ("resnet",)
 """Tasks whose loss falls by orders of magnitude."""

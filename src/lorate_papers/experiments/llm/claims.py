@@ -38,9 +38,9 @@ SLOW = 2.0
 def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
     return [
-        *(_wins(results, rule) for rule in PAPER),
-        _come_close(results),
-        _lead_shrinks(results),
+        *(wins(results, rule) for rule in PAPER),
+        come_close(results),
+        lead_shrinks(results),
         _flat(results),
         _start_sooner(results),
         _without_constant(results),
@@ -48,7 +48,8 @@ def decide(results: Results, options: Options) -> list[Claim]:
     ]
 
 
-def _wins(results: Results, rule: str) -> Claim:
+def wins(results: Results, rule: str) -> Claim:
+    """Whether a rule is ahead of the constant rate from the small start."""
     leads = lead(results, rule, SMALL_START)
     return Claim.decide(
         f"From a start of A with standard deviation {STARTS[SMALL_START]} the rule {rule} ends lower than the best "
@@ -60,7 +61,8 @@ def _wins(results: Results, rule: str) -> Claim:
     )
 
 
-def _come_close(results: Results) -> Claim:
+def come_close(results: Results) -> Claim:
+    """Whether the rules are near the constant rate from the large start."""
     runs = winners(results, "constant", LARGE_START)
     words, close = closeness(
         runs[0]["validation"]["loss"][0],
@@ -73,7 +75,8 @@ def _come_close(results: Results) -> Claim:
     )
 
 
-def _lead_shrinks(results: Results) -> Claim:
+def lead_shrinks(results: Results) -> Claim:
+    """Whether the lead depends on the start."""
     means = {start: np.mean([lead(results, rule, start) for rule in PAPER], axis=0) for start in STARTS}
     finite = all(np.isfinite(mean).all() for mean in means.values())
     return Claim.decide(

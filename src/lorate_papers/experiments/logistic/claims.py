@@ -1,11 +1,12 @@
 """The claims on speed and steadiness; those on rates and starts stand in files of their own."""
 
 import math
+from dataclasses import replace
 from statistics import median
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
-from lorate_papers.experiments.logistic.plan import GIVEN_L, PROVED, TUNED, seeds, size
-from lorate_papers.experiments.logistic.rate_claims import rate_claims
+from lorate_papers.experiments.logistic.plan import EMBEDDINGS, GIVEN_L, PROVED, TUNED, only_of, seeds, size
+from lorate_papers.experiments.logistic.rate_claims import bounds, growth, rate_claims, slower_than_linear
 from lorate_papers.experiments.logistic.start_claims import start_claims
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.rule_claims import (
@@ -20,6 +21,16 @@ from lorate_papers.training.measures import Result, final_losses, steps_to
 
 def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
+    return [
+        *speed_claims(results, options),
+        *rate_claims(results, options),
+        *start_claims(results, options),
+        *embedded_claims(results, options),
+    ]
+
+
+def speed_claims(results: Results, options: Options) -> list[Claim]:
+    """Those on speed and steadiness."""
     settings = {f"rank {rank}": {rule: tuned(results, rule, rank) for rule in TUNED} for rank in size(options).ranks}
     return [
         other_scales(settings),
@@ -39,9 +50,22 @@ def decide(results: Results, options: Options) -> list[Claim]:
         _rises(results, options),
         _given_smoothness(results, options),
         _nothing_to_tune(results, options),
-        *rate_claims(results, options),
-        *start_claims(results, options),
     ]
+
+
+ON_EMBEDDINGS = "On embeddings of images: "
+
+
+def embedded_claims(results: Results, options: Options) -> list[Claim]:
+    """Those on the other workload, in the same words."""
+    found = only_of(EMBEDDINGS, results)
+    claims = [
+        *speed_claims(found, options),
+        growth(found, options),
+        slower_than_linear(found, options),
+        bounds(found, options),
+    ]
+    return [replace(claim, claim=ON_EMBEDDINGS + claim.claim) for claim in claims]
 
 
 def tuned(results: Results, rule: str, rank: int) -> Result:

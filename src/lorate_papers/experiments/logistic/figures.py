@@ -1,13 +1,25 @@
 """The figures of logistic regression."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lorate.report import rule_colour
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.logistic.plan import ESCAPE, LARGE, PROVED, SMALL, TUNED, seeds, size
+from lorate_papers.experiments.logistic.plan import (
+    EMBEDDINGS,
+    ESCAPE,
+    LARGE,
+    PROVED,
+    SMALL,
+    TUNED,
+    only_of,
+    run_name,
+    seeds,
+    size,
+)
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.plots import Curve, Panel
 from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
@@ -30,10 +42,21 @@ def draw(results: Results, options: Options) -> list[Drawing]:
     return [
         *drawings,
         _constants(results, options),
+        *_embedded(results, options),
         _rates(results, options),
         _bounds(results, options),
         _ranks(results, options),
         _origin(results, options),
+    ]
+
+
+def _embedded(results: Results, options: Options) -> list[Drawing]:
+    """The first and third kind of figures, for the embeddings of images."""
+    found = only_of(EMBEDDINGS, results)
+    drawings = [_paper_rules(found, options, rank) for rank in size(options).ranks] + [_constants(found, options)]
+    return [
+        replace(one, name=run_name(EMBEDDINGS, one.name), title=f"{one.title.rstrip('.')}, on embeddings of images.")
+        for one in drawings
     ]
 
 

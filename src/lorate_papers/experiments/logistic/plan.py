@@ -13,7 +13,7 @@ from lorate import Monitor
 from lorate.descent import paper_log_bound, rate_bound, sharp_guarantee, sum_eta_bound, theory_guarantee
 from lorate.monitor.certificate import certify
 from lorate.sweep import Run
-from lorate_papers.experiments.experiment import Options
+from lorate_papers.experiments.experiment import Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import column
 from lorate_papers.training.recipe import Recipe
@@ -27,7 +27,12 @@ GIVEN_L = ("theory", "sharp", "one-factor", "majorizer")
 """Rules that take L and have nothing to tune."""
 PROVED = (*GIVEN_L, "backtracking")
 
-CENTRES = {"constant": 0.3, "adaptive": 30.0, "adaptive-loss": 30.0, "normalized": 0.2}
+DIGITS, EMBEDDINGS = "logistic", "embeddings"
+WORKLOADS = (DIGITS, EMBEDDINGS)
+CENTRES = {
+    DIGITS: {"constant": 0.3, "adaptive": 30.0, "adaptive-loss": 30.0, "normalized": 0.2},
+    EMBEDDINGS: {"constant": 0.05, "adaptive": 0.5, "adaptive-loss": 0.5, "normalized": 0.05},
+}
 """Middle of each rule's grid."""
 LARGE, SMALL = 10.0, 0.1
 """The two other scales of the constant rate, as multiples of its best."""
@@ -67,9 +72,9 @@ def seeds(options: Options) -> list[int]:
     return options.seeds(size(options).seeds)
 
 
-def grid(rule: str, options: Options) -> tuple[float, ...]:
+def grid(rule: str, options: Options, workload: str = DIGITS) -> tuple[float, ...]:
     """Three decades around the middle, as many constants for each rule."""
-    centre = CENTRES[rule]
+    centre = CENTRES[workload][rule]
     return constants(centre / 10**1.5, centre * 10**1.5, size(options).points)
 
 
@@ -78,24 +83,36 @@ def adapter(rank: int, init_std: float | None = None) -> dict[str, float | None]
     return {"rank": rank, "alpha": rank, "init_std": init_std}
 
 
-WORKLOAD = "logistic"
+def run_name(workload: str, name: str) -> str:
+    """Name of a run; those on digits have no prefix."""
+    return name if workload == DIGITS else f"{workload}-{name}"
+
+
+def only_of(workload: str, results: Results) -> Results:
+    """The results on a workload by the names that those on digits have."""
+    prefix = run_name(workload, "")
+    return {name.removeprefix(prefix): one for name, one in results.items() if name.startswith(prefix)}
+
+
 GUARANTEES = {"theory": theory_guarantee, "sharp": sharp_guarantee}
 
 
 def descend(rule: str, lr: float | None, rank: int, steps: int, seed: int, quick: bool, **more: Any) -> Values:
-    """Full-batch descent; ``more`` are fields of `Recipe`, or ``init_std`` of the adapters."""
-    spec = adapter(rank, more.pop("init_std", None))
-    return train_under_rule(WORKLOAD, spec, rule, lr, steps, None, seed, quick=quick, **more)
+    """Full-batch descent; ``more`` are fields of `Recipe`, ``workload``, or ``init_std`` of the adapters."""
+    spec, workload = adapter(rank, more.pop("init_std", None)), more.pop("workload", DIGITS)
+    return train_under_rule(workload, spec, rule, lr, steps, None, seed, quick=quick, **more)
 
 
-def tuned_rule(rule: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool) -> Values:
+def tuned_rule(
+    rule: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool, workload: str
+) -> Values:
     """Tune a constant and run it on all seeds, see `tuned_runs`.
 
     The constant rate also runs at a tenth and at ten times its best. Each of the paper's rules is set against constant
     rates of its own scale: its first step size, and the mean of its step sizes.
     """
     return tuned_runs(
-        lambda name, lr, seed: descend(name, lr, rank, steps, seed, quick),
+        lambda name, lr, seed: descend(name, lr, rank, steps, seed, quick, workload=workload),
         rule,
         grid,
         seeds,
@@ -104,9 +121,9 @@ def tuned_rule(rule: str, rank: int, grid: Sequence[float], steps: int, seeds: S
     )
 
 
-def proved_rule(rule: str, rank: int, steps: int, seed: int, quick: bool) -> Values:
+def proved_rule(rule: str, rank: int, steps: int, seed: int, quick: bool, workload: str) -> Values:
     """Run a rule that needs no tuning under the monitor, and certify the run."""
-    task = load_workload(WORKLOAD, quick=quick)
+    task = load_workload(workload, quick=quick)
     model = task.model(AdapterSpec(rank=rank, alpha=rank), seed)
     with tempfile.TemporaryDirectory() as directory:
         with Monitor(directory, full_batch=True) as monitor:
@@ -145,28 +162,25 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 SAME = ("adaptive", "adaptive-loss")
-
 """The two rules whose early stages are compared, both with this constant."""
-
 SAME_CONSTANT = 3.0
-
 CONSTANT_IN_RANKS = 10.0
-
 """Constant of adaptive-loss in the runs that compare ranks, and in the long run."""
 
 
-def _main_runs(options: Options) -> list[Run]:
+def _main_runs(options: Options, workload: str) -> list[Run]:
     how = size(options)
     runs = []
     for rank in how.ranks:
-        common: dict[str, Any] = {"rank": rank, "steps": how.steps, "quick": options.quick}
+        common: dict[str, Any] = {"rank": rank, "steps": how.steps, "quick": options.quick, "workload": workload}
         for rule in TUNED:
-            given = {"rule": rule, "grid": grid(rule, options), "seeds": seeds(options), **common}
-            runs.append(Run(f"tuned-{rule}-rank-{rank}", tuned_rule, given))
+            given = {"rule": rule, "grid": grid(rule, options, workload), "seeds": seeds(options), **common}
+            runs.append(Run(run_name(workload, f"tuned-{rule}-rank-{rank}"), tuned_rule, given))
         for rule in PROVED:
             for seed in seeds(options):
                 given = {"rule": rule, "seed": seed, **common}
-                runs.append(Run(f"proved-{rule}-rank-{rank}-seed-{seed}", proved_rule, given))
+                name = run_name(workload, f"proved-{rule}-rank-{rank}-seed-{seed}")
+                runs.append(Run(name, proved_rule, given))
     return runs
 
 
@@ -195,4 +209,4 @@ def _other_runs(options: Options) -> list[Run]:
 
 def runs(options: Options) -> list[Run]:
     """The slow ones first."""
-    return [*_main_runs(options), *_other_runs(options)]
+    return [*_main_runs(options, EMBEDDINGS), *_main_runs(options, DIGITS), *_other_runs(options)]

@@ -22,11 +22,11 @@ ORDERS = {"1/log T": None, "1/√T": -0.5, "1/T": -1.0}
 def rate_claims(results: Results, options: Options) -> list[Claim]:
     """The claims, in the order of the report."""
     return [
-        _growth(results, options),
-        _slower_than_linear(results, options),
+        growth(results, options),
+        slower_than_linear(results, options),
         _which_order(results, options),
         _sum_of_steps(results, options),
-        _bounds(results, options),
+        bounds(results, options),
     ]
 
 
@@ -39,7 +39,8 @@ def main_runs(results: Results, options: Options) -> Iterator[tuple[str, Result]
             yield from ((rule, results[f"proved-{rule}-rank-{rank}-seed-{seed}"]) for seed in seeds(options))
 
 
-def _growth(results: Results, options: Options) -> Claim:
+def growth(results: Results, options: Options) -> Claim:
+    """Whether the adapters still grow at the end, under every rule."""
     exponents: dict[str, list[float]] = {}
     for rule, run in main_runs(results, options):
         exponents.setdefault(rule, []).append(exponent(run, "stacked_sq", run["steps"] / 2))
@@ -59,7 +60,8 @@ def _nan_first(value: float) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def _slower_than_linear(results: Results, options: Options) -> Claim:
+def slower_than_linear(results: Results, options: Options) -> Claim:
+    """Whether the gradient falls more slowly than 1/T."""
     words: list[str] = []
     slower: list[bool | None] = []
     for rule in ("constant", *PAPER):
@@ -116,7 +118,8 @@ def _sum_of_steps(results: Results, options: Options) -> Claim:
     )
 
 
-def _bounds(results: Results, options: Options) -> Claim:
+def bounds(results: Results, options: Options) -> Claim:
+    """Whether the proofs held in every run."""
     lines = violated = 0
     closest, better = 0.0, math.inf
     for rank in size(options).ranks:

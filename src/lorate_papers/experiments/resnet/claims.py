@@ -20,6 +20,8 @@ from lorate_papers.training.measures import Result, column, exponent, final_loss
 
 STANDING = 0.1
 """Exponent of the squared norm against the number of steps up to which adapters count as standing still."""
+MOVED = 1.05
+"""What ‖V‖ has to have grown by before it can be said to have stopped."""
 WINDOWS = 6
 """Stretches of the last two thirds of a run over which squared gradients of batches are averaged."""
 
@@ -37,8 +39,8 @@ def decide(results: Results, options: Options) -> list[Claim]:
         ),
         beat_the_best_constant(settings),
         usable_constants(settings, f"{size(options).points} constants over two decades"),
-        _normalized_is_best(results),
-        _growth_stops(results, options),
+        normalized_is_best(tuned(results), "a residual network"),
+        growth_stops(tuned(results), "a residual network", size(options).steps, decided=not options.quick),
         _rate(results, options),
         _measured_smoothness(results, options),
         _adamw(results),
@@ -59,39 +61,40 @@ def windowed_exponent(run: Result, name: str) -> float:
     return exponent({"trace": means}, name, 0)
 
 
-def _normalized_is_best(results: Results) -> Claim:
-    ends = ends_of(tuned(results))
-    held_out = {
-        rule: median(final_losses(tuning["runs"], "final_validation")) for rule, tuning in tuned(results).items()
-    }
+def normalized_is_best(by_rule: ByRule, network: str) -> Claim:
+    """From the tuned runs of the paper's rules and of the constant rate."""
+    ends = ends_of(by_rule)
+    held_out = {rule: median(final_losses(tuning["runs"], "final_validation")) for rule, tuning in by_rule.items()}
     best = min(ends, key=lambda rule: ends[rule])
     words = ", ".join(f"{rule} {loss_in_words(ends[rule])} ({loss_in_words(held_out[rule])})" for rule in ends)
     return Claim.decide(
-        "Of the paper's rules and the constant rate, normalized is the best one on a residual network.",
+        f"Of the paper's rules and the constant rate, normalized is the best one on {network}.",
         f"final training loss (held-out loss), median: {words}",
         best == "normalized",
     )
 
 
-def _growth_stops(results: Results, options: Options) -> Claim:
+def growth_stops(by_rule: ByRule, network: str, steps: int, *, decided: bool) -> Claim:
+    """From the same runs; too short ones leave it open."""
     words: list[str] = []
     parts: list[bool | None] = []
-    for rule, tuning in tuned(results).items():
+    for rule, tuning in by_rule.items():
         runs = [run for run in tuning["runs"] if not run["diverged"]]
         if runs:
             late = median([exponent(run, "stacked_sq", run["steps"] / 2) for run in runs])
             norms = [column(run, "stacked_sq") for run in runs]
             ratio = median([float(np.sqrt(values[-1] / values[0])) for values in norms])
-            parts.append(None if math.isnan(late) else late <= STANDING)
+            parts.append(None if math.isnan(late) or ratio < MOVED else late <= STANDING)
             words.append(f"{rule} {late:.3f} (‖V‖ grew to {ratio:.2f} times its start)")
         else:
             parts.append(None)
             words.append(f"{rule} diverged")
     return Claim.decide(
-        "‖V‖ stops growing on a residual network.",
-        f"exponent of ‖V‖² against the step over the second half of {size(options).steps} steps, median: "
-        f"{', '.join(words)}; standing still means at most {STANDING:g}",
-        None if options.quick else all_hold(parts),
+        f"‖V‖ stops growing on {network}.",
+        f"exponent of ‖V‖² against the step over the second half of {steps} steps, median: "
+        f"{', '.join(words)}; standing still means at most {STANDING:g}, after having grown to at least {MOVED:g} "
+        "times the start",
+        all_hold(parts) if decided else None,
     )
 
 

@@ -32,21 +32,27 @@ COLUMNS = (
 
 def draw(results: Results, options: Options) -> list[Drawing]:
     """All figures, in the order of the report."""
-    return [_paper_rules(results, options), _proved_rules(results, options), _constants(results, options)]
+    how, starts = size(options), len(seeds(options))
+    return [
+        paper_rules(results, "The paper's rules on a residual network.", how.points, starts),
+        _proved_rules(results, starts),
+        constants(results, how.steps),
+    ]
 
 
 def _rules(name: str, title: str, caption: str, groups: Sequence[Group]) -> Drawing:
     return drawing(name, title, caption, rule_panels(groups, COLUMNS), "step")
 
 
-def _starts(options: Options) -> str:
+def _starts(count: int) -> str:
     return (
-        f"Line: median of {len(seeds(options))} starts; band: lowest to highest. Loss and gradient are means over the "
+        f"Line: median of {count} starts; band: lowest to highest. Loss and gradient are means over the "
         f"last {SMOOTHED} batches."
     )
 
 
-def _paper_rules(results: Results, options: Options) -> Drawing:
+def paper_rules(results: Results, title: str, points: int, starts: int) -> Drawing:
+    """The tuned rules and the constant rate, and AdamW where it was run."""
     constant = results["tuned-constant"]
     groups = [Group(f"constant {constant['best']:.3g}", "constant", constant["runs"])]
     for name, multiple in (("small", 0.1), ("large", 10.0)):
@@ -55,27 +61,29 @@ def _paper_rules(results: Results, options: Options) -> Drawing:
         groups.append(
             Group(f"{rule}, a = {results[f'tuned-{rule}']['best']:.3g}", rule, results[f"tuned-{rule}"]["runs"])
         )
-    adamw = results["tuned-adamw"]
-    groups.append(Group(f"AdamW {adamw['best']:.3g}", "adamw", adamw["runs"]))
+    if "tuned-adamw" in results:
+        adamw = results["tuned-adamw"]
+        groups.append(Group(f"AdamW {adamw['best']:.3g}", "adamw", adamw["runs"]))
     caption = (
-        f"Each rule at its best constant of {size(options).points} over two decades, and the constant rate at a tenth "
-        f"and at ten times its best. {_starts(options)} A cross: the run diverged."
+        f"Each rule at its best constant of {points} over two decades, and the constant rate at a tenth "
+        f"and at ten times its best. {_starts(starts)} A cross: the run diverged."
     )
-    return _rules("paper-rules", "The paper's rules on a residual network.", caption, groups)
+    return _rules("paper-rules", title, caption, groups)
 
 
-def _proved_rules(results: Results, options: Options) -> Drawing:
+def _proved_rules(results: Results, starts: int) -> Drawing:
     groups = [Group(rule, rule, results[f"untuned-{rule}"]["runs"]) for rule in PROVED]
     caption = (
         "Nothing is tuned: the first four rules are given the curvature at the start as L, the fifth finds an L for "
-        f"each batch. {_starts(options)}"
+        f"each batch. {_starts(starts)}"
     )
     return _rules("proved-rules", "The rules with a proof, untuned.", caption, groups)
 
 
-def _constants(results: Results, options: Options) -> Drawing:
+def constants(results: Results, steps: int) -> Drawing:
+    """What came of the constants tried."""
     curves = []
-    for rule in TUNED:
+    for rule in [rule for rule in TUNED if f"tuned-{rule}" in results]:
         tuning = results[f"tuned-{rule}"]
         points = [(run["lr"] / tuning["best"], run["final_loss"]) for run in tuning["grid"] if not run["diverged"]]
         lost = any(run["diverged"] for run in tuning["grid"])
@@ -84,7 +92,7 @@ def _constants(results: Results, options: Options) -> Drawing:
         curves.append(Curve(label, x, y, colour=rule_colour(rule), broken=lost))
     panels = [Panel("final training loss, nats", curves, log=True)]
     caption = (
-        f"One start, {size(options).steps} steps. A curve ends with a cross at the last constant that did not diverge. "
+        f"One start, {steps} steps. A curve ends with a cross at the last constant that did not diverge. "
         "The best constant of a rule is one with which no start diverged."
     )
     return drawing(
