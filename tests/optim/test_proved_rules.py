@@ -272,7 +272,7 @@ def test_dora_is_refused(rule: str) -> None:
         ("backtracking", {"smoothness": math.nan}, "positive finite number"),
         ("sharp", {"smoothness": 1.0, "direction": torch.optim.AdamW}, "is for plain gradients"),
         ("one-factor", {"smoothness": 1.0, "gradient_norm": "exact"}, "does not measure the frozen"),
-        ("sharp", {"smoothness": 1.0, "gradient_norm": "guess"}, "not by 'guess'"),
+        ("sharp", {"smoothness": 1.0, "gradient_norm": "guess"}, "got 'guess'"),
         (Sharp(1.0), {"smoothness": 1.0}, "leave one of the two out"),
         ("majorizer", {"smoothness": 1.0, "direction": "adamw"}, "must build a torch optimizer"),
         ("majorizer", {"smoothness": 1.0, "direction": torch.optim.LBFGS}, "closure of its own"),

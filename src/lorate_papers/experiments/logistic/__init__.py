@@ -9,9 +9,9 @@ EXPERIMENT = Experiment(
     title="Logistic regression under every rule",
     summary=(
         "Multinomial logistic regression from a zero weight matrix, by full-batch gradient descent on a LoRA adapter "
-        "of rank 4 or 20 with scaling 1: on scikit-learn's handwritten digits, and on embeddings of solar cells by "
-        "EfficientNet-Lite0 with ImageNet weights (in the quick form: of digits). The smoothness L of the loss is "
-        "known in closed form. All rules start from the same adapters; constants are tuned on grids of one size."
+        "of rank 4 or 20 with scaling 1. The images are scikit-learn's handwritten digits as they are, and solar cells "
+        "(in the quick form: digits) as EfficientNet-Lite0 with ImageNet weights embeds them. The smoothness L of the "
+        "loss is known in closed form. All rules start from the same adapters; constants are tuned on grids of one size."
     ),
     runs=runs,
     claims=decide,
