@@ -11,7 +11,8 @@ EXPERIMENT = Experiment(
         "Multinomial logistic regression from a zero weight matrix, by full-batch gradient descent on a LoRA adapter "
         "of rank 4 or 20 with scaling 1. The images are scikit-learn's handwritten digits as they are, and solar cells "
         "(in the quick form: digits) as EfficientNet-Lite0 with ImageNet weights embeds them. The smoothness L of the "
-        "loss is known in closed form. All rules start from the same adapters; constants are tuned on grids of one size."
+        "loss is known in closed form. All rules start from the same adapters; constants are tuned on grids of one "
+        "size."
     ),
     runs=runs,
     claims=decide,
