@@ -70,11 +70,11 @@ def main() -> None:
     if options.draw:
         draw(json.loads(COMMITTED.read_text(encoding="utf-8")))
         return
+    folder = SweepFolder(RUNS)
+    unpack(ARCHIVE, all_runs(), folder)
     if options.cost:
         write_atomically(COSTS, json.dumps(extra_costs(), indent=2) + "\n")
     else:
-        folder = SweepFolder(RUNS)
-        unpack(ARCHIVE, all_runs(), folder)
         wanted = list(all_runs(options.only, options.methods, options.seeds))
         if options.again:
             for run in wanted:
