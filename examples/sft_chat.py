@@ -41,7 +41,7 @@ model = peft.get_peft_model(base, peft.LoraConfig(r=8, lora_alpha=16, target_mod
 
 with tempfile.TemporaryDirectory() as folder:
     arguments = SFTConfig(
-        folder, max_steps=60, per_device_train_batch_size=12, logging_steps=10,
+        folder, max_steps=60, per_device_train_batch_size=4, logging_steps=10,
         disable_tqdm=True, use_cpu=True, bf16=False, report_to="none",
     )  # fmt: skip
     trainer = SFTTrainer(model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
