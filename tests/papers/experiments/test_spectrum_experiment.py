@@ -39,8 +39,8 @@ def adapted(seed: int, rank: int, alpha: float, spread: float) -> tuple[TensorWo
     return TensorWorkload("two layers", layers, ("0", "2"), data, data, loss), model
 
 
-def dense_norm(workload: TensorWorkload, model: nn.Module, parameters: list[nn.Parameter]) -> float:
-    """Spectral norm of the whole Hessian, row by row."""
+def dense_spectrum(workload: TensorWorkload, model: nn.Module, parameters: list[nn.Parameter]) -> torch.Tensor:
+    """Absolute eigenvalues of the whole Hessian, which is made row by row."""
     asked = [p.requires_grad for p in parameters]
     for p in parameters:
         p.requires_grad_(True)
@@ -51,29 +51,28 @@ def dense_norm(workload: TensorWorkload, model: nn.Module, parameters: list[nn.P
     ]
     for p, state in zip(parameters, asked, strict=True):
         p.requires_grad_(state)
-    return float(torch.linalg.matrix_norm(torch.stack(rows), 2))
-
-
-REACHED = 0.7
-"""Part of the norm that is found at least: the iteration may settle on an eigenvalue close below the largest one."""
+    return torch.linalg.svdvals(torch.stack(rows))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.floats(0.1, 300), st.floats(0.01, 3))
-@example(2715, 2, 0.25, 1.0)  # 0.93 of the norm
+@example(2715, 2, 0.25, 1.0)  # settles on 0.93 of the norm,
+@example(454, 1, 299.0, 0.2265625)  # on 0.48 of it
 def test_the_sharp_curvature_bounds_the_hessian_of_the_adapters(
     seed: int, rank: int, alpha: float, spread: float
 ) -> None:
     workload, model = adapted(seed, rank, alpha, spread)
     found = plan.curvatures(workload, model, workload.train)
     dense = {
-        kind: dense_norm(workload, model, [p for name, p in model.named_parameters() if words in name])
+        kind: dense_spectrum(workload, model, [p for name, p in model.named_parameters() if words in name])
         for kind, words in (("adapters", "lora_"), ("weights", "base_layer"))
     }
-    for kind, value in dense.items():
-        assert REACHED * value <= found[kind] <= value * (1 + 1e-6)
-    if found["converged"]:  # the bound rests on the norm in the weights, which is measured from below
-        assert REACHED * dense["adapters"] <= found["bound"]
+    for kind, spectrum in dense.items():  # measured from below: the iteration may settle on another eigenvalue
+        assert found[kind] <= float(spectrum.max()) * (1 + 1e-6)
+        if found["converged"]:
+            assert float((spectrum - found[kind]).abs().min()) <= 2 * plan.TOLERANCE * found[kind]
+    if found["weights"] >= (1 - 2 * plan.TOLERANCE) * float(dense["weights"].max()):  # on which the bound rests
+        assert float(dense["adapters"].max()) <= found["bound"] * (1 + 2 * plan.TOLERANCE)
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
 
 
