@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorate.errors import LorateError
 from lorate.extras import require
 from lorate.tasks.embedded import human_eval_records
 from lorate.tasks.encoding import Encoder
 from lorate.tasks.examples import IGNORED
 from lorate_papers.workloads import small_lm
 from lorate_papers.workloads.tensor_workload import TensorWorkload
+from lorate_papers.workloads.workload import refuse_others
 
 LENGTH = 256
 DESCRIPTION = 160
@@ -43,8 +43,7 @@ def load(*, quick: bool = False, data: str | None = None, model: str | None = No
     Raises:
         LorateError: data or model was given.
     """
-    if data is not None or model is not None:
-        raise LorateError("answers has data and model of its own: leave out data and model.")
+    refuse_others("answers", data, model)
     base = small_lm.load(quick=quick)
     problems = list(human_eval_records())
     random.Random(0).shuffle(problems)

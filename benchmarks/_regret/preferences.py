@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorate.errors import LorateError
 from lorate_papers.workloads import small_lm
 from lorate_papers.workloads.documents import document_texts
 from lorate_papers.workloads.tensor_workload import TensorWorkload, evaluating, examples, select
-from lorate_papers.workloads.workload import Batch
+from lorate_papers.workloads.workload import Batch, refuse_others
 
 PROMPT, ANSWER = 48, 64
 """Bytes of each."""
@@ -55,8 +54,7 @@ def load(*, quick: bool = False, data: str | None = None, model: str | None = No
     Raises:
         LorateError: data or model was given.
     """
-    if data is not None or model is not None:
-        raise LorateError("preferences has data and model of its own: leave out data and model.")
+    refuse_others("preferences", data, model)
     base = small_lm.load(quick=quick)
     texts = document_texts(None)
     random.Random(0).shuffle(texts)

@@ -1,8 +1,8 @@
 """What the experiments say of a paper's claim, read from the committed gallery while the site is built.
 
 ``<!-- verdict: logistic: grows without bound -->`` becomes the verdict on the claims of the experiment ``logistic``
-that hold these words, linked to their page; "not run yet" where the gallery has no full run. Words that no claim holds
-end the build.
+that hold these words, or begin with them if a ``^`` is put in front. It is linked to their page; "not run yet" where
+the gallery has no full run. Words that no claim holds end the build.
 """
 
 import json
@@ -37,8 +37,16 @@ def _verdict(experiment: str, words: str, page: str) -> str:
 
 
 def matching(claims: list[dict[str, str]], words: str) -> list[str]:
-    """The verdicts on the claims that hold these words."""
-    return [claim["verdict"] for claim in claims if words in claim["claim"]]
+    """The verdicts on the claims that hold these words, or begin with them after a ^.
+
+    >>> claims = [{"claim": "It holds.", "verdict": "holds"}, {"claim": "Elsewhere: It holds.", "verdict": "open"}]
+    >>> matching(claims, "It"), matching(claims, "^It")
+    (['holds', 'open'], ['holds'])
+    """
+    start = words.removeprefix("^")
+    if start == words:
+        return [claim["verdict"] for claim in claims if words in claim["claim"]]
+    return [claim["verdict"] for claim in claims if claim["claim"].startswith(start)]
 
 
 def in_words(verdicts: list[str]) -> str:

@@ -92,6 +92,21 @@ def usable_constants(settings: Settings, grid: str) -> Claim:
     )
 
 
+def tuned_claims(settings: Settings, grid: str) -> list[Claim]:
+    """The four above, of rules that were set against constant rates of their own mean step size; ``grid`` as there."""
+    return [
+        other_scales(settings),
+        same_scale(
+            settings,
+            "mean step",
+            "Each of the paper's three rules, tuned, ends lower than a constant rate of the mean of its own step "
+            "sizes.",
+        ),
+        beat_the_best_constant(settings),
+        usable_constants(settings, grid),
+    ]
+
+
 def ends_of(by_rule: ByRule) -> dict[str, float]:
     """Final training loss of every rule, median over the starts; infinite if half of them diverged."""
     return {rule: median(final_losses(one["runs"])) for rule, one in by_rule.items()}

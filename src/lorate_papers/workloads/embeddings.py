@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lorate.errors import LorateError
 from lorate_papers.workloads.cache import cached_weights
 from lorate_papers.workloads.efficientnet import embeddings
 from lorate_papers.workloads.images import pixels_of
@@ -16,6 +15,7 @@ from lorate_papers.workloads.logistic import regression
 from lorate_papers.workloads.resnet import digit_images
 from lorate_papers.workloads.solar import cells
 from lorate_papers.workloads.tensor_workload import TensorWorkload
+from lorate_papers.workloads.workload import refuse_others
 
 SIZE = 224
 """Height and width that the network was trained with."""
@@ -38,8 +38,7 @@ def load(*, quick: bool = False, data: str | None = None, model: str | None = No
     Raises:
         LorateError: data or model was given, or a package with the network or the images is not installed.
     """
-    if data is not None or model is not None:
-        raise LorateError("embeddings has data and model of its own: leave out --data and --model.")
+    refuse_others("embeddings", data, model)
     found = _digits() if quick else _solar_cells()
     order = torch.randperm(len(found["labels"]), generator=torch.Generator().manual_seed(0))
     return regression("embeddings", found["inputs"][order], found["labels"][order], HELD_OUT)

@@ -11,7 +11,7 @@ from lorate.errors import LorateError
 from lorate.smoothness import logistic_smoothness
 from lorate_papers.workloads.digits import digits
 from lorate_papers.workloads.tensor_workload import TensorWorkload
-from lorate_papers.workloads.workload import Batch
+from lorate_papers.workloads.workload import Batch, refuse_others
 
 
 class LinearMap(nn.Module):
@@ -47,8 +47,7 @@ def load(
     Raises:
         LorateError: data or model was given, the part is not in [0, 1), or scikit-learn is not installed.
     """
-    if data is not None or model is not None:
-        raise LorateError("logistic has data and model of its own: leave out --data and --model.")
+    refuse_others("logistic", data, model)
     if not 0 <= held_out < 1:
         raise LorateError(f"The part held out must be at least 0 and less than 1, but it is {held_out}.")
     pixels, labels = digits()

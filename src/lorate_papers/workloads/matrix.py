@@ -7,11 +7,10 @@ LoRA adapter can be asked to learn.
 import torch
 from torch import Tensor, nn
 
-from lorate.errors import LorateError
 from lorate.smoothness import least_squares_smoothness
 from lorate_papers.workloads.logistic import LinearMap
 from lorate_papers.workloads.tensor_workload import TensorWorkload
-from lorate_papers.workloads.workload import Batch
+from lorate_papers.workloads.workload import Batch, refuse_others
 
 RANK = 4
 NOISE = 0.1
@@ -35,8 +34,7 @@ def load(*, quick: bool = False, data: str | None = None, model: str | None = No
     Raises:
         LorateError: data or model was given.
     """
-    if data is not None or model is not None:
-        raise LorateError("matrix has data and model of its own: leave out --data and --model.")
+    refuse_others("matrix", data, model)
     inputs, outputs, count, held_out = (20, 16, 200, 100) if quick else (60, 40, 2000, 500)
     draw = torch.Generator().manual_seed(0)
 

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorate.errors import LorateError
 from lorate_papers.workloads.cache import cached_weights
 from lorate_papers.workloads.efficientnet import FEATURES, efficientnet, network_input
 from lorate_papers.workloads.head import fit_head
 from lorate_papers.workloads.resnet import digit_images
 from lorate_papers.workloads.solar import solar_cells
 from lorate_papers.workloads.tensor_workload import TensorWorkload, examples, select
-from lorate_papers.workloads.workload import Batch
+from lorate_papers.workloads.workload import Batch, refuse_others
 
 TARGETS = ("_expand_conv", "_project_conv", "_conv_head")
 SIZE, QUICK_SIZE = 64, 32
@@ -51,8 +50,7 @@ def load(*, quick: bool = False, data: str | None = None, model: str | None = No
     Raises:
         LorateError: data or model was given, or a package with the network or the images is not installed.
     """
-    if data is not None or model is not None:
-        raise LorateError("pointwise has data and model of its own: leave out --data and --model.")
+    refuse_others("pointwise", data, model)
     size, count, held_out = (QUICK_SIZE, QUICK_TRAIN, QUICK_HELD_OUT) if quick else (SIZE, TRAIN, HELD_OUT)
     images: Mapping[str, Tensor] = digit_images(size, late=True) if quick else _cells(size)
     order = torch.randperm(examples(images), generator=torch.Generator().manual_seed(0))[: held_out + count]

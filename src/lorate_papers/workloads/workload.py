@@ -69,3 +69,13 @@ class Workload(Protocol):
 
     def validation_loss(self, model: nn.Module) -> float:
         """Mean loss on the held-out set, always the same one, in evaluation mode; the model comes back as it was."""
+
+
+def refuse_others(name: str, data: str | None, model: str | None) -> None:
+    """Of a workload that takes neither.
+
+    Raises:
+        LorateError: data or model was given.
+    """
+    if data is not None or model is not None:
+        raise LorateError(f"{name} has data and model of its own: leave out --data and --model.")

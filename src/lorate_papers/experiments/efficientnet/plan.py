@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
-from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.paper_rules import PAPER, tuned_beside_constants
 from lorate_papers.training.training_run import Values, train_under_rule
-from lorate_papers.training.tuned_runs import tuned_runs
 from lorate_papers.training.tuning import constants
 
 TUNED = ("constant", *PAPER)
@@ -48,15 +47,8 @@ def grid(rule: str, options: Options) -> tuple[float, ...]:
 
 
 def tuned_rule(rule: str, grid: Sequence[float], seeds: Sequence[int], steps: int, quick: bool) -> Values:
-    """Tune a rule and run it on all seeds, see `tuned_runs`."""
-    return tuned_runs(
-        partial(_descend, steps=steps, quick=quick),
-        rule,
-        grid,
-        seeds,
-        multiples={"large": 10.0, "small": 0.1} if rule == "constant" else None,
-        against=("mean step",) if rule in PAPER else (),
-    )
+    """Tune a rule and run it on all seeds, see `tuned_beside_constants`."""
+    return tuned_beside_constants(partial(_descend, steps=steps, quick=quick), rule, grid, seeds)
 
 
 def _descend(rule: str, lr: float, seed: int, *, steps: int, quick: bool) -> Values:

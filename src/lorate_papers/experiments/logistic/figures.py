@@ -11,16 +11,14 @@ from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.logistic.plan import (
     EMBEDDINGS,
     ESCAPE,
-    LARGE,
     PROVED,
-    SMALL,
     TUNED,
     only_of,
     run_name,
     seeds,
     size,
 )
-from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.paper_rules import LARGE, PAPER, SMALL
 from lorate_papers.experiments.plots import Curve, Panel
 from lorate_papers.experiments.rule_figures import Column, Group, drawing, rule_panels
 from lorate_papers.training.measures import Result, column, least_since_peak

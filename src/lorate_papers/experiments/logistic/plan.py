@@ -14,11 +14,10 @@ from lorate.descent import paper_log_bound, rate_bound, sharp_guarantee, sum_eta
 from lorate.monitor.certificate import certify
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options, Results
-from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.paper_rules import PAPER, tuned_beside_constants
 from lorate_papers.training.measures import column
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.training_run import Values, train_model, train_under_rule
-from lorate_papers.training.tuned_runs import tuned_runs
 from lorate_papers.training.tuning import constants
 from lorate_papers.workloads import AdapterSpec, load_workload
 
@@ -34,8 +33,6 @@ CENTRES = {
     EMBEDDINGS: {"constant": 0.05, "adaptive": 0.5, "adaptive-loss": 0.5, "normalized": 0.05},
 }
 """Middle of each rule's grid."""
-LARGE, SMALL = 10.0, 0.1
-"""The two other scales of the constant rate, as multiples of its best."""
 EARLY = 0.1
 """The early stage: the first tenth of the steps."""
 ESCAPE = {"constant": 0.3, "adaptive-loss": 10.0}
@@ -106,19 +103,12 @@ def descend(rule: str, lr: float | None, rank: int, steps: int, seed: int, quick
 def tuned_rule(
     rule: str, rank: int, grid: Sequence[float], steps: int, seeds: Sequence[int], quick: bool, workload: str
 ) -> Values:
-    """Tune a constant and run it on all seeds, see `tuned_runs`.
+    """Tune a rule and run it on all seeds, see `tuned_beside_constants`."""
 
-    The constant rate also runs at a tenth and at ten times its best. Each of the paper's rules is set against constant
-    rates of its own scale: its first step size, and the mean of its step sizes.
-    """
-    return tuned_runs(
-        lambda name, lr, seed: descend(name, lr, rank, steps, seed, quick, workload=workload),
-        rule,
-        grid,
-        seeds,
-        multiples={"large": LARGE, "small": SMALL} if rule == "constant" else None,
-        against=("first step", "mean step") if rule in PAPER else (),
-    )
+    def run(name: str, lr: float, seed: int) -> Values:
+        return descend(name, lr, rank, steps, seed, quick, workload=workload)
+
+    return tuned_beside_constants(run, rule, grid, seeds, against=("first step", "mean step"))
 
 
 def proved_rule(rule: str, rank: int, steps: int, seed: int, quick: bool, workload: str) -> Values:

@@ -7,15 +7,7 @@ import numpy as np
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.resnet.plan import PROVED, RANK, TUNED, seeds, size
-from lorate_papers.experiments.rule_claims import (
-    ByRule,
-    beat_the_best_constant,
-    ends_of,
-    loss_in_words,
-    other_scales,
-    same_scale,
-    usable_constants,
-)
+from lorate_papers.experiments.rule_claims import ByRule, ends_of, loss_in_words, tuned_claims
 from lorate_papers.training.measures import Result, column, exponent, final_losses, median
 
 STANDING = 0.1
@@ -30,15 +22,7 @@ def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
     settings = {f"rank {RANK}": tuned(results)}
     return [
-        other_scales(settings),
-        same_scale(
-            settings,
-            "mean step",
-            "Each of the paper's three rules, tuned, ends lower than a constant rate of the mean of its own step "
-            "sizes.",
-        ),
-        beat_the_best_constant(settings),
-        usable_constants(settings, f"{size(options).points} constants over two decades"),
+        *tuned_claims(settings, f"{size(options).points} constants over two decades"),
         normalized_is_best(tuned(results), "a residual network"),
         growth_stops(tuned(results), "a residual network", size(options).steps, decided=not options.quick),
         _rate(results, options),

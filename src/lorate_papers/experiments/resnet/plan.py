@@ -8,9 +8,8 @@ from lorate.adapters import find_pairs
 from lorate.smoothness import HessianNorm, hessian_norm
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
-from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.paper_rules import PAPER, tuned_beside_constants
 from lorate_papers.training.training_run import Values, train_under_rule
-from lorate_papers.training.tuned_runs import tuned_runs
 from lorate_papers.training.tuning import constants
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
 
@@ -62,14 +61,7 @@ EVALUATIONS = 8
 
 def tuned_rule(rule: str, grid: Sequence[float], seeds: Sequence[int], steps: int, where: Mapping[str, Any]) -> Values:
     """Tune a rule and run it on all seeds; ``where`` are the options of the workload."""
-    return tuned_runs(
-        partial(_descend, steps=steps, where=where),
-        rule,
-        grid,
-        seeds,
-        multiples={"large": 10.0, "small": 0.1} if rule == "constant" else None,
-        against=("mean step",) if rule in PAPER else (),
-    )
+    return tuned_beside_constants(partial(_descend, steps=steps, where=where), rule, grid, seeds)
 
 
 def untuned_rule(rule: str, seeds: Sequence[int], steps: int, where: Mapping[str, Any]) -> Values:
