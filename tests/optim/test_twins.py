@@ -106,3 +106,18 @@ def test_a_part_of_the_numbers_in_common_is_refused() -> None:
     model.other = nn.Parameter(model.weight.detach()[:2])
     with pytest.raises(LorateError, match="but not all of them"):
         lorate.create_optimizer(model)
+    numbers = torch.zeros(4, 6)
+    for other in (numbers[:2, :], numbers[:2, :].mT):  # as many each, and not the same ones
+        with pytest.raises(LorateError, match="but not all of them"):
+            lorate.create_optimizer(nn.ParameterList([numbers[:, :3], other]))
+
+
+def test_two_that_lie_turned_are_one_as_well() -> None:
+    numbers = torch.arange(6.0).reshape(2, 3)
+    both = nn.ParameterList([numbers.mT, numbers.mT])
+    assert not both[0].is_contiguous() and both[0] is not both[1]
+    optimizer = lorate.create_optimizer(both)
+    first, second = torch.randn(3, 2), torch.randn(3, 2)
+    ((both[0] * first).sum() + (both[1] * second).sum()).backward()
+    ((owner,),) = [group["params"] for group in optimizer.param_groups]
+    assert torch.equal(owner.grad, first + second)

@@ -40,10 +40,14 @@ def join_twins(model: nn.Module) -> set[int]:
 def _obstacle(twin: nn.Parameter, owner: nn.Parameter) -> str:
     if ranks.world_size() > 1:
         return "whose gradients several processes would add up too early"
-    is_turned = twin.ndim > 1 and twin.mT.is_contiguous()
-    if owner.numel() == twin.numel() and owner.is_contiguous() and (is_turned or twin.is_contiguous()):
+    if owner.numel() == twin.numel() and all(map(_is_whole, (owner, twin))):
         return ""
     return "but not all of them in one of two orders, which is not supported"
+
+
+def _is_whole(parameter: nn.Parameter) -> bool:
+    """Whether its numbers lie without gaps, in the order of its shape or turned."""
+    return parameter.is_contiguous() or (parameter.ndim > 1 and parameter.mT.is_contiguous())
 
 
 def _pass_on(twin: nn.Parameter, owner: nn.Parameter) -> None:

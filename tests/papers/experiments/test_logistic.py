@@ -56,6 +56,19 @@ def test_constants_of_the_same_scale(results: dict[str, Any]) -> None:
     assert [trial["lr"] for trial in constant["grid"]] == list(plan.grid("constant", QUICK))
 
 
+def test_runs_on_embeddings_are_on_embeddings(results: dict[str, Any]) -> None:
+    """Both start at the logarithm of ten classes, with other gradients."""
+
+    def first(name: str) -> tuple[float, float]:
+        run = results[name]["runs"][0] if name.count("tuned") else results[name]
+        return run["first_loss"], run["trace"]["grad_sq"][0]
+
+    for name in ("tuned-constant-rank-4", "proved-sharp-rank-4-seed-0"):
+        (loss, gradient), (embedded_loss, embedded_gradient) = first(name), first(f"embeddings-{name}")
+        assert loss == pytest.approx(embedded_loss) == pytest.approx(np.log(10))
+        assert gradient != pytest.approx(embedded_gradient, rel=0.01)
+
+
 def test_a_violated_inequality_is_told(results: dict[str, Any]) -> None:
     assert on_digits(verdicts("logistic", results), "No proved inequality") == "holds"
     run = results["proved-sharp-rank-4-seed-0"]

@@ -48,6 +48,10 @@ def test_the_first_start_chooses_and_all_starts_run() -> None:
     assert [one["final_loss"] for one in found["grid"]] == [2.0, 1.0, 2.0] and "trace" not in found["grid"][0]
 
 
+def test_a_best_constant_at_the_end_of_the_grid_is_told() -> None:
+    assert tuned_runs(Made(best=1.0), "adaptive", GRID, [5])["at_edge"]
+
+
 def test_a_constant_with_which_another_start_diverges_is_refused() -> None:
     found = tuned_runs(Made(best=1.0, lost=((10.0, 6),)), "adaptive", GRID, [5, 6])
     assert (found["best"], found["refused"], found["at_edge"]) == (1.0, [10.0], False)
