@@ -16,7 +16,14 @@ from lorate.runs import write_atomically
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
-TRAINERS = {"dpo": "DPO", "reward": "reward model", "kto": "KTO", "orpo": "ORPO", "grpo": "GRPO"}
+TRAINERS = {
+    "dpo": "DPO",
+    "reward": "reward model",
+    "kto": "KTO",
+    "orpo": "ORPO",
+    "grpo": "GRPO with 8 completions a prompt",
+    "grpo-16": "with 16",
+}
 
 
 def table() -> str:

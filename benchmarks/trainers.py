@@ -2,9 +2,10 @@
 
 A tiny language model is to prefer words with even numbers; a fifth of the preferences are the wrong way round, so that
 the best held-out loss of DPO and of a reward model is 0.5, not 0. Sixty steps of 8 pairs (GRPO: 40 steps of 2
-prompts with 8 completions each), one pass over the data, then the loss on 128 pairs that were not seen (GRPO: the mean
-reward of 256 completions). AdamW runs with each of eight rates, warmed up over a tenth of the steps and then a cosine
-to zero, gradients clipped at 1 as the Trainer does; ``auto`` runs once, with nothing but ``lorate.attach(trainer)``.
+prompts with 8 or 16 completions each), one pass over the data, then the loss on 128 pairs that were not seen (GRPO:
+the mean reward of 256 completions). AdamW runs with each of eight rates, warmed up over a tenth of the steps and then a
+cosine to zero, gradients clipped at 1 as the Trainer does; ``auto`` runs once, with nothing but
+``lorate.attach(trainer)``.
 
 ``worse`` is how far ``auto`` ends above the best loss of that seed, as a share of it (GRPO: how much of the best gain
 in reward is missing); the summary has its mean over the seeds, which draw other data, with its standard error. The
@@ -45,8 +46,10 @@ COMMAND = "OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python benchmarks/trainers.py"
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 0))
 WORDS = [f"w{i}" for i in range(28)]
 STEPS, SIZE, HELD_OUT, WRONG = 60, 8, 128, 0.2
-GRPO_STEPS, COMPLETIONS, LENGTH = 40, 8, 6
-TASKS = ("dpo", "reward", "kto", "orpo", "grpo")
+GRPO_STEPS, LENGTH = 40, 6
+COMPLETIONS = {"grpo": 8, "grpo-16": 16}
+"""Of a prompt, in the tasks that earn a reward."""
+TASKS = ("dpo", "reward", "kto", "orpo", *COMPLETIONS)
 SEEDS = (0, 21, 22, 23, 24)
 
 
@@ -98,7 +101,7 @@ def data(task: str, count: int, seed: int) -> Dataset:
         return rows.map(lambda row: {k: row["prompt"] + row[k] for k in ("chosen", "rejected")}).remove_columns(
             "prompt"
         )
-    if task == "grpo":
+    if task in COMPLETIONS:
         return rows.select_columns("prompt")
     if task == "kto":
         both = [
@@ -123,10 +126,10 @@ def trainer(task: str, folder: str, seed: int, rate: float | None) -> Any:
         "reward": (trl.RewardTrainer, trl.RewardConfig),
         "kto": (trl.KTOTrainer, trl.KTOConfig),
         "orpo": (ORPOTrainer, ORPOConfig),
-        "grpo": (trl.GRPOTrainer, trl.GRPOConfig),
+        **dict.fromkeys(COMPLETIONS, (trl.GRPOTrainer, trl.GRPOConfig)),
     }
     kind, config = kinds[task]
-    steps = GRPO_STEPS if task == "grpo" else STEPS
+    steps = GRPO_STEPS if task in COMPLETIONS else STEPS
     settings: dict[str, Any] = {
         "output_dir": folder, "max_steps": steps, "use_cpu": True, "report_to": "none", "save_strategy": "no",
         "disable_tqdm": True, "logging_steps": steps, "per_device_train_batch_size": SIZE, "bf16": False,
@@ -136,8 +139,9 @@ def trainer(task: str, folder: str, seed: int, rate: float | None) -> Any:
     if rate is not None:
         settings |= {"learning_rate": rate, "lr_scheduler_type": "cosine", "warmup_steps": steps // 10}
     options: dict[str, Any] = {"processing_class": tokenizer(), "train_dataset": data(task, steps * SIZE, 10 + seed)}
-    if task == "grpo":
-        settings |= {"per_device_train_batch_size": 2 * COMPLETIONS, "num_generations": COMPLETIONS}
+    if task in COMPLETIONS:
+        number = COMPLETIONS[task]
+        settings |= {"per_device_train_batch_size": 2 * number, "num_generations": number}
         settings |= {"max_completion_length": LENGTH}
         options |= {"reward_funcs": share_of_even_words}
     else:
@@ -149,7 +153,7 @@ def trainer(task: str, folder: str, seed: int, rate: float | None) -> Any:
 
 def result(task: str, made: Any) -> float:
     """Held-out loss; for GRPO the mean reward."""
-    if task != "grpo":
+    if task not in COMPLETIONS:
         return float(made.evaluate()["eval_loss"])
     words, own = tokenizer(), made.model.eval()
     prompts = words(list(data(task, 64, 999)["prompt"]), return_tensors="pt", padding=True)
@@ -180,7 +184,7 @@ def compare(task: str, seed: int) -> dict[str, Any]:
     start = end(task, seed, None)
     ends = {rate: end(task, seed, rate) for rate in RATES}
     finite = [rate for rate in RATES if math.isfinite(ends[rate])]
-    best = (max if task == "grpo" else min)(finite, key=ends.__getitem__)
+    best = (max if task in COMPLETIONS else min)(finite, key=ends.__getitem__)
     row = {"plan": [task, seed], "start": start, "best_rate": best, "best": ends[best]}
     return {**row, **auto_again(row), "ends": list(ends.values())}
 
@@ -189,8 +193,7 @@ def auto_again(row: dict[str, Any]) -> dict[str, Any]:
     """What changes in a row with ``auto``."""
     task, seed = row["plan"]
     auto = end(task, seed, None, attach=True)
-    is_reward = task == "grpo"
-    worse = (row["best"] - auto) / (row["best"] - row["start"]) if is_reward else auto / row["best"] - 1
+    worse = (row["best"] - auto) / (row["best"] - row["start"]) if task in COMPLETIONS else auto / row["best"] - 1
     return {"auto": auto, "worse": worse}
 
 
