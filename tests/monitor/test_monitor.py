@@ -186,6 +186,13 @@ def test_a_rise_beyond_the_noise_is_divergence(seed: int) -> None:
     assert alarm is not None and "rose to" in alarm.message
 
 
+@pytest.mark.parametrize(("slope", "advice"), [(None, "Lower lr"), (0.3, "larger batches")])
+def test_auto_is_not_advised_to_lower_lr(slope: float | None, advice: str) -> None:
+    for losses, norms in ([1.0, 1.1, 4.0, 4.5], [1.0] * 4), ([2.0, 2.1], [1.0, 40.0]):
+        alarm = diverging(history(losses, stacked_norm=norms, average_slope=[slope] * len(losses)))
+        assert alarm is not None and advice in alarm.remedy
+
+
 def test_adapters_that_shoot_up_are_divergence_though_the_loss_is_bounded() -> None:
     alarm = diverging(history([2.0, 2.1], stacked_norm=[1.0, 40.0]))
     assert alarm is not None and "norm from 1 to 40" in alarm.message

@@ -17,6 +17,10 @@ WINDOW = 10
 """Steps over which the loss is averaged before it is compared."""
 
 LOWER_LR = "Lower lr three- to ten-fold, or use a rule that adapts, such as adaptive-loss."
+STEADY_AUTO = (
+    "Go back to a checkpoint, and use larger batches or a smaller alpha. Rule auto makes up for another lr; "
+    "halving the step at an alarm (on_alarm) does have an effect, since auto does not raise it again."
+)
 
 
 def skipped(record: Record) -> Alarm | None:
@@ -59,7 +63,7 @@ def diverging(history: History) -> Alarm | None:
     losses = _losses(history.last(200))
     first = history.first["loss"] if history.first else None
     if first is not None and len(losses) >= 3 and min(losses[-2:]) > 3 * abs(first) and losses[-1] > losses[0]:
-        return _diverging(losses[-1], first)
+        return _diverging(history, losses[-1], first)
     if (jump := _adapter_jump(history)) is not None:
         return jump
     if len(losses) < 2 * WINDOW:
@@ -69,12 +73,21 @@ def diverging(history: History) -> Alarm | None:
     noise = float(np.median(np.abs(np.diff(losses[:-WINDOW])))) / math.sqrt(2) / 0.6745
     rise = float(averages[-1]) - best
     if rise > max(0.2 * abs(best), 5 * noise * math.sqrt(2 / WINDOW)):
-        return _diverging(float(averages[-1]), best)
+        return _diverging(history, float(averages[-1]), best)
     return None
 
 
-def _diverging(now: float, before: float) -> Alarm:
-    return Alarm("diverging", f"The loss rose to {now:.3g} from {before:.3g}.", LOWER_LR)
+def _diverging(history: History, now: float, before: float) -> Alarm:
+    return Alarm("diverging", f"The loss rose to {now:.3g} from {before:.3g}.", _steadier(history))
+
+
+def _steadier(history: History) -> str:
+    return STEADY_AUTO if _steered_by_average(history.last(WINDOW)) else LOWER_LR
+
+
+def _steered_by_average(records: Sequence[Record]) -> bool:
+    """Whether these are steps of rule ``auto``."""
+    return any(record.get("average_slope") is not None for record in records)
 
 
 def _adapter_jump(history: History) -> Alarm | None:
@@ -90,7 +103,7 @@ def _adapter_jump(history: History) -> Alarm | None:
     if now["loss"] < before["loss"]:
         return None
     message = f"One step took the adapters' norm from {before['stacked_norm']:.3g} to {now['stacked_norm']:.3g}."
-    return Alarm("diverging", message, LOWER_LR)
+    return Alarm("diverging", message, _steadier(history))
 
 
 def rising(history: History) -> Alarm | None:
@@ -101,7 +114,7 @@ def rising(history: History) -> Alarm | None:
     ``auto`` takes such steps on purpose: its average takes the hovering out, and it steers by the slope of that.
     """
     records = history.last(WINDOW)
-    if any(r.get("average_slope") is not None for r in records):
+    if _steered_by_average(records):
         return None
     slopes = [r["slope"] for r in records if r.get("slope") is not None]
     losses = _losses(records)
