@@ -1,17 +1,23 @@
 """What is shown while a run goes on, where standard error is a file."""
 
+import http.server
+import io
+import logging
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import datasets.arrow_dataset
 import pytest
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils.tqdm import _get_progress_bar_context
 from rich.progress import Progress
 
 from lorate.cli import progress
 from lorate.cli.progress import CountColumn, LeftColumn, TerminalListener
 from lorate.tasks import quiet
-from lorate.tasks.progress import counted, told
+from lorate.tasks.progress import MB, counted, told
 
 
 def record(step: int) -> dict[str, float | None]:
@@ -87,14 +93,64 @@ def test_what_takes_long_says_how_much_is_left(
 
 
 def test_loops_of_the_libraries_and_of_lorate_tell_how_far_they_are() -> None:
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[object, ...]] = []
     rows, bar = datasets.Dataset.from_dict({"a": range(1000)}), datasets.arrow_dataset.hf_tqdm
-    with told(lambda done, total: heard.append((done, total))), quiet():
+    with told(lambda *how_far: heard.append(how_far)), quiet():
         rows.map(lambda row: {"b": row["a"]})
     assert heard[-1] == (1000, 1000)
     assert datasets.arrow_dataset.hf_tqdm is bar
     heard.clear()
-    with told(lambda done, total: heard.append((done, total))):
+    with told(lambda *how_far: heard.append(how_far)):
         assert [*counted(range(250), 250)] == [*range(250)]
     assert [*counted(range(250), 250)] == [*range(250)]
     assert heard == [(100, 250), (200, 250)]
+
+
+class Weights(http.server.BaseHTTPRequestHandler):
+    """A file of 25 MB."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "25000000")
+        self.end_headers()
+        self.wfile.write(bytes(25_000_000))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_download_from_the_hub_is_told_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    heard: list[tuple[object, ...]] = []
+    with http.server.HTTPServer(("127.0.0.1", 0), Weights) as server, ThreadPoolExecutor() as threads:
+        threads.submit(server.handle_request)
+        with told(lambda *how_far: heard.append(how_far)), quiet():
+            http_get(f"http://127.0.0.1:{server.server_port}/model.safetensors", io.BytesIO())
+    assert len(heard) > 1 and heard[-1] == (25, 25, "MB")
+
+
+def test_of_two_bars_of_the_hub_for_the_same_bytes_one_counts_and_the_number_of_files_does_not() -> None:
+    heard: list[tuple[object, ...]] = []
+    with told(lambda *how_far: heard.append(how_far)):
+        for name, unit in (("written", "B"), ("written.transfer", "B"), ("files", "it")):
+            with _get_progress_bar_context(
+                desc="model", log_level=logging.ERROR, total=9 * MB, name=name, unit=unit
+            ) as bar:
+                bar.update(3 * MB)
+    assert heard == [(3, 9, "MB")]
+
+
+def test_the_unit_is_shown_and_forgotten(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    listener = TerminalListener()
+    listener.phase("Loading the model")
+    for done in range(1, 30):
+        clock[0] += 1
+        listener.progress(done, 77, "MB")
+    assert "  7 of 77 MB, 1 min 10 s left" in capsys.readouterr().err
+    (task,) = listener._progress.tasks
+    assert CountColumn().render(task).plain == "29/77 MB"
+    listener.phase("Tokenising")
+    listener.progress(5, 77)
+    assert CountColumn().render(task).plain == "5/77"

@@ -27,8 +27,11 @@ class CountColumn(ProgressColumn):
     """Done and total; nothing while the total is not known."""
 
     def render(self, task: Task) -> Text:
-        """As 7/40."""
-        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}", "progress.download")
+        """As 7/40, or 7/40 MB."""
+        if task.total is None:
+            return Text()
+        unit = task.fields.get("unit", "")
+        return Text(f"{task.completed:.0f}/{task.total:.0f} {unit}".rstrip(), "progress.download")
 
 
 class LeftColumn(TimeRemainingColumn):
@@ -58,7 +61,7 @@ class TerminalListener(Listener):
             transient=True,
             disable=not (stderr.is_terminal and is_first()),
         )
-        self._task = self._progress.add_task("", total=None, figures="")
+        self._task = self._progress.add_task("", total=None, figures="", unit="")
         self._began: tuple[float, int] | None = None
         self._loop = (0, 0, 0, 0.0)
         self._said = 0.0
@@ -72,16 +75,16 @@ class TerminalListener(Listener):
 
     def phase(self, text: str) -> None:
         """Name what goes on now."""
-        self._progress.reset(self._task, description=text, figures="")
+        self._progress.reset(self._task, description=text, figures="", unit="")
         self._progress.tasks[0].total = None  # as an argument, None means no change
         self._began, self._said, self._loop = None, time.monotonic(), (0, 0, 0, 0.0)
         if not stderr.is_terminal:
             self._print(text)
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, unit: str = "", /) -> None:
         """Move the bar; or say so after some seconds, with the time left."""
         if self._began is None:
-            self._progress.update(self._task, completed=done, total=total or None)
+            self._progress.update(self._task, completed=done, total=total or None, unit=unit)
         if stderr.is_terminal:
             return
         now, (before, of, first, began) = time.monotonic(), self._loop
@@ -90,7 +93,8 @@ class TerminalListener(Listener):
         self._loop = (done, total, first, began)
         if first < done != total and now - self._said > min(MINUTE, max(FEW, self._said - began)):
             self._said = now
-            left = f" of {total:,}, {duration((now - began) / (done - first) * (total - done))} left" if total else ""
+            amount = f"{total:,} {unit}".rstrip()
+            left = f" of {amount}, {duration((now - began) / (done - first) * (total - done))} left" if total else ""
             self._print(f"  {'evaluating ' if self._began else ''}{done:,}{left}")
 
     def plan(self, plan: Plan) -> None:

@@ -130,7 +130,7 @@ class Scores:
         return {"accuracy": accuracy, "macro_f1": sum(scores) / len(scores)}
 
 
-def evaluate(trainer: Any, judged: Judged, advance: Advance = lambda done, total: None) -> Scores:
+def evaluate(trainer: Any, judged: Judged, advance: Advance = lambda done, total, unit="": None) -> Scores:
     """Scores of a trainer's held-out examples now.
 
     Every process evaluates its share of the examples, and all get all scores. The random state is put back afterwards

@@ -14,8 +14,14 @@ class Listener:
     def phase(self, text: str) -> None:
         """Something that takes a while begins."""
 
-    def progress(self, done: int, total: int) -> None:
-        """So much of what takes a while is done."""
+    def progress(self, done: int, total: int, unit: str = "", /) -> None:
+        """So much of what takes a while is done.
+
+        Args:
+            done: how much.
+            total: how much there is; 0 if that is unknown.
+            unit: ``"MB"`` of a download, else nothing.
+        """
 
     def plan(self, plan: Plan) -> None:
         """Data and model are loaded."""
