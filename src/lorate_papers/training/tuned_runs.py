@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Literal
 
 from lorate_papers.training.training_run import Values
-from lorate_papers.training.tuning import choose
+from lorate_papers.training.tuning import Criterion, choose
 
 Descend = Callable[[str, float, int], Values]
 """One run: rule, constant, seed."""
@@ -18,6 +18,7 @@ def tuned_runs(
     grid: Sequence[float],  # constants to try
     seeds: Sequence[int],  # starts
     *,
+    by: Criterion = "final_loss",  # what is to be small on the first start
     # names of further runs on all seeds, at these multiples of the best constant
     multiples: Mapping[str, float] | None = None,
     # constant rates to run on all seeds too: at the rule's first step size, or at their mean
@@ -38,7 +39,7 @@ def tuned_runs(
     def run(lr: float, seed: int) -> Values:
         return descend(rule, lr, seed)
 
-    best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run)
+    best = choose(grid, seeds, lambda lr: run(lr, seeds[0]), run, by)
     tuning: Values = {
         "grid": [outcome(one) for one in best.trials],
         "best": best.lr,

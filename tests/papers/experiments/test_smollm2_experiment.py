@@ -1,4 +1,4 @@
-"""The experiment on SmolLM2: a constant is tuned once for its seeds, and each seed is a run of its own."""
+"""The experiment on SmolLM2: each rule from each start is tuned over the whole length, by its held-out loss."""
 
 from typing import Any
 
@@ -10,39 +10,41 @@ from lorate_papers.experiments.smollm2 import plan
 from papers.experiments.tiny import only, verdicts
 
 
-def test_every_seed_is_a_run_that_can_be_done_alone() -> None:
+def test_every_rule_and_start_is_a_run_that_can_be_done_alone() -> None:
     runs = load_experiment("smollm2").runs(Options(seed=1))
-    assert len(runs) == len(plan.RULES) * len(STARTS) * 3
-    assert {run.arguments["seed"] for run in runs} == {1000, 1001, 1002} and {
-        run.arguments["first"] for run in runs
-    } == {1000}
+    assert len(runs) == len(plan.RULES) * len(STARTS)
+    assert all(run.arguments["seeds"] == [1000, 1001, 1002] and len(run.arguments["grid"]) == 3 for run in runs)
     assert min(run.arguments["steps"] for run in runs) >= 200
 
 
-def test_a_constant_is_tried_once_for_all_seeds_and_the_best_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constant_is_tried_over_the_whole_length_by_its_held_out_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
 
-    def train(rule: str, start: float, lr: float, seed: int, workload: str, steps: int, *_: Any) -> dict[str, Any]:
+    def train(workload: str, adapter: Any, rule: str, lr: float, steps: int, batch: int, seed: int, **_: Any) -> Any:
         done.append((lr, seed, steps))
-        return {"lr": lr, "final_validation": None if lr > 2 else abs(lr - 1), "diverged": lr > 2}
+        end = {"final_loss": -lr, "final_validation": abs(lr - 1), "diverged": False, "rises": 0}
+        return {"lr": lr, "seed": seed, "steps": steps, **end}
 
-    monkeypatch.setattr(plan, "_train", train)
-    plan._trials.cache_clear()
-    given = ("constant", 0.1, (0.3, 1.0, 3.0), 7, "small-lm", 50, 5, 1, True)
-    found = [plan.tuned_run(*given[:2], seed, *given[2:]) for seed in (7, 8)]
-    plan._trials.cache_clear()
-    assert done == [(0.3, 7, 5), (1.0, 7, 5), (3.0, 7, 5), (1.0, 7, 50), (1.0, 8, 50)]
-    assert [run["lr"] for run in found] == [1.0, 1.0] and not found[0]["at_edge"]
+    monkeypatch.setattr(plan, "train_under_rule", train)
+    found = plan.tuned_rule("constant", 0.1, (0.3, 1.0, 3.0), (7, 8), "small-lm", 50, 1, quick=True)
+    assert done == [(0.3, 7, 50), (1.0, 7, 50), (3.0, 7, 50), (1.0, 8, 50)]
+    assert found["best"] == 1.0 and not found["at_edge"] and [run["seed"] for run in found["runs"]] == [7, 8]
 
 
 def made(losses: dict[str, float]) -> dict[str, Any]:
     """Results with these held-out losses, and little noise."""
     return {
-        f"{plan.run_name(rule, start)}-seed-{seed}": {
-            "lr": 1.0, "at_edge": False, "diverged": False, "final_validation": losses.get(rule, 2.0) + 0.001 * seed,
-            "validation": {"step": [0], "loss": [3.0]},
+        plan.run_name(rule, start): {
+            "best": 1.0, "at_edge": False,
+            "runs": [
+                {
+                    "diverged": False, "final_validation": losses.get(rule, 2.0) + 0.001 * seed,
+                    "validation": {"step": [0], "loss": [3.0]},
+                }
+                for seed in range(3)
+            ],
         }
-        for rule in plan.RULES for start in STARTS for seed in range(3)
+        for rule in plan.RULES for start in STARTS
     }  # fmt: skip
 
 

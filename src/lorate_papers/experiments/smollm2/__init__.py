@@ -10,8 +10,8 @@ EXPERIMENT = Experiment(
     summary=(
         "SmolLM2-135M learns Python code (HumanEval; in the quick form a byte-level model does) with LoRA of rank 8 "
         "and scaling 1, one sequence of 128 tokens a step. A starts with standard deviation 1e-3 or 1/r, B with 0. "
-        "Each rule's constant is the best of three after a few steps from that start; then it runs with three seeds. "
-        "Every seed is a run of its own, so the experiment can be done in small pieces."
+        "Each rule's constant is the best of three on the first of three seeds, from that start. Every rule and start "
+        "is a run of its own, so the experiment can be done in pieces."
     ),
     runs=runs,
     claims=decide,
@@ -19,7 +19,7 @@ EXPERIMENT = Experiment(
     protocols={
         "": (
             "SmolLM2-135M on HumanEval instead of TinyLlama; 200 steps of one sequence; starts of A as in the paper "
-            "(1e-3 and 1/r); constants tuned for each start on 20 steps of one seed."
+            "(1e-3 and 1/r); constants tuned for each start on one seed."
         ),
     },
 )

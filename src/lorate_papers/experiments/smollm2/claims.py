@@ -8,5 +8,5 @@ from lorate_papers.experiments.smollm2.plan import by_rule
 
 def decide(results: Results, options: Options) -> list[Claim]:
     """All claims, in the order of the report."""
-    found = by_rule(results, options)
+    found = by_rule(results)
     return [*(wins(found, rule) for rule in PAPER), come_close(found), lead_shrinks(found)]

@@ -19,7 +19,7 @@ def smoothed(values: Numbers) -> Numbers:
 
 def draw(results: Results, options: Options) -> list[Drawing]:
     """Training loss and norm from each start."""
-    found = by_rule(results, options)
+    found = by_rule(results)
     panels = []
     for start, title in STARTS.items():
         groups = [Group(rule, rule, found[run_name(rule, start)]["runs"]) for rule in RULES]

@@ -1,15 +1,15 @@
-"""What is run: each rule from each start with each seed, a run of its own; its constant is tuned on a few steps."""
+"""What is run: each rule from each start, at the best of three constants, with three seeds."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options, Results
-from lorate_papers.experiments.llm.plan import RANK, STARTS, run_name
+from lorate_papers.experiments.llm.plan import LARGE_START, RANK, SMALL_START, STARTS, run_name
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.training_run import Values, train_under_rule
-from lorate_papers.training.tuning import best_constant, constants
+from lorate_papers.training.tuned_runs import tuned_runs
+from lorate_papers.training.tuning import constants
 
 RULES = ("constant", *PAPER)
 
@@ -19,14 +19,28 @@ class Size(NamedTuple):
 
     workload: str
     steps: int  # of a run
-    trial: int  # steps with which a constant is tried
     batch: int  # sequences a step
     seeds: int  # runs of each rule and start; the first one tunes
-    middles: dict[str, float]  # of the three constants, which are a factor of √10 apart
+    middles: Mapping[float, Mapping[str, float]]  # by start: of the three constants, which are a factor of √10 apart
 
 
-FULL = Size("smollm2", 200, 20, 1, 3, {"constant": 0.316, "adaptive": 31.6, "adaptive-loss": 31.6, "normalized": 0.316})
-QUICK = Size("small-lm", 12, 4, 4, 2, {"constant": 1, "adaptive": 30, "adaptive-loss": 30, "normalized": 1})
+FULL = Size(
+    workload="smollm2",
+    steps=200,
+    batch=1,
+    seeds=3,
+    middles={
+        SMALL_START: {"constant": 0.316, "adaptive": 3.16, "adaptive-loss": 3.16, "normalized": 0.316},
+        LARGE_START: {"constant": 0.316, "adaptive": 100, "adaptive-loss": 100, "normalized": 0.316},
+    },
+)
+QUICK = Size(
+    workload="small-lm",
+    steps=12,
+    batch=4,
+    seeds=2,
+    middles={start: {"constant": 1, "adaptive": 30, "adaptive-loss": 30, "normalized": 1} for start in STARTS},
+)
 
 
 def size(options: Options) -> Size:
@@ -39,71 +53,49 @@ def seeds(options: Options) -> list[int]:
     return options.seeds(size(options).seeds)
 
 
-def grid(rule: str, options: Options) -> tuple[float, ...]:
+def grid(rule: str, start: float, options: Options) -> tuple[float, ...]:
     """As many constants for each rule."""
-    middle, half = size(options).middles[rule], 10**0.5
+    middle, half = size(options).middles[start][rule], 10**0.5
     return constants(middle / half, middle * half, 3)
 
 
-def tuned_run(
+def tuned_rule(
     rule: str,
     start: float,  # standard deviation of A
-    seed: int,  # of the run
     grid: Sequence[float],  # constants to try
-    first: int,  # seed with which they are tried
+    seeds: Sequence[int],  # of the runs; the first one tunes
     workload: str,
     steps: int,
-    trial: int,
     batch: int,
     quick: bool,
 ) -> Values:
-    """A run of a rule at the constant that is best after ``trial`` steps.
+    """All about a rule from a start, see `tuned_runs`.
 
-    Returns:
-        Of the run, with ``grid``: what came of the constants tried, and ``at_edge``: whether the best is the smallest
-        or the largest.
+    A constant is tried over the whole length: the best ones after 20 steps diverged later.
     """
-    trials = _trials(rule, start, first, tuple(grid), workload, trial, batch, quick)
-    lr = best_constant(trials, "final_validation")
-    run = _train(rule, start, lr, seed, workload, steps, batch, quick)
-    return {**run, "grid": trials, "at_edge": lr in (min(grid), max(grid))}
+    adapter = {"rank": RANK, "alpha": RANK, "init_std": start}
+
+    def descend(rule: str, lr: float, seed: int) -> Values:
+        return train_under_rule(workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps)
+
+    return tuned_runs(descend, rule, grid, seeds, by="final_validation")
 
 
-@cache
-def _trials(
-    rule: str, start: float, seed: int, grid: Sequence[float], workload: str, steps: int, batch: int, quick: bool
-) -> list[Values]:
-    runs = [_train(rule, start, lr, seed, workload, steps, batch, quick) for lr in grid]
-    return [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in runs]
-
-
-def _train(rule: str, start: float, lr: float, seed: int, workload: str, steps: int, batch: int, quick: bool) -> Values:
-    adapter: dict[str, Any] = {"rank": RANK, "alpha": RANK, "init_std": start}
-    return train_under_rule(workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps)
-
-
-def by_rule(results: Results, options: Options) -> dict[str, Any]:
+def by_rule(results: Results) -> dict[str, Any]:
     """The results in the form of the experiment ``llm``: constant and runs of each rule and start."""
-    found = {}
-    for rule in RULES:
-        for start in STARTS:
-            runs = [results[f"{run_name(rule, start)}-seed-{seed}"] for seed in seeds(options)]
-            found[run_name(rule, start)] = {"runs": runs, "lr": runs[0]["lr"], "at_edge": runs[0]["at_edge"]}
-    return found
+    return {name: {**found, "lr": found["best"]} for name, found in results.items()}
 
 
 def runs(options: Options) -> list[Run]:
-    """The seeds of a rule and a start follow each other: in one process its constant is tuned once."""
+    """Each rule from each start."""
     how = size(options)
-    common: dict[str, Any] = {"workload": how.workload, "steps": how.steps, "trial": how.trial, "batch": how.batch}
-    common |= {"first": seeds(options)[0], "quick": options.quick}
+    common: dict[str, Any] = {"seeds": seeds(options), "workload": how.workload, "steps": how.steps, "batch": how.batch}
     return [
         Run(
-            f"{run_name(rule, start)}-seed-{seed}",
-            tuned_run,
-            {"rule": rule, "start": start, "seed": seed, "grid": grid(rule, options), **common},
+            run_name(rule, start),
+            tuned_rule,
+            {"rule": rule, "start": start, "grid": grid(rule, start, options), **common, "quick": options.quick},
         )
         for rule in RULES
         for start in STARTS
-        for seed in seeds(options)
     ]
