@@ -83,6 +83,11 @@ class Batch:
         replay: Closure | None,
         forward: TrainingForward | None,
     ) -> None:
+        if closure is not None and not callable(closure):
+            raise LorateError(
+                f"optimizer.step(closure) takes a function, got a {type(closure).__name__}; give a loss by name: "
+                "optimizer.step(loss=loss)"
+            )
         if closure is None and "closure" in rule.needs:
             raise LorateError(
                 f"rule {rule.name!r} tries steps and needs a closure: optimizer.step(closure), where closure() clears "
