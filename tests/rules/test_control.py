@@ -68,6 +68,13 @@ def test_a_schedule_that_falls_from_the_first_step_does_not_end_the_way_up() -> 
     assert multiplier * control.eta == pytest.approx(BEST, rel=0.2)
 
 
+def test_a_schedule_that_halves_early_is_not_worked_against() -> None:
+    control = Control.first(1.0)
+    for _ in range(10):
+        control = control.followed(-1.0, 0.0, 1.0)
+    assert control.followed(-1.0, 0.0, 0.5).eta == control.eta < control.followed(-1.0, 0.0, 0.51).eta
+
+
 def test_while_a_schedule_rises_it_is_followed() -> None:
     control = Control.first(1.0)
     for step in range(1, 11):
