@@ -98,6 +98,8 @@ def test_a_first_step_without_any_gradient_is_refused() -> None:
     loss.backward()
     with pytest.raises(LorateError, match="no parameter of this optimizer has a gradient"):
         optimizer.step(loss=loss)
+    optimizer.step(loss=math.nan)  # a loop may leave the backward pass of such a batch out
+    assert optimizer.last.skipped == "the loss is nan"
 
 
 def test_an_optimizer_of_adapters_that_were_replaced_is_refused() -> None:

@@ -139,8 +139,8 @@ class LoraOptimizer(torch.optim.Optimizer):
         try:
             batch = Batch(self.rule, current, closure, self.replay, self.forward)
             begun = batch.begin(self._known)
-            make_ready(current, is_first=self.last is None)
             loss = batch.loss(begun, loss, self._losses)
+            make_ready(current, loss, is_first=self.last is None)
             loss_scale.divide_out(self, self.rule.name, current, self.weight_gradient)
             line = self._line(current, batch, begun)
             reading = read_step(self.rule, line, self._move, self.weight_gradient, loss)
