@@ -225,3 +225,35 @@ def test_an_incomplete_state_is_refused_before_anything_is_changed(name: str, re
 def test_what_is_no_state_at_all_is_refused(state: object) -> None:
     with pytest.raises(LorateError, match="saved by another optimizer or version"):
         lorate.create_optimizer(linear_model()).load_state_dict(state)  # type: ignore[arg-type]
+
+
+def test_a_closure_need_not_return_the_loss() -> None:
+    model, twin = linear_model(), linear_model()
+    optimizer, other = lorate.create_optimizer(model), lorate.create_optimizer(twin)
+
+    def closure() -> None:
+        optimizer.zero_grad()
+        loss_of(model).backward()
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    train(twin, other, 1)
+    assert optimizer.last.measurement.loss is None
+    assert torch.equal(adapters(model), adapters(twin))
+
+
+def test_averaged_adapters_can_be_evaluated_in_inference_mode() -> None:
+    model, twin = linear_model(), linear_model()
+    optimizer, other = lorate.create_optimizer(model), lorate.create_optimizer(twin)
+    for one, its in ((model, optimizer), (twin, other)):
+        train(one, its, 5)
+    with torch.inference_mode(), optimizer.averaged():
+        loss_of(model)
+    for one, its in ((model, optimizer), (twin, other)):
+        train(one, its, 5)
+        its.finish()
+    assert torch.equal(adapters(model), adapters(twin))
+
+
+def test_parameters_in_the_place_of_the_model_are_refused() -> None:
+    with pytest.raises(LorateError, match="takes the model itself, not its parameters; got a generator"):
+        lorate.create_optimizer(linear_model().parameters())  # type: ignore[arg-type]

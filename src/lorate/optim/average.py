@@ -74,6 +74,8 @@ class PolynomialAverage:
         torch._foreach_add_(moved, list(steps), alpha=reach)
         return list(moved)
 
+    @torch.inference_mode(False)  # what is made here is trained on with
+    @torch.no_grad()
     def exchange(self, parameters: Sequence[Tensor]) -> None:
         """Swap the average with the parameters; twice is nothing, bit for bit in float32 and float64."""
         self._follow(parameters)
