@@ -420,6 +420,30 @@ def test_schedules_multiply_and_warm_up_may_start_at_zero():
         schedule.step()
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=60),
+        lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.97),
+        lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min((t + 1) / 3, 1 - t / 60)),
+    ],
+)
+def test_it_trains_under_a_schedule_that_falls_from_the_start(schedule):
+    x, target = batches(1)[0][0], batches(1, seed=2)[0][0][:6]
+    ends = []
+    for build in (lambda optimizer: None, schedule):
+        model = linear_model()
+        optimizer = lorate.create_optimizer(model)
+        built = build(optimizer)
+        for _ in range(60):
+            optimizer.step(closure_for(optimizer, model, (x, x @ target)))
+            if built is not None:
+                built.step()
+        optimizer.finish()
+        ends.append(float((model(x) - x @ target).square().mean().detach()))
+    assert ends[1] < 1.2 * ends[0]
+
+
 def test_grad_scaler_changes_nothing():
     data = batches(30, torch.float32)
     plain = linear_model(torch.float32)

@@ -268,7 +268,9 @@ def test_pickled_optimizer_goes_on() -> None:
 
 
 def test_pickled_optimizer_without_its_hooks_says_so() -> None:
-    optimizer = pickle.loads(pickle.dumps(lorate.create_optimizer(linear_model(), "adaptive")))
+    model = linear_model()
+    model, optimizer = pickle.loads(pickle.dumps((model, lorate.create_optimizer(model, "adaptive"))))
+    model(torch.ones(2, 6, dtype=torch.float64)).square().mean().backward()
     with pytest.raises(LorateError, match="hooks on the model measure"):
         optimizer.step()
 

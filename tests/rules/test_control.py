@@ -59,6 +59,22 @@ def test_a_schedule_that_falls_is_not_worked_against() -> None:
     assert control.eta == pytest.approx(before, rel=0.05)  # one step at the top is followed, the others are not
 
 
+def test_a_schedule_that_falls_from_the_first_step_does_not_end_the_way_up() -> None:
+    control = Control.first(1.0)
+    for step in range(60):
+        multiplier = 1 - step / 300
+        length = multiplier * control.eta
+        control = control.followed(length - BEST, 0.0, multiplier)
+    assert multiplier * control.eta == pytest.approx(BEST, rel=0.2)
+
+
+def test_a_schedule_that_halves_early_is_not_worked_against() -> None:
+    control = Control.first(1.0)
+    for _ in range(10):
+        control = control.followed(-1.0, 0.0, 1.0)
+    assert control.followed(-1.0, 0.0, 0.5).eta == control.eta < control.followed(-1.0, 0.0, 0.51).eta
+
+
 def test_while_a_schedule_rises_it_is_followed() -> None:
     control = Control.first(1.0)
     for step in range(1, 11):

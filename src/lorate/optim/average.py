@@ -30,6 +30,7 @@ class PolynomialAverage:
         tensors: x, or y while x is in the model.
         is_in_model: which of the two it is.
         pending: number t of the step that is not taken in yet; 0 if there is none.
+        has_begun: whether a step was taken in; until then x is where the parameters are, which may be loaded late.
 
     Source: Shamir and Zhang 2013, arXiv 1212.1824, polynomial-decay averaging with $\eta = p$; Defazio et al. 2024,
     arXiv 2405.15682, for gradients at y.
@@ -37,9 +38,9 @@ class PolynomialAverage:
 
     def __init__(self, parameters: Sequence[Tensor], exponent: float, share: float) -> None:
         self.exponent, self.share = exponent, share
-        self.is_in_model = False
+        self.is_in_model = self.has_begun = False
         self.pending = 0
-        self.tensors = [p.detach().to(accumulation_dtype(p.dtype), copy=True) for p in parameters]
+        self.tensors = self._copies(parameters)
 
     def weight(self, number: int) -> float:
         """Weight w of step ``number``."""
@@ -47,13 +48,13 @@ class PolynomialAverage:
 
     def take_in(self, parameters: Sequence[Tensor]) -> None:
         """Count the pending step, if there is one; the parameters are those after it."""
+        self._follow(parameters)
         if not self.pending:
             return
-        self._follow(parameters)
         weight = self.weight(self.pending)
         values = [p.detach().to(a.dtype) for p, a in zip(parameters, self.tensors, strict=True)]
         torch._foreach_lerp_(sharding.local(self.tensors), sharding.local(values), weight / self._reach(weight))
-        self.pending = 0
+        self.pending, self.has_begun = 0, True
 
     def displacement(self, parameters: Sequence[Tensor], steps: Sequence[Tensor], number: int) -> list[Tensor]:
         r"""What takes y where z's step takes it; nothing may be pending.
@@ -73,6 +74,8 @@ class PolynomialAverage:
         torch._foreach_add_(moved, list(steps), alpha=reach)
         return list(moved)
 
+    @torch.inference_mode(False)  # what is made here is trained on with
+    @torch.no_grad()
     def exchange(self, parameters: Sequence[Tensor]) -> None:
         """Swap the average with the parameters; twice is nothing, bit for bit in float32 and float64."""
         self._follow(parameters)
@@ -85,8 +88,14 @@ class PolynomialAverage:
         """The ratio of y - x to z - x, with x from before a step of this weight."""
         return 1 - self.share * (1 - weight)
 
+    @staticmethod
+    def _copies(parameters: Sequence[Tensor]) -> list[Tensor]:
+        return [p.detach().to(accumulation_dtype(p.dtype), copy=True) for p in parameters]
+
     def _follow(self, parameters: Sequence[Tensor]) -> None:
-        """Go where the parameters went: sharded since (no step was averaged before), or in another dtype or place."""
+        """Go where the parameters went: loaded or sharded before the first step, or in another dtype or place."""
+        if not (self.has_begun or self.pending):
+            self.tensors = self._copies(parameters)
         self.tensors = [
             a.to(device=p.device, dtype=accumulation_dtype(p.dtype))
             for a, p in zip(sharding.followed(self.tensors, parameters) or self.tensors, parameters, strict=True)

@@ -43,7 +43,7 @@ class Evaluation:
         """Absolute rounding error of a change of this loss."""
         is_float = isinstance(self.loss, Tensor) and self.loss.dtype.is_floating_point
         dtype = self.loss.dtype if is_float else torch.float64
-        value = abs(float(self.loss))
+        value = math.nan if self.loss is None else abs(float(self.loss))  # not every rule asks for one
         return ROUNDING_UNITS * torch.finfo(dtype).eps * value if math.isfinite(value) else 0.0
 
     def still_holds(self, closure: Closure, slots: Sequence[Slot]) -> bool:
@@ -83,6 +83,11 @@ class Batch:
         replay: Closure | None,
         forward: TrainingForward | None,
     ) -> None:
+        if closure is not None and not callable(closure):
+            raise LorateError(
+                f"optimizer.step(closure) takes a function, got a {type(closure).__name__}; give a loss by name: "
+                "optimizer.step(loss=loss)"
+            )
         if closure is None and "closure" in rule.needs:
             raise LorateError(
                 f"rule {rule.name!r} tries steps and needs a closure: optimizer.step(closure), where closure() clears "

@@ -66,6 +66,8 @@ def create_optimizer(
         >>> optimizer.last.eta > 0
         True
     """
+    if not isinstance(model, nn.Module):
+        raise LorateError(f"create_optimizer takes the model itself, not its parameters; got a {type(model).__name__}")
     rule = make_rule(rule, smoothness)
     sharding.refuse_unreadable(model)
     pairs = _lora_pairs(rule, model) if rule.needs & LORA_NEEDS else plain_pairs(model)

@@ -4,6 +4,8 @@ The optimizer finds A and B through its groups at every step and keeps no list o
 entries of ``group["params"]`` after construction.
 """
 
+import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,9 @@ from lorate import sharding
 from lorate.adapters import LoraPair, factor_blocks
 from lorate.errors import LorateError
 from lorate.rules import Rule
+
+SMALL_LR = 0.01
+"""A multiplier below this is meant as a learning rate."""
 
 Role = tuple[int, str] | None
 """``(layer, "A")`` or ``(layer, "B")`` for a LoRA factor, None for any other parameter."""
@@ -104,6 +109,13 @@ def checked_groups(
     for value in (lr, *(group["lr"] for group in groups if "lr" in group)):
         if not (isinstance(value, int | float | Tensor) and 0 <= float(value) < float("inf")):
             raise LorateError(f"lr must be a finite number >= 0, got {value!r}")
+    largest = max((float(group.get("lr", lr)) for group in groups), default=1.0)
+    if "last-line" in rule.needs and 0 < largest < SMALL_LR:
+        warnings.warn(
+            f"lr={largest:g} multiplies the steps of rule {rule.name!r}, which needs no learning rate: it would begin "
+            f"with steps {1 / largest:,.0f} times shorter than usual and lose many on the way up; leave lr out",
+            stacklevel=4,
+        )
     return groups, lr
 
 
@@ -142,6 +154,31 @@ def gradients(slots: Sequence[Slot]) -> list[Tensor]:
     return sharding.whole(
         torch.zeros_like(slot.parameter) if slot.gradient is None else slot.gradient for slot in slots
     )
+
+
+def make_ready(slots: Sequence[Slot], loss: Tensor | float | None, *, is_first: bool) -> None:
+    """Replace sparse gradients, those of ``nn.Embedding(sparse=True)``, and look whether a step can do anything.
+
+    Raises:
+        LorateError: all parameters are frozen, the first step finds no gradient though its loss is finite, or ``lr`` is
+            NaN.
+    """
+    if not any(slot.parameter.requires_grad for slot in slots):
+        raise LorateError(
+            "every parameter of this optimizer is frozen by now, as set_adapter or load_adapter does to the adapters "
+            "before; build an optimizer for those that are trained with lorate.create_optimizer(model)"
+        )
+    has_none = is_first and all(slot.gradient is None for slot in slots)
+    if has_none and torch.as_tensor(0.0 if loss is None else loss).isfinite().all():
+        raise LorateError(
+            "no parameter of this optimizer has a gradient: call loss.backward() before step(), with a loss of the "
+            "model that the optimizer was built for"
+        )
+    if any(math.isnan(slot.multiplier) for slot in slots):
+        raise LorateError("lr must be a finite number >= 0, and is NaN by now: what sets it?")
+    for slot in slots:
+        if slot.gradient is not None and slot.gradient.layout is not torch.strided:
+            slot.parameter.grad = slot.gradient.to_dense()
 
 
 def blocks_by_layer(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lorate import ranks
 from lorate.errors import LorateError
 from lorate.measurement import Array
-from lorate.optim.evaluation import Batch, Closure
+from lorate.optim.evaluation import Batch
 from lorate.optim.layout import Slot
 from lorate.optim.move import Move
 from lorate.optim.replay import without_trace
@@ -53,18 +53,17 @@ class LookBack:
             )
         state = None if forward is None else forward.random_state
         model = nn.Module() if forward is None else forward.model
-        with without_trace(model, [slot.parameter for slot in self._slots], state):
-            self._move.undo(self._slots, share)
-            loss = self._evaluated(replay)
-        return float(ranks.mean(torch.as_tensor(loss, device=self._slots[0].parameter.device)))
 
-    def _evaluated(self, replay: Closure) -> Tensor:
+        def evaluated() -> Tensor:
+            with without_trace(model, [slot.parameter for slot in self._slots], state):
+                self._move.undo(self._slots, share)
+                return replay()
+
         try:
-            return replay()
+            loss = evaluated()
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise
-            raise LorateError(
-                f"rule {self._rule!r} calls the closure without gradients too: write `if loss.requires_grad: "
-                "loss.backward()` in it"
-            ) from error
+            with torch.enable_grad():  # an ordinary closure: it calls backward, come what may
+                loss = evaluated()
+        return float(ranks.mean(torch.as_tensor(loss, device=self._slots[0].parameter.device).detach()))

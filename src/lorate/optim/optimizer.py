@@ -16,7 +16,7 @@ from lorate.optim import loss_scale, state
 from lorate.optim.average import PolynomialAverage
 from lorate.optim.direction import DirectionFactory, direction_of
 from lorate.optim.evaluation import Batch, Closure, Evaluation
-from lorate.optim.layout import Layer, Slot, checked_groups, slots
+from lorate.optim.layout import Layer, Slot, checked_groups, make_ready, slots
 from lorate.optim.line import StepLine
 from lorate.optim.look_back import LookBack
 from lorate.optim.measure import Reading
@@ -82,6 +82,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         self._losses: list[Tensor] = []
         self._known: Evaluation | None = None
         self._move: Move | None = None
+        self._is_finished = False
         super().__init__(groups, {"lr": multiplier, "damping": 1.0, "steps": 0, "skipped": 0, "sum_eta": 0.0})
         self.direction = direction_of(rule, direction, slots(self.param_groups))
         exponent = rule.average_exponent
@@ -119,27 +120,27 @@ class LoraOptimizer(torch.optim.Optimizer):
 
         Args:
             closure: evaluates the loss and its gradients again and returns the loss, as for any torch optimizer. Rules
-                that look back also call it without gradients: guard ``backward`` by ``if loss.requires_grad:``.
+                that look back may call it once more; ``if loss.requires_grad:`` before ``backward`` then saves time.
             loss: the training loss that the gradients belong to (with gradient accumulation: of the whole batch), if
-                they are there already; ``auto`` and ``adaptive-loss`` need it, and the monitor shows it.
+                they are there already; ``adaptive-loss`` needs it, and the monitor shows it.
 
         Returns:
             The loss before the step.
 
         Raises:
-            LorateError: the rule needs something that was not given, the loss is not one number, the adapters hold
-                non-finite values, or the averaged adapters are in the model.
+            LorateError: a missing loss or closure, nothing to train, adapters that are averaged or not finite.
         """
         current = slots(self.param_groups)
         if state.is_rehearsal(current, closure, loss, self._losses):
             return None
         if self.is_averaged:
             raise LorateError("the averaged adapters are in the model: call optimizer.use_last() before training on")
-        line: StepLine | None = None
+        line = None
         try:
             batch = Batch(self.rule, current, closure, self.replay, self.forward)
             begun = batch.begin(self._known)
             loss = batch.loss(begun, loss, self._losses)
+            make_ready(current, loss, is_first=self.last is None)
             loss_scale.divide_out(self, self.rule.name, current, self.weight_gradient)
             line = self._line(current, batch, begun)
             reading = read_step(self.rule, line, self._move, self.weight_gradient, loss)
@@ -168,13 +169,13 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """What the run would end with is in the model inside, the last adapters again afterwards."""
+        """What the run would end with is in the model inside, the last adapters afterwards (unless it was finished)."""
         before = self.is_averaged
         self.use_average()
         try:
             yield
         finally:
-            if not before:
+            if not before and not self._is_finished:
                 self.use_last()
 
     def use_average(self) -> None:
@@ -187,6 +188,7 @@ class LoraOptimizer(torch.optim.Optimizer):
     def use_last(self) -> None:
         """Put the last adapters back, from which training goes on, and the hooks that `finish` took off."""
         self._show(average=False)
+        self._is_finished = False
         if self.forward is not None and "last-line" in self.rule.needs:
             self.forward.attach()
         if self.weight_gradient is not None:
@@ -195,15 +197,14 @@ class LoraOptimizer(torch.optim.Optimizer):
     def finish(self) -> None:
         """End of the training: leave the averaged adapters in the model, and take all hooks off it."""
         self.use_average()
-        if self.forward is not None:
-            self.forward.remove()
-        if self.weight_gradient is not None:
-            self.weight_gradient.remove()
+        self._is_finished = True
+        for hooks in (self.forward, self.weight_gradient):
+            if hooks is not None:
+                hooks.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors by parameter, numbers in the groups: counters, what the rule remembers, average, direction, move."""
-        parts = self.param_groups, self.rule, self.direction, self._move, self._average
-        return state.pack(super().state_dict(), *parts)
+        return state.pack(super().state_dict(), self.param_groups, self.rule, self.direction, self._move, self._average)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore all of it; a state of other adapters, another rule, direction, rank or format is refused."""
@@ -218,9 +219,8 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for name in ("weight_gradient", "forward", "last", "replay", "_known"):
-            self.__dict__.setdefault(name, None)
-        self.__dict__.setdefault("_losses", [])
+        names = ("weight_gradient", "forward", "last", "replay", "_known")
+        self.__dict__ |= {"_losses": [], "_is_finished": False, **dict.fromkeys(names), **vars(self)}
 
     @property
     def _parameters(self) -> list[Tensor]:

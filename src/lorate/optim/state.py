@@ -76,7 +76,7 @@ def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: Directio
     Raises:
         LorateError: which one it is.
     """
-    theirs = state["param_groups"]
+    theirs: Groups = state.get("param_groups", []) if isinstance(state, dict) else []
     lorate = theirs[0].get("lorate") if theirs else None
     if not isinstance(lorate, dict) or lorate.get("format") != FORMAT:
         known = lorate.get("format") if isinstance(lorate, dict) else None
@@ -103,6 +103,17 @@ def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: Directio
             f"the optimizer state was saved with the direction of {saved}, but this one takes that of {taken}: build "
             "it with the same direction="
         )
+    needed = {"average"} if rule.average_exponent is not None else set()
+    needed |= set() if lorate["move"] is None else {"move", "z_sensitivity", "x_sensitivity"}
+    names = [name for group in theirs for name in group["params"]]
+    for name, slot in zip(names, slots(groups), strict=True):
+        kept = state.get("state", {}).get(name, {})
+        lost = sorted(key for key in needed if key not in kept or kept[key].shape != slot.parameter.shape)
+        if lost:
+            raise LorateError(
+                f"the optimizer state is incomplete: of parameter {name}, of shape {list(slot.parameter.shape)}, "
+                f"{', '.join(lost)} is missing or has another shape; load all that optimizer.state_dict() gave"
+            )
 
 
 def unpack(
@@ -132,6 +143,7 @@ def unpack(
     if average is not None:
         average.tensors = tensors("average")
         average.is_in_model, average.pending = lorate["is_averaged"], lorate["pending"]
+        average.has_begun = groups[0]["steps"] > groups[0]["skipped"]
     if direction is not None:
         own = {
             i: {name.removeprefix(DIRECTION): v for name, v in values.items() if name.startswith(DIRECTION)}

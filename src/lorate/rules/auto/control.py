@@ -84,7 +84,9 @@ class Control:
     def followed(self, average_slope: float, end_slope: float, multiplier: float) -> Self:
         """After a step: what a batch that it has not seen says of it.
 
-        While a schedule is below its highest, the step size stays as it is: it would work against the schedule.
+        While a schedule is below its highest, the step size stays as it is: it would work against the schedule. Not so
+        on the way up, for as many steps as the gain falls, until the schedule has halved: it may fall from the first
+        step on.
 
         Args:
             average_slope: c.
@@ -105,7 +107,8 @@ class Control:
         slope = average_slope / math.sqrt(squares / weight)
         excess = float(np.clip(slope - self.aim, -1, 1))
         change = -math.log(2) if overshot else -self.gain * excess
-        if multiplier < self.highest and not overshot:
+        is_low = multiplier < self.highest and (self.gain <= LEAST_GAIN or multiplier <= self.highest / 2)
+        if is_low and not overshot:
             change = 0.0
         return replace(
             self,
