@@ -136,6 +136,17 @@ def test_every_claim_can_hold_and_fail(place: int, world: dict[str, Any]) -> Non
     assert decide(results(FULL, **world), FULL)[place].verdict == "does not hold"
 
 
+def test_one_seed_above_one_at_one_step_refutes_suppression_throughout() -> None:
+    found = results(FULL)
+    row = found[plan.run_name(32, "2r", 1)]["rows"][1]
+    row["adapters"] = 1.05 * row["weights"]
+    assert claims.ratios(found, 32, "2r", FULL)[1] < 1  # the mean of the seeds hides it
+    decided = decide(found, FULL)
+    assert (decided[0].verdict, decided[1].verdict) == ("holds", "does not hold") and "to 1.05 at r = 32" in decided[
+        1
+    ].value
+
+
 def test_what_is_not_known_is_left_open() -> None:
     noisy = results(FULL)
     for run in noisy.values():  # one seed up, the other down
