@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
@@ -65,6 +67,20 @@ def test_negative_curvature_and_opposite_pairs_count() -> None:
     w = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
     assert hessian_norm(lambda: w[0] ** 2 - 4 * w[1] ** 2, [w]).value == pytest.approx(8.0, rel=1e-3)
     assert hessian_norm(lambda: w[0] ** 2 - w[1] ** 2, [w]).value == pytest.approx(2.0, rel=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([30, 300, 3000]), st.floats(0.05, 0.3), st.sampled_from([1.0, -1.0]))
+@example(0, 3000, 0.1, 1.0)  # after 6 products the residual is small at the cluster
+def test_the_largest_of_all_is_found_beside_a_cluster_of_others(seed: int, size: int, gap: float, sign: float) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    values = torch.rand(size, generator=draw, dtype=torch.float64) - 0.5
+    values[: size // 2] = 1 - gap - 0.02 * values[: size // 2].abs()
+    values[0] = sign
+    w = torch.zeros(size, dtype=torch.float64)
+    found = hessian_norm(lambda: (values * w) @ w / 2, [w], tolerance=0.02)
+    assert 0.98 <= found.value <= 1 + 1e-12
+    assert found.iterations <= 40
 
 
 def test_never_above_the_closed_form() -> None:

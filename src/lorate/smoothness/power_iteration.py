@@ -3,7 +3,8 @@ r"""Largest curvature of any loss at a point, by power iteration on Hessian-vect
 Each product costs one backward pass on a graph that is built once; three vectors are kept, and no dense Hessian. The
 power iteration looks at its last vector only; Lanczos's recurrence takes the best estimate that all products so far
 allow (the largest eigenvalue, in absolute value, of a small tridiagonal matrix), for the same price. It never falls and
-never exceeds $\|H\|_2$, whatever the signs of the eigenvalues. Source: docs/mathematics/smoothness.md.
+never exceeds $\|H\|_2$, whatever the signs of the eigenvalues. ARPACK (``scipy.sparse.linalg.eigsh``) finds the same
+with as many products, but keeps 20 vectors of the parameters' size. Source: docs/mathematics/smoothness.md.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lorate.errors import LorateError
+
+LEAST = 20
+"""Products before a small residual counts: a start that has little of the largest eigenvector in it looks converged to
+another eigenvalue at first. ARPACK makes as many by default."""
+INVARIANT = 1e-6
+"""A new direction shorter than this part of the estimate is rounding: the products span all that the start holds."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,9 @@ def hessian_norm(
             differentiable. Attention runs on PyTorch's plain kernel meanwhile, the only one with second derivatives.
         parameters: the tensors, any shapes, all on one device; leaves of the graph.
         tolerance: stop when the estimate's residual, and so its distance to an eigenvalue of H, is at most this
-            fraction of it. The error is usually of the order of its square.
-        max_iterations: most Hessian-vector products, at least 1.
+            fraction of it, after at least 20 products. The error is usually of the order of its square.
+        max_iterations: most Hessian-vector products, at least 1. With fewer than 20 the iteration may settle on an
+            eigenvalue that is not the largest.
         seed: of the Gaussian starting vector; torch's global generator is left alone.
 
     Returns:
@@ -94,8 +102,9 @@ def _iterate(product: Callable[[Vector], Vector], start: Vector, tolerance: floa
         values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
         largest = int(np.argmax(np.abs(values)))
         value = abs(float(values[largest]))
-        # the residual of the estimate as an eigenvalue of H
-        if length * abs(float(vectors[-1, largest])) <= tolerance * value:
+        residual = length * abs(float(vectors[-1, largest]))  # of the estimate as an eigenvalue of H
+        enough = iterations >= min(LEAST, limit) or length <= INVARIANT * value
+        if enough and residual <= tolerance * value:
             return HessianNorm(value, iterations, True)
         beside.append(length)
         before, current = current, [x / length for x in following]

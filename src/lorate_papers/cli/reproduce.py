@@ -19,7 +19,7 @@ STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
 def reproduce(
     name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(EXPERIMENTS)}.")],
     quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed, 0 or more.")] = 0,
     data: Annotated[
         str | None, typer.Option(help="Data to use instead of the embedded set, if the experiment takes other data.")
     ] = None,

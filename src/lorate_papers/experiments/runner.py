@@ -19,6 +19,9 @@ from lorate_papers.experiments import load_experiment
 from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Options, Results
 from lorate_papers.experiments.page import write_page
 
+LARGEST_SEED = 4_000_000
+"""A thousand starts of each must fit into the 32 bits of NumPy's global generator."""
+
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -41,14 +44,16 @@ def reproduce(
     """Run an experiment, or what is missing of it, and write figures, claims and the report.
 
     Raises:
-        LorateError: no such experiment, ``output`` holds something else, or the experiment has no other data or model
-            than its own and was given some.
+        LorateError: no such experiment, a seed or jobs out of range, ``output`` holds something else, or the
+            experiment has no other data or model than its own and was given some.
         MissingExtraError: joblib, matplotlib or jinja2 is not installed.
     """
     options = options or Options()
     experiment = load_experiment(name)
     if jobs is not None and jobs < 1:
         raise LorateError(f"jobs must be at least 1, got {jobs}.")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise LorateError(f"seed must lie between 0 and {LARGEST_SEED:,}, got {options.seed}.")
     require_extra("report")
     given = _given(options)
     for word in given:

@@ -22,7 +22,7 @@ from lorate_papers.experiments.llm.plan import (
     large_model,
     run_name,
 )
-from lorate_papers.experiments.llm.readings import begun
+from lorate_papers.experiments.llm.readings import begun, closeness
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import ahead
 
@@ -198,3 +198,17 @@ def test_auto_is_not_as_low_where_everything_diverged() -> None:
     results = _results(ends, slow=9)
     (verdict,) = (one.verdict for one in decide(results, Options(quick=True)) if "without any constant" in one.claim)
     assert verdict == "does not hold"
+
+
+def test_one_bad_seed_leaves_open_what_is_close() -> None:
+    def found(*constant: float) -> tuple[str, bool | None]:
+        ends = {rule: np.array([2.0, 2.01, 1.99]) for rule in PAPER}
+        return closeness(4.0, {"constant": np.array(constant), **ends})
+
+    assert found(2.0, 2.0, 2.01)[1] is True
+    assert found(3.0, 3.0, 3.01)[1] is False
+    words, close = found(2.0, 2.0, 3.0)  # a third of the way apart in the mean, by one seed
+    assert close is None and "± " in words
+    assert closeness(4.0, {"constant": np.array([2.0]), **{rule: np.array([2.5]) for rule in PAPER}})[1] is False
+    lost = {rule: np.array([np.inf, 2.0]) for rule in PAPER}
+    assert closeness(4.0, {"constant": np.array([2.0, 2.0]), **lost})[1] is False

@@ -48,10 +48,8 @@ def test_an_exponent_is_found_through_noise(order: float) -> None:
 
 
 def results(grad_order: float, norm_order: float, losses: dict[str, float]) -> dict[str, Any]:
-    return {
-        f"tuned-{rule}": {"runs": [run(STEPS**grad_order, STEPS**norm_order, losses.get(rule, 1.0))] * 3, "best": 1.0}
-        for rule in plan.TUNED
-    }
+    runs = {rule: [run(STEPS**grad_order, STEPS**norm_order, losses.get(rule, 1.0))] * 3 for rule in plan.TUNED}
+    return {f"tuned-{rule}": {"runs": three, "best": 1.0, "at_edge": False} for rule, three in runs.items()}
 
 
 def growth(found: dict[str, Any]) -> Claim:
@@ -60,6 +58,19 @@ def growth(found: dict[str, Any]) -> Claim:
 
 def best(found: dict[str, Any]) -> Claim:
     return claims.normalized_is_best(claims.tuned(found), "a network")
+
+
+def test_a_loser_that_is_not_tuned_leaves_the_best_rule_open() -> None:
+    found = results(-1.5, 0.05, {"normalized": 0.5})
+    assert best(found).verdict == "holds"
+    found["tuned-normalized"]["at_edge"] = True  # a better constant would only widen its lead
+    assert best(found).verdict == "holds"
+    found["tuned-adaptive"]["at_edge"] = True
+    assert best(found).verdict == "not testable here" and "adaptive 1 (1) at the edge" in best(found).value
+    behind = results(-1.5, 0.05, {"normalized": 2.0})
+    assert best(behind).verdict == "does not hold"
+    behind["tuned-normalized"]["at_edge"] = True
+    assert best(behind).verdict == "not testable here"
 
 
 def test_claims_on_rate_and_growth_can_fail() -> None:

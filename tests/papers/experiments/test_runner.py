@@ -100,6 +100,9 @@ def test_mistakes_are_sentences(tmp_path: Path) -> None:
         load_experiment("nothing")
     with pytest.raises(LorateError, match="jobs must be at least 1"):
         reproduce("toy", tmp_path / "run", jobs=0)
+    for seed in (-1, 10**20):
+        with pytest.raises(LorateError, match=f"seed must lie between 0 and 4,000,000, got {seed}"):
+            reproduce("toy", tmp_path / "run", Options(seed=seed))
     assert not (tmp_path / "run").exists()
 
 

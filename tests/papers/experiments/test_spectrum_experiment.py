@@ -56,8 +56,8 @@ def dense_spectrum(workload: TensorWorkload, model: nn.Module, parameters: list[
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.floats(0.1, 300), st.floats(0.01, 3))
-@example(2715, 2, 0.25, 1.0)  # settles on 0.93 of the norm,
-@example(454, 1, 299.0, 0.2265625)  # on 0.48 of it
+@example(2715, 2, 0.25, 1.0)  # with as few products as the tolerance asks for, 0.93 of the norm,
+@example(454, 1, 299.0, 0.2265625)  # and 0.48 of it
 def test_the_sharp_curvature_bounds_the_hessian_of_the_adapters(
     seed: int, rank: int, alpha: float, spread: float
 ) -> None:
@@ -67,12 +67,11 @@ def test_the_sharp_curvature_bounds_the_hessian_of_the_adapters(
         kind: dense_spectrum(workload, model, [p for name, p in model.named_parameters() if words in name])
         for kind, words in (("adapters", "lora_"), ("weights", "base_layer"))
     }
-    for kind, spectrum in dense.items():  # measured from below: the iteration may settle on another eigenvalue
-        assert found[kind] <= float(spectrum.max()) * (1 + 1e-6)
-        if found["converged"]:
-            assert float((spectrum - found[kind]).abs().min()) <= 2 * plan.TOLERANCE * found[kind]
-    if found["weights"] >= (1 - 2 * plan.TOLERANCE) * float(dense["weights"].max()):  # on which the bound rests
-        assert float(dense["adapters"].max()) <= found["bound"] * (1 + 2 * plan.TOLERANCE)
+    for kind, spectrum in dense.items():
+        assert (1 - plan.TOLERANCE) * float(spectrum.max()) <= found[kind] <= float(spectrum.max()) * (1 + 1e-6)
+    assert found["converged"]
+    # the bound rests on the norm in the weights, which is measured from below
+    assert float(dense["adapters"].max()) <= found["bound"] * (1 + 2 * plan.TOLERANCE)
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
 
 
@@ -135,6 +134,17 @@ def test_every_claim_can_hold_and_fail(place: int, world: dict[str, Any]) -> Non
     good = results(FULL, cap=1.0) if place == 2 else results(FULL)
     assert decide(good, FULL)[place].verdict == "holds"
     assert decide(results(FULL, **world), FULL)[place].verdict == "does not hold"
+
+
+def test_one_seed_above_one_at_one_step_refutes_suppression_throughout() -> None:
+    found = results(FULL)
+    row = found[plan.run_name(32, "2r", 1)]["rows"][1]
+    row["adapters"] = 1.05 * row["weights"]
+    assert claims.ratios(found, 32, "2r", FULL)[1] < 1  # the mean of the seeds hides it
+    decided = decide(found, FULL)
+    assert (decided[0].verdict, decided[1].verdict) == ("holds", "does not hold") and "to 1.05 at r = 32" in decided[
+        1
+    ].value
 
 
 def test_what_is_not_known_is_left_open() -> None:

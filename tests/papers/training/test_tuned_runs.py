@@ -78,7 +78,8 @@ def found_with(losses: dict[str, float | None], **constant: Any) -> dict[str, An
     for rule, loss in losses.items():
         runs = [result(rule, 1.0, seed, loss) for seed in (0, 1)]
         grid = [result(rule, lr, 0, value) for lr, value in zip(GRID, (None, 2.0, loss), strict=True)]
-        found[rule] = {"best": 1.0, "runs": runs, "grid": grid, "mean step": [result("constant", 1, 0, 2.0)]}
+        other = [result("constant", 1, 0, 2.0)]
+        found[rule] = {"best": 1.0, "at_edge": False, "runs": runs, "grid": grid, "mean step": other}
     found["constant"].update(constant)
     return found
 
@@ -118,6 +119,19 @@ def test_a_rule_is_held_against_constants() -> None:
     assert failed.verdict == "does not hold" and "b: constant 1, adaptive 3" in failed.value
     assert beat_the_best_constant({"a": found_with(losses(None, 1.0))}).verdict == "does not hold"
     assert ends_of(found_with(losses(None, 1.0)))["adaptive"] == math.inf
+
+
+def test_a_loser_at_the_edge_of_its_grid_is_not_tuned() -> None:
+    ahead, behind = (found_with(losses(own, 1.0)) for own in (0.5, 3.0))
+    for found in (ahead, behind):
+        found["adaptive"]["at_edge"] = True
+    assert beat_the_best_constant({"a": ahead}).verdict == "holds"
+    assert beat_the_best_constant({"a": behind}).verdict == "does not hold"  # the two others decide it
+    behind["adaptive-loss"], behind["normalized"] = ahead["adaptive-loss"], ahead["normalized"]
+    claim = beat_the_best_constant({"a": behind})
+    assert claim.verdict == "not testable here" and "adaptive 3 (at the edge of its grid)" in claim.value
+    ahead["constant"]["at_edge"] = True
+    assert beat_the_best_constant({"a": ahead}).verdict == "not testable here"
 
 
 def test_usable_constants_are_counted_within_a_factor_of_two() -> None:

@@ -28,7 +28,7 @@ EXPERIMENT = Experiment(
         "every share that is chosen": "Pool and shares are ours (ρ ≥ 0.05, Δ = 0.1, D = 100).",
         "ctive selection": "Pool and shares are ours (ρ ≥ 0.05, Δ = 0.1, D = 100).",
         "": (
-            "Same model, equations derived anew: label noise inside the attention, centring of the adapter's "
+            "Same model, equations derived independently: label noise inside the attention, centring of the adapter's "
             "own mean and errors on noise-free labels are our conventions; D = 100, six seeds."
         ),
     },

@@ -18,6 +18,9 @@ EXPERIMENT = Experiment(
     drawings=draw,
     protocols={
         "sharp step needs fewer": "Not in the paper: sharp step and majorizer are proved here.",
+        "every rule finds": "Not in the paper: a check on a problem of ours whose solution is known.",
+        "More columns": "Not in the paper: our question, on a problem of ours.",
+        "√(2n)": "Not in the paper: known for the max-cut relaxation; its smooth form is ours.",
         "": "The paper says that its proof covers f(VVᵀ); both problems are ours.",
     },
 )

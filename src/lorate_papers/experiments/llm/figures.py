@@ -79,8 +79,8 @@ def _constants(results: Results, options: Options) -> Drawing:
         panels.append(Panel(f"held-out loss at the end, nats; start {title}", _told_apart(curves)))
     words = ", ".join(f"{rule} {middles[rule]:g}" for rule in TUNED)
     caption = (
-        f"All constants tried, one seed, as multiples of {words}. Where a line ends the run "
-        "diverged; auto has no constant."
+        f"All constants tried, one seed, as multiples of {words}. Where a line ends, the next "
+        "constant diverged or was not tried; auto has no constant."
     )
     return drawing(
         "constants", "Sensitivity to the constant.", caption, panels, "constant, relative", log_x=True, columns=3

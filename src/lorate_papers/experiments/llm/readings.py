@@ -6,10 +6,10 @@ from statistics import fmean, median
 
 import numpy as np
 
-from lorate_papers.experiments.experiment import Results
+from lorate_papers.experiments.experiment import Results, all_hold
 from lorate_papers.experiments.llm.plan import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.training.measures import Numbers, Result, column, final_losses, leads
+from lorate_papers.training.measures import Numbers, Result, column, final_losses, leads, mean_and_error
 
 BEGUN = 0.2
 """Share of the way down at which a run has left the start."""
@@ -47,20 +47,26 @@ def _steps_down(run: Result, target: float) -> float:
     return float(below[0] + 1) if len(below) else math.inf
 
 
-def closeness(before: float, losses: Mapping[str, float]) -> tuple[str, bool | None]:
+def closeness(before: float, losses: Mapping[str, Numbers]) -> tuple[str, bool | None]:
     """How far the paper's rules end from the constant rate, in words, and whether that is close.
 
     Args:
         before: loss at the start.
-        losses: of each rule at the end.
+        losses: of each rule at the end, seed by seed. Several seeds leave open what lies within two standard errors
+            of the border.
     """
-    learned = before - losses["constant"]
+    learned = before - float(losses["constant"].mean())
     if not 0 < learned < math.inf:
         return "the constant rate learned nothing", None
-    shares = {rule: (losses["constant"] - losses[rule]) / learned for rule in PAPER}
-    words = ", ".join(f"{share:+.1%} ({rule})" for rule, share in shares.items())
-    close = all(abs(share) <= CLOSE for share in shares.values())
-    return f"they end lower by {words} of what it learned; close means at most {CLOSE:.0%} either way", close
+    words, parts = [], list[bool | None]()
+    for rule in PAPER:
+        shares = leads(losses[rule], losses["constant"]) / learned
+        mean, error = mean_and_error(shares) if np.isfinite(shares).all() else (-math.inf, math.nan)
+        beyond = abs(mean) - CLOSE
+        parts.append(None if abs(beyond) <= 2 * error else beyond < 0)
+        words.append(f"{mean:+.1%}{f' ± {error:.1%}' if error >= 0 else ''} ({rule})")
+    sentence = f"they end lower by {', '.join(words)} of what it learned; close means at most {CLOSE:.0%} either way"
+    return sentence, all_hold(parts)
 
 
 def regret(losses: Mapping[str, float]) -> tuple[float, str]:

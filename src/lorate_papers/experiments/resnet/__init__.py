@@ -20,7 +20,7 @@ EXPERIMENT = Experiment(
     drawings=draw,
     protocols={
         "rules with a proof stay stable": "Not in the paper: rules proved here, with an L measured at the start.",
-        "a tuned AdamW": "Not in the paper: AdamW is no baseline there.",
+        "a tuned AdamW": "Not in the paper, which does not run AdamW there.",
         "": (
             "Half-width ResNet-18 that we pre-trained on digits 0–4, adapted to 5–9, instead of ImageNet weights "
             "and CIFAR-10; batch normalisation keeps its statistics, the paper switches it off; 240 steps of 32."
