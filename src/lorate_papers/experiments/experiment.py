@@ -63,6 +63,17 @@ class Options:
         """
         return [1000 * self.seed + number for number in range(count)]
 
+    @property
+    def difference(self) -> str:
+        """How a run differs from the full one, which a protocol describes; empty if it is that.
+
+        >>> Options(quick=True, data="my.npz").difference
+        'This run: the short form, with data my.npz. The full run: '
+        """
+        own = [f"with {name} {value}" for name, value in (("data", self.data), ("model", self.model)) if value]
+        changed = [*(["the short form"] if self.quick else []), *own]
+        return f"This run: {', '.join(changed)}. The full run: " if changed else ""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -89,9 +100,9 @@ class Experiment:
     # what differs from the paper's own experiment, by words of the claim; "" is for all that have none of the words
     protocols: Mapping[str, str] = field(default_factory=dict)
 
-    def judged(self, claims: Iterable[Claim]) -> list[Claim]:
-        """The claims with what differs from the paper's protocol."""
-        return [replace(claim, protocol=self._protocol(claim.claim)) for claim in claims]
+    def judged(self, claims: Iterable[Claim], options: Options = Options()) -> list[Claim]:
+        """The claims with what differs from the paper's protocol, and first, what differs from the full run."""
+        return [replace(claim, protocol=options.difference + self._protocol(claim.claim)) for claim in claims]
 
     def _protocol(self, sentence: str) -> str:
         return self.protocols[next((words for words in self.protocols if words and words in sentence), "")]

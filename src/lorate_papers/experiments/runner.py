@@ -110,7 +110,7 @@ def _reproduce(
 def _conclude(
     experiment: Experiment, folder: SweepFolder, results: Results, options: Options
 ) -> tuple[Sequence[Drawing], Sequence[Claim]]:
-    claims = experiment.judged(experiment.claims(results, options))
+    claims = experiment.judged(experiment.claims(results, options), options)
     write_atomically(folder.inside("claims.json"), encode([asdict(claim) for claim in claims], indent=2) + "\n")
     drawings = experiment.drawings(results, options)
     for drawing in drawings:

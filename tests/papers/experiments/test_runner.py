@@ -21,6 +21,14 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "log"
 
 
+def test_a_protocol_says_first_what_this_run_is(tmp_path: Path) -> None:
+    claims = reproduce("toy", tmp_path / "run", Options(quick=True, seed=3), jobs=1).claims
+    assert [claim.protocol for claim in claims] == [
+        "This run: the short form. The full run: Own <numbers>.",
+        "This run: the short form. The full run: Not in the paper.",
+    ]
+
+
 def test_everything_is_written(tmp_path: Path) -> None:
     outcome = reproduce("toy", tmp_path / "run", jobs=1)
     claims = json.loads((tmp_path / "run" / "claims.json").read_text())
