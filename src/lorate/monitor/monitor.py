@@ -132,10 +132,8 @@ class Monitor:
                 self._directory = _next_to(self._place)
             self._begin(step or None)
         self.should_stop = False
-        if self._directory is not None and self._own_run is not None:
-            if self._metrics is None:
-                self._open(self._directory, step)
-            self._own_run.go_on()
+        if self._directory is not None and self._own_run is not None and self._metrics is None:
+            self._open(self._directory, step)
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -197,7 +195,7 @@ class Monitor:
         self.samples, self.tokens = self.samples + samples, self.tokens + tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "change_bound": self._history.slopes.bound}
         record["alarms"] = [asdict(alarm) for alarm in alarms]
-        if self._own_run is not None and self.record is None:
+        if self._own_run is not None:
             self._own_run.begin(optimizer)
         if self._setting is None or (self._full_batch and layers_are_due(step)):
             self._settle(observed)
