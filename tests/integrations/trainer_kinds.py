@@ -63,6 +63,21 @@ class WithTerm(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
+class WithMemory(Trainer):
+    """Keeps tensors of each pass."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.latest: dict[str, Tensor] = {}
+        self.entropies: list[Tensor] = []
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **given: Any) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, True, **given)
+        self.latest["logits"] = outputs.logits.detach()
+        self.entropies.append(outputs.logits.detach().softmax(-1).log().mean((0, 1)))
+        return (loss, outputs) if return_outputs else loss
+
+
 def own_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
     return torch.nn.functional.cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
@@ -141,6 +156,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "label smoothing": lambda path: plain(path, label_smoothing_factor=0.1),
     "compute_loss_func": lambda path: plain(path, options={"compute_loss_func": own_loss}),
     "a term of its own": lambda path: plain(path, WithTerm),
+    "tensors kept": lambda path: plain(path, WithMemory),
     "accumulation": lambda path: plain(path, gradient_accumulation_steps=3),
     "neftune": lambda path: plain(path, neftune_noise_alpha=5.0),
     "sft": texts_of,

@@ -28,7 +28,7 @@ def attributes_unchanged(owner: Any) -> Iterator[None]:
         vars(owner).clear()
         vars(owner).update(attributes)
         for container, content in contents.values():
-            if container != content:
+            if list(map(id, _parts(container))) != list(map(id, _parts(content))):  # tensors have no ==
                 container.clear()
                 (container.update if isinstance(container, dict | set) else container.extend)(content)
 
@@ -39,3 +39,7 @@ def _collect(value: Any, found: dict[int, tuple[Any, Any]]) -> None:
     found[id(value)] = value, value.copy()
     for inner in value.values() if isinstance(value, dict) else value:
         _collect(inner, found)
+
+
+def _parts(container: Any) -> list[Any]:
+    return [*container, *container.values()] if isinstance(container, dict) else [*container]
