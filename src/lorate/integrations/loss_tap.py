@@ -54,6 +54,7 @@ class LossTap:
         self._micro_batches: list[MicroBatch] = []
         self._samples: list[Tensor | int] = []
         self._tokens: list[Tensor | int] = []
+        self._counted: Any = None
         self.has_seen_a_loss = False
 
     @property
@@ -82,7 +83,7 @@ class LossTap:
         samples, tokens = (sum(int(count) for count in counts) for counts in (self._samples, self._tokens))
         for kept in (self._samples, self._tokens, self._micro_batches):
             kept.clear()
-        self.has_seen_a_loss = False
+        self.has_seen_a_loss, self._counted = False, None
         if self._optimizer is not None:
             self._optimizer.replay = None
         return samples, tokens
@@ -126,8 +127,9 @@ class LossTap:
 
     def _count(self, inputs: Any) -> None:
         """The first tensor is the batch, unless its rows follow each other in one; text has masks, or all counts."""
-        if not isinstance(inputs, Mapping):
+        if not isinstance(inputs, Mapping) or inputs is self._counted:  # some losses take two passes (R-Drop)
             return
+        self._counted = inputs
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and value.dim() > 0}
         first = next(iter(tensors.values()), None)
         if first is not None:
