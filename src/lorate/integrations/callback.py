@@ -13,6 +13,7 @@ from lorate import ranks, sharding
 from lorate.errors import LorateError
 from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_tap import LossTap
+from lorate.integrations.settings import check_clipping
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraOptimizer, Step
 
@@ -31,6 +32,8 @@ class LorateCallback(TrainerCallback):
     begin_with: Callable[[Any, Any], tuple[LoraOptimizer, LossTap, GradientWatch]]
 
     def __init__(self, monitor: Monitor | str | os.PathLike[str] | None = None) -> None:
+        if not isinstance(monitor, Monitor | str | os.PathLike | None):
+            raise LorateError(f"monitor= takes a Monitor, or a directory for the records, got {monitor!r}")
         self._monitor = monitor if isinstance(monitor, Monitor) else None
         self._directory = None if isinstance(monitor, Monitor) else monitor
         self._optimizer: LoraOptimizer | None = None
@@ -55,6 +58,12 @@ class LorateCallback(TrainerCallback):
         """Begin to read the loss, and to record where the optimizer is."""
         self._optimizer, self._tap, self._watch = self.begin_with(model, optimizer)
         steps = self._optimizer.param_groups[0]["steps"]
+        if state.global_step and not steps:
+            warnings.warn(
+                f"the checkpoint of step {state.global_step} holds no state of the optimizer (save_only_model=True "
+                f"leaves it out): rule {self._optimizer.rule.name!r} starts over from its adapters",
+                stacklevel=2,
+            )
         if self._monitor is None:
             self._monitor = Monitor(self._directory, resume_at=steps or None)
         self._monitor.go_on(steps)
@@ -67,13 +76,15 @@ class LorateCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Refuse a Trainer whose loss cannot be read.
+        """Refuse a gradient that was clipped, and a Trainer whose loss cannot be read.
 
         Raises:
-            LorateError: the rule needs the loss, and ``compute_loss`` was not called.
+            LorateError: ``max_grad_norm`` was set meanwhile; the rule needs the loss, and ``compute_loss`` was not
+                called.
         """
         assert self._optimizer is not None
         rule = self._optimizer.rule
+        check_clipping(args, rule)
         if "loss" in rule.needs and not self._tap.has_seen_a_loss:
             raise LorateError(
                 f"{self._tap.trainer_name} does not call compute_loss, so that rule {rule.name!r} cannot see its loss; "

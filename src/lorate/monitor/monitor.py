@@ -141,7 +141,10 @@ class Monitor:
         metrics, layers = run.metrics, run.layers
         for file in (metrics, layers, run.inside("setting.json")) if resume_at is None else ():
             if file.exists() and (not file.is_file() or file.stat().st_size):
-                raise LorateError(f"{directory} holds the records of a run; give another directory, or resume_at=step")
+                raise LorateError(
+                    f"{directory} holds the records of a run; give another directory, or go on with that run "
+                    "(Monitor: resume_at=step; Trainer: resume_from_checkpoint, with the state of the optimizer)"
+                )
         self._metrics, self._layers = JsonlWriter(metrics), LayerRecords(layers, resume_at)
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
