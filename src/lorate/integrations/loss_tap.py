@@ -1,6 +1,5 @@
 """Read a Trainer's loss where it is computed, and compute it again without a trace."""
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorate.integrations.attributes import attributes_unchanged
+from lorate.integrations.attributes import attributes_unchanged, same_in_new_containers
 from lorate.optim import LoraOptimizer
 from lorate.optim.replay import RandomState, random_state, restore
 
@@ -94,7 +93,7 @@ class LossTap:
         if optimizer is None or not torch.is_grad_enabled():
             return self._compute(model, inputs, *args, **options)
         looks_back = "last-line" in optimizer.rule.needs
-        given = (model, copy.copy(inputs) if looks_back else inputs, *args)
+        given = (model, same_in_new_containers(inputs) if looks_back else inputs, *args)
         state = random_state(self._trainer.args.device) if looks_back else None
         self._count(inputs)
         result = self._compute(model, inputs, *args, **options)
@@ -121,7 +120,8 @@ class LossTap:
                 restore(batch.random_state, self._trainer.args.device)
                 offload = getattr(self._trainer, "maybe_activation_offload_context", nullcontext())
                 with offload, self._trainer.compute_loss_context_manager():
-                    loss = _loss(self._compute(model, copy.copy(inputs), *args, **batch.options))
+                    given = same_in_new_containers(inputs)
+                    loss = _loss(self._compute(model, given, *args, **batch.options))
                 shares.append((loss.detach().double() * batch.factor).sum())
         return torch.stack(shares).sum()
 
