@@ -136,7 +136,10 @@ class Monitor:
             self._open(self._directory, step)
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise LorateError(f"{directory} cannot hold records: it, or a folder above it, is a file") from None
         run = RunDirectory(directory)
         metrics, layers = run.metrics, run.layers
         for file in (metrics, layers, run.inside("setting.json")) if resume_at is None else ():
