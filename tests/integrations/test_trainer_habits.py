@@ -1,6 +1,7 @@
 """What people do to a Trainer between ``lorate.attach`` and the end."""
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,55 @@ def test_what_became_trainable_between_two_runs_is_trained(change: Any, tmp_path
     assert any(not torch.equal(p, was) for p, was in zip(new, before, strict=True))
     assert hooks(own.model) == 0
     assert [r["step"] for r in records(tmp_path / "records-2")] == [1, 2, 3]
+
+
+class Without(Trainer):
+    """Computes its loss elsewhere, as OnlineDPO does."""
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        loss = model(**self._prepare_inputs(inputs)).loss
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+
+def test_what_is_missing_or_begins_again_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "lorate"):
+        own = trainer(tmp_path, cls=Without)
+        own.train()
+        thaw(own.model)
+        own.train()
+    said = [record.getMessage() for record in caplog.records if record.name == "lorate"]
+    assert said == [
+        "Without does not call compute_loss: the records have no losses.",
+        "lorate starts over: the adapters are not those that the last training left.",
+    ]
+
+
+class Times(Trainer):
+    """Multiplies the loss."""
+
+    factor = 1.0
+
+    def compute_loss(self, *args: Any, **options: Any) -> Any:
+        return super().compute_loss(*args, **options) * self.factor
+
+
+@pytest.mark.filterwarnings("ignore:Step 1 was skipped")
+@pytest.mark.parametrize(
+    ("factor", "settings", "why"),
+    [
+        (float("nan"), {}, "the loss is nan at the last of 3"),
+        (0.0, {}, "the gradient was 0"),
+        (1.0, {"warmup_steps": 1, "lr_scheduler_type": "constant_with_warmup", "max_steps": 1}, "lr was 0"),
+    ],
+)
+def test_a_run_that_moved_nothing_says_so(factor: float, settings: dict[str, Any], why: str, tmp_path: Path) -> None:
+    own = trainer(tmp_path, cls=Times, **settings)
+    own.factor = factor
+    before = adapters(own.model)
+    with pytest.warns(UserWarning, match=rf"^Nothing was trained: no step moved the adapters \({why}"):
+        own.train()
+    assert torch.equal(before, adapters(own.model))
 
 
 def test_another_model_is_refused_where_the_trainer_does_not_train_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Give a Trainer of transformers or TRL an optimizer of lorate."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from lorate.monitor import Monitor
 from lorate.optim import LoraOptimizer, create_optimizer
 from lorate.optim.layout import checked_groups
 from lorate.rules import Rule, make_rule
+
+log = logging.getLogger("lorate")
 
 
 def attach(
@@ -151,7 +154,8 @@ class Attachment:
         callbacks = self._trainer.callback_handler.callbacks
         callbacks[:] = [self._callback, *(other for other in callbacks if other is not self._callback)]
         if self._optimizer is not None and self._must_start_over(self._optimizer):
-            self._trainer.optimizer = None  # begin from what is in the model
+            log.warning("lorate starts over: the adapters are not those that the last training left.")
+            self._trainer.optimizer = None
         status = "failed"
         with _changed(self._trainer.args, settings(self._trainer.args, self._rule)):
             try:

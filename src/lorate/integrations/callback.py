@@ -1,5 +1,6 @@
 """What happens at each step of a Trainer that lorate is attached to."""
 
+import logging
 import math
 import os
 import warnings
@@ -16,6 +17,8 @@ from lorate.integrations.loss_tap import LossTap
 from lorate.integrations.settings import check_clipping
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraOptimizer, Step
+
+log = logging.getLogger("lorate")
 
 
 class LorateCallback(TrainerCallback):
@@ -38,6 +41,7 @@ class LorateCallback(TrainerCallback):
         self._directory = None if isinstance(monitor, Monitor) else monitor
         self._optimizer: LoraOptimizer | None = None
         self._versions: list[int] = []
+        self._is_blind = False
 
     @property
     def monitor(self) -> Monitor:
@@ -85,11 +89,16 @@ class LorateCallback(TrainerCallback):
         assert self._optimizer is not None
         rule = self._optimizer.rule
         check_clipping(args, rule)
-        if "loss" in rule.needs and not self._tap.has_seen_a_loss:
+        if self._tap.has_seen_a_loss:
+            return
+        if "loss" in rule.needs:
             raise LorateError(
                 f"{self._tap.trainer_name} does not call compute_loss, so that rule {rule.name!r} cannot see its loss; "
                 "use rule 'auto' or 'normalized', which do not need it"
             )
+        if not self._is_blind:
+            self._is_blind = True
+            log.warning("%s does not call compute_loss: the records have no losses.", self._tap.trainer_name)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Record the step; stop the run if the monitor says so.
@@ -105,6 +114,18 @@ class LorateCallback(TrainerCallback):
         self.note_adapters(self._optimizer)
         if self.monitor.should_stop:
             control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say so if the adapters are where they were."""
+        assert self._optimizer is not None
+        last, group = self._optimizer.last, self._optimizer.param_groups[0]
+        if last is not None and not group["sum_eta"] and ranks.is_main():
+            why = "lr was 0" if last.measurement.gradient_norm else "the gradient was 0"
+            warnings.warn(
+                f"Nothing was trained: no step moved the adapters ({last.skipped or why} at the last of "
+                f"{group['steps']}).",
+                stacklevel=2,
+            )
 
     @staticmethod
     def _name_the_guilty(optimizer: LoraOptimizer, watch: GradientWatch) -> None:
