@@ -176,9 +176,10 @@ class Attachment:
 
     def _must_start_over(self, optimizer: LoraOptimizer) -> bool:
         """Whether other adapters are in the model now, or other parameters are trainable."""
-        model = self._trainer.model  # optuna deletes it between its trials
-        is_other = model is None or self._trained != _trained(model)
-        return is_other or self._is_replaced or self._callback.adapters_changed(optimizer)
+        model = self._trainer.model
+        if model is None:  # optuna deletes it between its trials; the Trainer makes another model and optimizer
+            return False
+        return self._trained != _trained(model) or self._is_replaced or self._callback.adapters_changed(optimizer)
 
     def _compute_loss(self, compute: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return self._tap(*args, **options)
