@@ -182,6 +182,18 @@ def test_a_checkpoint_without_the_state_of_the_optimizer_is_told(tmp_path: Path)
         own.train(resume_from_checkpoint=True)
 
 
+def test_back_to_a_checkpoint_without_state_keeps_nothing_of_later_steps(tmp_path: Path) -> None:
+    own = trainer(tmp_path, max_steps=4, save_strategy="steps", save_steps=2, save_only_model=True)
+    own.train()
+    with pytest.warns(UserWarning, match="checkpoint of step 2 holds no state"):
+        own.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    fresh = lorate.attach(trainer_without_records(tmp_path, max_steps=4))
+    with pytest.warns(UserWarning, match="checkpoint of step 2 holds no state"):
+        fresh.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert [r["step"] for r in records(tmp_path / "records-2")] == [1, 2]
+    assert torch.equal(adapters(own.model), adapters(fresh.model))
+
+
 def test_the_checkpoint_of_another_optimizer(tmp_path: Path) -> None:
     settings = {"save_strategy": "steps", "save_steps": 3}
     trainer_without_records(tmp_path, **settings).train()

@@ -153,7 +153,9 @@ class Attachment:
     def _train(self, train: Callable[..., Any], *args: Any, **options: Any) -> Any:
         callbacks = self._trainer.callback_handler.callbacks
         callbacks[:] = [self._callback, *(other for other in callbacks if other is not self._callback)]
-        if self._optimizer is not None and self._must_start_over(self._optimizer):
+        if args[0] if args else options.get("resume_from_checkpoint"):
+            self._trainer.optimizer = None  # what the checkpoint lacks is not taken from a later step
+        elif self._optimizer is not None and self._must_start_over(self._optimizer):
             log.warning("lorate starts over: the adapters are not those that the last training left.")
             self._trainer.optimizer = None
         status = "failed"
