@@ -9,7 +9,7 @@ import torch
 import trainer_kinds
 from datasets import Dataset
 from test_transformers import arguments, language_model, pad, texts
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 import lorate
 from lorate.errors import LorateError
@@ -68,6 +68,9 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "constant": ({}, {"rule": "constant"}, "needs lr="),
     "lr": ({}, {"lr": -1.0}, "lr must be a finite number >= 0"),
     "smoothness": ({}, {"rule": "sharp"}, "needs the smoothness L"),
+    "option": ({}, {"learning_rate": 1e-4}, "no option 'learning_rate'; beside rule and monitor: lr, "),
+    "monitor": ({}, {"monitor": True}, "monitor= takes a Monitor, or a directory for the records, got True"),
+    "callback": ({}, {"callback": PrinterCallback()}, "takes a LorateCallback, got <.*PrinterCallback"),
 }
 
 
@@ -96,6 +99,16 @@ def test_an_optimizer_of_its_own(tmp_path: Path) -> None:
         lorate.attach(own)
     own = trainer(tmp_path, {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.1})})
     with pytest.raises(LorateError, match="an optimizer already, SGD"):
+        lorate.attach(own)
+
+
+def test_a_schedule_of_another_optimizer(tmp_path: Path) -> None:
+    model = language_model()
+    sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    args = TrainingArguments(**arguments(tmp_path))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 3)
+    own = Trainer(model, args, train_dataset=texts(), data_collator=pad, optimizers=(None, schedule))
+    with pytest.raises(LorateError, match="a schedule already, CosineAnnealingLR, of another optimizer"):
         lorate.attach(own)
 
 
@@ -132,6 +145,15 @@ def test_two_monitors(tmp_path: Path) -> None:
 
     with pytest.raises(LorateError, match="callback= has a monitor of its own"):
         lorate.attach(trainer(tmp_path), monitor=tmp_path / "records", callback=LorateCallback())
+
+
+def test_a_callback_for_each_trainer(tmp_path: Path) -> None:
+    from lorate.integrations.callback import LorateCallback
+
+    callback = LorateCallback()
+    lorate.attach(trainer(tmp_path), callback=callback)
+    with pytest.raises(LorateError, match="belongs to another trainer"):
+        lorate.attach(trainer(tmp_path), callback=callback)
 
 
 @pytest.mark.filterwarnings("ignore")

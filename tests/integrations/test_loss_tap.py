@@ -59,6 +59,19 @@ def test_a_pass_without_gradients_is_not_counted_and_neither_is_one_before_or_af
     assert tap.take() == (0, 0) and not optimizer._losses
 
 
+def test_two_passes_over_one_batch_are_one_batch() -> None:
+    model, _, optimizer = tapped()
+    trainer = SimpleNamespace(args=SimpleNamespace(device=torch.device("cpu")))
+    tap = LossTap(trainer, lambda model, inputs: model(inputs["x"]).square().mean())
+    tap.begin(optimizer, None)
+    batches = [{"x": torch.ones(rows, 6, dtype=torch.float64)} for rows in (3, 4)]
+    for batch in batches:
+        (tap(model, batch) + tap(model, batch)).backward()
+    assert tap.take() == (7, 0)
+    tap(model, batches[1]).backward()
+    assert tap.take() == (4, 0)
+
+
 def test_rules_that_do_not_look_back_keep_no_batch() -> None:
     model, tap, optimizer = tapped("normalized")
     tap.begin(optimizer, None)

@@ -51,7 +51,7 @@ def preferences() -> Dataset:
 
 def plain(path: Path, cls: type[Trainer] = Trainer, options: dict[str, Any] | None = None, **settings: Any) -> Trainer:
     args = TrainingArguments(**arguments(path, per_device_train_batch_size=4, **settings))
-    return cls(model(), args, train_dataset=texts(ROWS), data_collator=pad, **(options or {}))
+    return cls(model(), args, **{"train_dataset": texts(ROWS), "data_collator": pad, **(options or {})})
 
 
 class WithTerm(Trainer):
@@ -61,6 +61,35 @@ class WithTerm(Trainer):
         loss, outputs = super().compute_loss(model, inputs, True, **given)
         loss = loss + 100 * outputs.logits.square().mean()
         return (loss, outputs) if return_outputs else loss
+
+
+class WithMemory(Trainer):
+    """Keeps tensors of each pass."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.latest: dict[str, Tensor] = {}
+        self.entropies: list[Tensor] = []
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **given: Any) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, True, **given)
+        self.latest["logits"] = outputs.logits.detach()
+        self.entropies.append(outputs.logits.detach().softmax(-1).log().mean((0, 1)))
+        return (loss, outputs) if return_outputs else loss
+
+
+class WithFeatures(Trainer):
+    """Takes what it needs out of inputs that lie inside others."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **given: Any) -> Any:
+        rows = inputs["features"][0]
+        labels, ids = rows.pop("labels"), rows.pop("input_ids")
+        outputs = model(input_ids=ids, labels=labels)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+def in_features(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"input_ids": torch.zeros(len(rows), 1), "features": [pad(rows)]}
 
 
 def own_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
@@ -141,6 +170,8 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "label smoothing": lambda path: plain(path, label_smoothing_factor=0.1),
     "compute_loss_func": lambda path: plain(path, options={"compute_loss_func": own_loss}),
     "a term of its own": lambda path: plain(path, WithTerm),
+    "tensors kept": lambda path: plain(path, WithMemory),
+    "nested inputs": lambda path: plain(path, WithFeatures, {"data_collator": in_features}),
     "accumulation": lambda path: plain(path, gradient_accumulation_steps=3),
     "neftune": lambda path: plain(path, neftune_noise_alpha=5.0),
     "sft": texts_of,

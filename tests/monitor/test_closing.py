@@ -1,6 +1,7 @@
 """Files are closed whatever happens."""
 
 import errno
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -69,3 +70,22 @@ def test_a_loop_that_an_alarm_ended_was_stopped(tmp_path: Path) -> None:
     monitor.update(optimizer)
     monitor.close()
     assert RunDirectory(tmp_path).read_run()["status"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        ({"lorate": "0.1", "status": "failed", "rule": {"name": "normalized"}}, "finished"),
+        ({"lorate": "0.1", "status": "failed", "command": "lorate train"}, "failed"),
+        ({"status": "failed"}, "failed"),  # somebody else's file
+    ],
+)
+def test_a_run_that_failed_and_was_resumed_finishes(found: dict[str, Any], status: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(found))
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model, "normalized", lr=0.1)
+    with Monitor(tmp_path, resume_at=3) as monitor:
+        optimizer.step()
+        monitor.update(optimizer)
+        assert (json.loads((tmp_path / "run.json").read_text())["status"] == "running") == (status == "finished")
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == status

@@ -71,6 +71,14 @@ def test_records_are_never_overwritten(tmp_path: Path) -> None:
         Monitor(tmp_path)
 
 
+def test_a_file_is_no_directory_for_records(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("notes")
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(LorateError, match="cannot hold records: it, or a folder above it, is a file"):
+            Monitor(place)
+    assert (tmp_path / "file").read_text() == "notes"
+
+
 def test_resuming_keeps_each_step_once(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
         train(monitor, 7)

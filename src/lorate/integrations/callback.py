@@ -1,5 +1,6 @@
 """What happens at each step of a Trainer that lorate is attached to."""
 
+import logging
 import math
 import os
 import warnings
@@ -13,8 +14,11 @@ from lorate import ranks, sharding
 from lorate.errors import LorateError
 from lorate.integrations.gradient_watch import GradientWatch
 from lorate.integrations.loss_tap import LossTap
+from lorate.integrations.settings import check_clipping
 from lorate.monitor import Alarm, Monitor
 from lorate.optim import LoraOptimizer, Step
+
+log = logging.getLogger("lorate")
 
 
 class LorateCallback(TrainerCallback):
@@ -31,10 +35,13 @@ class LorateCallback(TrainerCallback):
     begin_with: Callable[[Any, Any], tuple[LoraOptimizer, LossTap, GradientWatch]]
 
     def __init__(self, monitor: Monitor | str | os.PathLike[str] | None = None) -> None:
+        if not isinstance(monitor, Monitor | str | os.PathLike | None):
+            raise LorateError(f"monitor= takes a Monitor, or a directory for the records, got {monitor!r}")
         self._monitor = monitor if isinstance(monitor, Monitor) else None
         self._directory = None if isinstance(monitor, Monitor) else monitor
         self._optimizer: LoraOptimizer | None = None
         self._versions: list[int] = []
+        self._is_blind = False
 
     @property
     def monitor(self) -> Monitor:
@@ -55,6 +62,12 @@ class LorateCallback(TrainerCallback):
         """Begin to read the loss, and to record where the optimizer is."""
         self._optimizer, self._tap, self._watch = self.begin_with(model, optimizer)
         steps = self._optimizer.param_groups[0]["steps"]
+        if state.global_step and not steps:
+            warnings.warn(
+                f"the checkpoint of step {state.global_step} holds no state of the optimizer (save_only_model=True "
+                f"leaves it out): rule {self._optimizer.rule.name!r} starts over from its adapters",
+                stacklevel=2,
+            )
         if self._monitor is None:
             self._monitor = Monitor(self._directory, resume_at=steps or None)
         self._monitor.go_on(steps)
@@ -67,18 +80,25 @@ class LorateCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Refuse a Trainer whose loss cannot be read.
+        """Refuse a gradient that was clipped, and a Trainer whose loss cannot be read.
 
         Raises:
-            LorateError: the rule needs the loss, and ``compute_loss`` was not called.
+            LorateError: ``max_grad_norm`` was set meanwhile; the rule needs the loss, and ``compute_loss`` was not
+                called.
         """
         assert self._optimizer is not None
         rule = self._optimizer.rule
-        if "loss" in rule.needs and not self._tap.has_seen_a_loss:
+        check_clipping(args, rule)
+        if self._tap.has_seen_a_loss:
+            return
+        if "loss" in rule.needs:
             raise LorateError(
                 f"{self._tap.trainer_name} does not call compute_loss, so that rule {rule.name!r} cannot see its loss; "
                 "use rule 'auto' or 'normalized', which do not need it"
             )
+        if not self._is_blind:
+            self._is_blind = True
+            log.warning("%s does not call compute_loss: the records have no losses.", self._tap.trainer_name)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Record the step; stop the run if the monitor says so.
@@ -94,6 +114,18 @@ class LorateCallback(TrainerCallback):
         self.note_adapters(self._optimizer)
         if self.monitor.should_stop:
             control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say so if the adapters are where they were."""
+        assert self._optimizer is not None
+        last, group = self._optimizer.last, self._optimizer.param_groups[0]
+        if last is not None and not group["sum_eta"] and ranks.is_main():
+            why = "lr was 0" if last.measurement.gradient_norm else "the gradient was 0"
+            warnings.warn(
+                f"Nothing was trained: no step moved the adapters ({last.skipped or why} at the last of "
+                f"{group['steps']}).",
+                stacklevel=2,
+            )
 
     @staticmethod
     def _name_the_guilty(optimizer: LoraOptimizer, watch: GradientWatch) -> None:

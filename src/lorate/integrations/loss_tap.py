@@ -1,6 +1,5 @@
 """Read a Trainer's loss where it is computed, and compute it again without a trace."""
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorate.integrations.attributes import attributes_unchanged
+from lorate.integrations.attributes import attributes_unchanged, same_in_new_containers
 from lorate.optim import LoraOptimizer
 from lorate.optim.replay import RandomState, random_state, restore
 
@@ -54,6 +53,7 @@ class LossTap:
         self._micro_batches: list[MicroBatch] = []
         self._samples: list[Tensor | int] = []
         self._tokens: list[Tensor | int] = []
+        self._counted: Any = None
         self.has_seen_a_loss = False
 
     @property
@@ -82,7 +82,7 @@ class LossTap:
         samples, tokens = (sum(int(count) for count in counts) for counts in (self._samples, self._tokens))
         for kept in (self._samples, self._tokens, self._micro_batches):
             kept.clear()
-        self.has_seen_a_loss = False
+        self.has_seen_a_loss, self._counted = False, None
         if self._optimizer is not None:
             self._optimizer.replay = None
         return samples, tokens
@@ -93,7 +93,7 @@ class LossTap:
         if optimizer is None or not torch.is_grad_enabled():
             return self._compute(model, inputs, *args, **options)
         looks_back = "last-line" in optimizer.rule.needs
-        given = (model, copy.copy(inputs) if looks_back else inputs, *args)
+        given = (model, same_in_new_containers(inputs) if looks_back else inputs, *args)
         state = random_state(self._trainer.args.device) if looks_back else None
         self._count(inputs)
         result = self._compute(model, inputs, *args, **options)
@@ -120,14 +120,16 @@ class LossTap:
                 restore(batch.random_state, self._trainer.args.device)
                 offload = getattr(self._trainer, "maybe_activation_offload_context", nullcontext())
                 with offload, self._trainer.compute_loss_context_manager():
-                    loss = _loss(self._compute(model, copy.copy(inputs), *args, **batch.options))
+                    given = same_in_new_containers(inputs)
+                    loss = _loss(self._compute(model, given, *args, **batch.options))
                 shares.append((loss.detach().double() * batch.factor).sum())
         return torch.stack(shares).sum()
 
     def _count(self, inputs: Any) -> None:
         """The first tensor is the batch, unless its rows follow each other in one; text has masks, or all counts."""
-        if not isinstance(inputs, Mapping):
+        if not isinstance(inputs, Mapping) or inputs is self._counted:  # some losses take two passes (R-Drop)
             return
+        self._counted = inputs
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and value.dim() > 0}
         first = next(iter(tensors.values()), None)
         if first is not None:

@@ -10,6 +10,11 @@ from lorate.rules import Rule
 
 log = logging.getLogger("lorate")
 
+_OF_ADAMW = (
+    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "optim", "optim_args",
+    "optim_target_modules",
+)  # fmt: skip
+
 
 def check_trainer(trainer: Any, rule: Rule) -> None:
     """Refuse what cannot be trained with a rule.
@@ -30,6 +35,11 @@ def check_trainer(trainer: Any, rule: Rule) -> None:
         raise LorateError(
             f"the trainer has an optimizer already, {name}; leave optimizers= and optimizer_cls_and_kwargs= out, "
             "lorate.attach builds one"
+        )
+    if trainer.lr_scheduler is not None:
+        raise LorateError(
+            f"the trainer has a schedule already, {type(trainer.lr_scheduler).__name__}, of another optimizer; leave "
+            "optimizers= out and choose one by lr_scheduler_type"
         )
     if "closure" in rule.needs:
         raise LorateError(
@@ -73,23 +83,51 @@ def settings(args: Any, rule: Rule) -> dict[str, Any]:
 
 
 def say_changes(args: Any, rule: Rule) -> None:
-    """Say what is changed, and warn of what has no effect or another one."""
+    """Say what is changed, and warn of samples that are used again."""
     changed = [f"{name}={getattr(value, 'value', value)}" for name, value in settings(args, rule).items()]
     if changed:
         log.warning(
             "lorate trains with %s: rule %r needs the whole gradient and finds its step sizes itself.",
             " and ".join(changed), rule.name,
         )  # fmt: skip
-    for name in ("learning_rate", "weight_decay"):
-        if getattr(args, name) != _default(args, name):
-            warnings.warn(
-                f"TrainingArguments.{name} does not reach lorate's optimizer; give lr= to lorate.attach", stacklevel=3
-            )
     if "last-line" in rule.needs and getattr(args, "num_iterations", 1) > 1:
         warnings.warn(
             f"num_iterations={args.num_iterations} trains on the same samples again, and rule {rule.name!r} judges a "
             "step by samples that it has not seen; set num_iterations=1, or use rule 'normalized'",
             stacklevel=3,
+        )
+
+
+def say_ignored(args: Any, rule: Rule, said: set[str]) -> None:
+    """Warn of arguments that were set and never reach the optimizer.
+
+    Args:
+        args: of the Trainer.
+        rule: the rule.
+        said: names that were warned of; gets the new ones.
+    """
+    names = [n for n in _OF_ADAMW if hasattr(args, n) and getattr(args, n) != _default(args, n) and n not in said]
+    if names:
+        said.update(names)
+        of_rule = f"rule {rule.name!r} finds its step sizes itself"
+        if rule.name != "auto":
+            of_rule = f"the constant of rule {rule.name!r} is lr= of lorate.attach"
+        warnings.warn(
+            f"lorate's optimizer does not take {', '.join(names)} from {type(args).__name__}: {of_rule}",
+            stacklevel=3,
+        )
+
+
+def check_clipping(args: Any, rule: Rule) -> None:
+    """Refuse a step whose gradient was clipped.
+
+    Raises:
+        LorateError: ``max_grad_norm`` is not what it was when training began.
+    """
+    if args.max_grad_norm and not rule.allows_clipping:
+        raise LorateError(
+            f"max_grad_norm was set to {args.max_grad_norm} while training, which clips the gradient before rule "
+            f"{rule.name!r} sees it; leave it out of callbacks and of the search for hyperparameters"
         )
 
 

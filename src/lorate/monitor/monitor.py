@@ -20,11 +20,11 @@ from lorate.monitor.history import History
 from lorate.monitor.layers import LayerRecords, layers_are_due
 from lorate.monitor.observed import Again, Observed
 from lorate.monitor.own_run import OwnRun
+from lorate.monitor.place import records_place
 from lorate.monitor.record import has_all_numbers, is_complete, step_record
 from lorate.monitor.setting import Setting
 from lorate.monitor.silence import Silence
 from lorate.optim import LoraOptimizer
-from lorate.runs import RunDirectory
 
 REPEAT_AFTER = 100
 """An alarm that goes on is raised again after this many steps; skipped steps in a row are one such alarm."""
@@ -132,22 +132,15 @@ class Monitor:
                 self._directory = _next_to(self._place)
             self._begin(step or None)
         self.should_stop = False
-        if self._directory is not None and self._own_run is not None:
-            if self._metrics is None:
-                self._open(self._directory, step)
-            self._own_run.go_on()
+        if self._directory is not None and self._own_run is not None and self._metrics is None:
+            self._open(self._directory, step)
 
     def _open(self, directory: Path, resume_at: int | None) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        run = RunDirectory(directory)
-        metrics, layers = run.metrics, run.layers
-        for file in (metrics, layers, run.inside("setting.json")) if resume_at is None else ():
-            if file.exists() and (not file.is_file() or file.stat().st_size):
-                raise LorateError(f"{directory} holds the records of a run; give another directory, or resume_at=step")
-        self._metrics, self._layers = JsonlWriter(metrics), LayerRecords(layers, resume_at)
+        run = records_place(directory, goes_on=resume_at is not None)
+        self._metrics, self._layers = JsonlWriter(run.metrics), LayerRecords(run.layers, resume_at)
         if resume_at is not None:
             self._metrics.truncate_after(resume_at)
-            for record in iterate_jsonl(metrics) if self.record is None else ():
+            for record in iterate_jsonl(run.metrics) if self.record is None else ():
                 if is_complete(record):
                     self._recall(record)
 
@@ -197,7 +190,7 @@ class Monitor:
         self.samples, self.tokens = self.samples + samples, self.tokens + tokens
         record |= {"samples": self.samples, "tokens": self.tokens, "change_bound": self._history.slopes.bound}
         record["alarms"] = [asdict(alarm) for alarm in alarms]
-        if self._own_run is not None and self.record is None:
+        if self._own_run is not None:
             self._own_run.begin(optimizer)
         if self._setting is None or (self._full_batch and layers_are_due(step)):
             self._settle(observed)

@@ -81,10 +81,14 @@ def check(state: dict[str, Any], groups: Groups, rule: Rule, direction: Directio
     if not isinstance(lorate, dict) or lorate.get("format") != FORMAT:
         known = lorate.get("format") if isinstance(lorate, dict) else None
         was = "by another optimizer or version" if known is None else f"in format {known}"
-        raise LorateError(f"the optimizer state was saved {was}, and this version of lorate reads format {FORMAT}")
+        raise LorateError(
+            f"the optimizer state was saved {was}, and this version of lorate reads format {FORMAT}; "
+            "do not resume, but begin a new run with the saved adapters"
+        )
     if lorate["rule"] != rule.name:
         raise LorateError(
-            f"the optimizer state was saved under rule {lorate['rule']!r}, but this one has rule {rule.name!r}"
+            f"the optimizer state was saved under rule {lorate['rule']!r}, but this one has rule {rule.name!r}; "
+            "do not resume, but begin a new run with the saved adapters"
         )
     roles = [[None if r is None else tuple(r) for r in group.get("roles", ())] for group in theirs]
     if roles != [group["roles"] for group in groups]:
