@@ -85,6 +85,7 @@ def test_a_run_that_failed_and_was_resumed_finishes(found: dict[str, Any], statu
     model = linear_model()
     optimizer = lorate.create_optimizer(model, "normalized", lr=0.1)
     with Monitor(tmp_path, resume_at=3) as monitor:
+        model(torch.ones(1, 6, dtype=torch.float64)).sum().backward()
         optimizer.step()
         monitor.update(optimizer)
         assert (json.loads((tmp_path / "run.json").read_text())["status"] == "running") == (status == "finished")

@@ -119,6 +119,27 @@ def test_a_quantised_base_trains_on_a_cpu(bits: str, options: dict[str, Any], tm
     assert outcome.change is not None and outcome.change.after < outcome.change.before
 
 
+@pytest.mark.parametrize("width", [16, 64])  # 16: narrower than a block of the packed weights
+def test_evaluating_a_four_bit_base_leaves_the_gradient_as_it_is(
+    width: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = str(save_llama(tmp_path / "wide", hidden_size=width, intermediate_size=128, initializer_range=0.3))
+    given = {**options, "model": model, "lr": None, "quantize": "4bit", "dropout": 0.0}
+    prepared, trainer = assemble(TrainConfig(**given))
+    batch = next(iter(trainer.get_train_dataloader()))
+    trained = [p for p in prepared.model.parameters() if p.requires_grad]
+
+    def gradients() -> list[torch.Tensor]:
+        prepared.model.train()
+        return list(torch.autograd.grad(prepared.model(**batch).loss, trained))
+
+    before = gradients()
+    trainer.evaluate()
+    for one, two in zip(before, gradients(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def test_quantising_the_embedded_format(gguf_path: Path, options: dict[str, Any]) -> None:
     pytest.importorskip("bitsandbytes")
     given = {**options, "model": str(gguf_path), "quantize": "4bit", "max_length": 32}  # its tokens are shorter

@@ -108,6 +108,7 @@ def running(train: list[str], tmp_path: Path) -> Any:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and inherited so
     )
     deadline = time.monotonic() + 120
     while len(records(tmp_path / "run")) < 5 and process.poll() is None and time.monotonic() < deadline:

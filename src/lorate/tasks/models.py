@@ -97,6 +97,7 @@ def load_model(
             model, new = _load(source.name, kind, lambda: _model(source, kind, labels, dtype, more))
         part = "image processor" if kind == "image-classification" else "tokenizer"
         processor = _load(f"the {part} of {source.name}", kind, lambda: _processor(source, kind))
+    _keep_differentiable(model)
     if kind == "causal-lm" and new:
         raise LorateError(f"{source.name} is not a causal language model: it has no weights for {min(new)}.")
     pad = None if kind == "image-classification" else _ensure_padding(model, processor, source.name)
@@ -166,6 +167,17 @@ def _quantised(bits: str, dtype: torch.dtype, device: str) -> dict[str, Any]:
     config = require("transformers", extra="hf").BitsAndBytesConfig
     four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
     return {"quantization_config": config(**four if bits == "4bit" else {"load_in_8bit": True}), "device_map": device}
+
+
+def _keep_differentiable(model: Any) -> None:
+    """Keep bitsandbytes from packing 4-bit weights on a CPU at the first evaluation.
+
+    It does so for a faster kernel that has no backward pass, and does not unpack them when training goes on: the
+    adapters then get a wrong gradient, or none.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _model(
