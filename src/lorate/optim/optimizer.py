@@ -12,11 +12,11 @@ from torch._compile import _disable_dynamo
 from lorate import sharding
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
-from lorate.optim import loss_scale, state
+from lorate.optim import loss_scale, readiness, state
 from lorate.optim.average import PolynomialAverage
 from lorate.optim.direction import DirectionFactory, direction_of
 from lorate.optim.evaluation import Batch, Closure, Evaluation
-from lorate.optim.layout import Layer, Slot, checked_groups, make_ready, slots
+from lorate.optim.layout import Layer, Slot, checked_groups, slots
 from lorate.optim.line import StepLine
 from lorate.optim.look_back import LookBack
 from lorate.optim.measure import Reading
@@ -140,7 +140,7 @@ class LoraOptimizer(torch.optim.Optimizer):
             batch = Batch(self.rule, current, closure, self.replay, self.forward)
             begun = batch.begin(self._known)
             loss = batch.loss(begun, loss, self._losses)
-            make_ready(current, loss, is_first=self.last is None)
+            readiness.make_ready(current, loss, is_first=self.last is None)
             loss_scale.divide_out(self, self.rule.name, current, self.weight_gradient)
             line = self._line(current, batch, begun)
             reading = read_step(self.rule, line, self._move, self.weight_gradient, loss)

@@ -33,6 +33,8 @@ GAIN_STEPS = 3.0
 LARGEST_GAIN = 0.5
 LEAST_GAIN = 0.03
 """and at least this in a long run, so that it can follow data that change."""
+LIMIT = 1.0
+"""Largest distance between a slope and its aim that counts."""
 MEMORY = 0.9
 """Decay of the running mean squares, a step."""
 
@@ -105,7 +107,7 @@ class Control:
         if average_slope == 0 or squares == 0:  # no gradient, no opinion
             return self
         slope = average_slope / math.sqrt(squares / weight)
-        excess = float(np.clip(slope - self.aim, -1, 1))
+        excess = float(np.clip(slope - self.aim, -LIMIT, LIMIT))
         change = -math.log(2) if overshot else -self.gain * excess
         is_low = multiplier < self.highest and (self.gain <= LEAST_GAIN or multiplier <= self.highest / 2)
         if is_low and not overshot:
