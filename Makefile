@@ -55,7 +55,7 @@ bench: $(INSTALLED)  ## benchmarks; results in benchmarks/results
 	for script in import_time overhead steps attention long_run faults; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-trainers: $(INSTALLED)  ## rule auto in TRL's trainers and on PEFT's methods; goes on where it stopped
-	for script in trainers adapters; do HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in trainers auto_in_trainers adapters; do HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-regret: data  ## rule auto against grids of learning rates and its peers: some hours; goes on where it stopped
 	$(BIN)/python benchmarks/regret.py

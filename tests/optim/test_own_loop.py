@@ -66,6 +66,27 @@ def test_an_ordinary_closure_shows_that_the_step_before_it_was_to_blame() -> Non
     assert "taken back" in optimizer.last.skipped
 
 
+def test_the_average_survives_a_resume_right_after_a_step_was_taken_back() -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model)
+    train(model, optimizer, 10)
+    cliff = adapters(model)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(model) * (math.inf if torch.equal(adapters(model), cliff) else 1.0)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    other = copy.deepcopy(model)
+    resumed = lorate.create_optimizer(other)
+    resumed.load_state_dict(optimizer.state_dict())
+    resumed.finish()
+    optimizer.finish()
+    assert torch.equal(adapters(other), adapters(model)) and not torch.equal(adapters(model), cliff)
+
+
 def test_a_closure_that_fails_by_itself_says_so() -> None:
     model = linear_model()
     optimizer = lorate.create_optimizer(model)
