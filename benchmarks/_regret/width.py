@@ -69,7 +69,7 @@ def width_figure(results: Mapping[str, Any]) -> "Figure":
         for grid, (label, look) in LOOKS.items():
             axes.plot(FACTORS, 100 * medians(results["grids"], grid), label=label, **look)
         level = 100 * float(results["summary"]["median_regret"])
-        axes.axhline(level, color=rule_colour("auto"), label="auto: no learning rate")
+        axes.axhline(level, color=rule_colour("auto"), label="auto: no rate")
         axes.set_xscale("log", base=2)
         ticks = [2.0**power for power in range(-3, 4)]
         axes.set_xticks(ticks, [f"1/{1 / tick:.0f}" if tick < 1 else f"{tick:.0f}" for tick in ticks])

@@ -219,8 +219,8 @@ def results_with_edge():
 def test_width_figure_has_a_line_a_method_and_a_level_for_auto(content):
     axes = width_figure(content).axes[0]
     named = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
-    assert list(named)[-1] == "auto: no learning rate" and len(named) == 4
-    assert named["auto: no learning rate"].get_ydata() == pytest.approx([1.0, 1.0])
+    assert list(named)[-1] == "auto: no rate" and len(named) == 4
+    assert named["auto: no rate"].get_ydata() == pytest.approx([1.0, 1.0])
     assert "AdamW, warm-up and cosine: " in width_description(content) and "on 9 runs" in width_description(content)
 
 
