@@ -83,6 +83,12 @@ def test_the_largest_of_all_is_found_beside_a_cluster_of_others(seed: int, size:
     assert found.iterations <= 40
 
 
+def test_a_small_space_is_exhausted_before_twenty_products() -> None:
+    w = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    found = hessian_norm(lambda: w[0] ** 2 - 4 * w[1] ** 2 + 3 * w[2] ** 2, [w])
+    assert found.converged and found.iterations == 3 and found.value == pytest.approx(8.0, rel=1e-12)
+
+
 def test_never_above_the_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(40, 6, generator=generator, dtype=torch.float64)
