@@ -47,7 +47,10 @@ def test_no_bounded_search_of_scipy_finds_less(seed: int) -> None:
             )
             assert least <= found.fun + 1e-9 * abs(least)
         found = minimize_scalar(
-            lambda t, k=column: float(evaluate_quartic(k, t)), bounds=(0.5 * point, 1.5 * point), method="bounded"
+            lambda t, k=column: float(evaluate_quartic(k, t)),
+            bounds=(0.5 * point, 1.5 * point),
+            method="bounded",
+            options={"xatol": 1e-6 * point},  # it is absolute, and its default is longer than the smallest points
         )
         assert found.fun == pytest.approx(least, rel=1e-6)
 
