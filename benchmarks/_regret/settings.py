@@ -12,7 +12,7 @@ from lorate_papers.training.tuning import constants
 from lorate_papers.workloads import WORKLOADS, AdapterSpec, load_workload
 from lorate_papers.workloads.tensor_workload import TensorWorkload
 
-WORKLOADS |= {name: f"_regret.{name}" for name in ("minilm", "answers", "preferences")}  # of this benchmark alone
+WORKLOADS |= {name: f"_regret.{name}" for name in ("answers", "preferences")}  # of this benchmark alone
 GRID_SIZE = 8
 GRIDS: Mapping[str, tuple[float, float]] = {
     "matrix": (1e-3, 1e-1),

@@ -13,6 +13,8 @@ EXPERIMENTS = {
     "alpha": "lorate_papers.experiments.alpha:EXPERIMENT",
     "spectrum": "lorate_papers.experiments.spectrum:EXPERIMENT",
     "recipe": "lorate_papers.experiments.recipe:EXPERIMENT",
+    "recipe-minilm": "lorate_papers.experiments.recipe:MINILM",
+    "recipe-smollm2": "lorate_papers.experiments.recipe:SMOLLM2",
     "attention": "lorate_papers.experiments.attention:EXPERIMENT",
     "attention-limits": "lorate_papers.experiments.attention_limits:EXPERIMENT",
     "llm": "lorate_papers.experiments.llm:EXPERIMENT",

@@ -18,6 +18,7 @@ WORKLOADS = {
     "resnet": "lorate_papers.workloads.resnet",
     "pointwise": "lorate_papers.workloads.pointwise",
     "smollm2": "lorate_papers.workloads.smollm2",
+    "minilm": "lorate_papers.workloads.minilm",
 }
 """The module of each workload; imported when it is asked for."""
 

@@ -94,6 +94,17 @@ class TensorWorkload:
             ]
         return math.fsum(parts) / count if all(map(math.isfinite, parts)) else sum(parts) / count
 
+    def accuracy(self, model: nn.Module) -> float | None:
+        """Share of the held-out examples whose class is right; None unless a transformers model classifies."""
+        if self.batch_loss is not own_loss or self.held_out["labels"].ndim != 1:
+            return None
+        count, right = examples(self.held_out), 0
+        with evaluating(model):
+            for places in torch.split(torch.arange(count), self.chunk):
+                batch = select(self.held_out, places)
+                right += int((model(**batch).logits.argmax(-1) == batch["labels"]).sum())
+        return right / count
+
 
 def examples(batch: Batch) -> int:
     """How many examples a batch holds."""

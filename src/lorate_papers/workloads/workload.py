@@ -70,6 +70,9 @@ class Workload(Protocol):
     def validation_loss(self, model: nn.Module) -> float:
         """Mean loss on the held-out set, always the same one, in evaluation mode; the model comes back as it was."""
 
+    def accuracy(self, model: nn.Module) -> float | None:
+        """Share of the held-out set whose class is right, likewise; None where there are no classes."""
+
 
 def refuse_others(name: str, data: str | None, model: str | None) -> None:
     """Of a workload that takes neither.

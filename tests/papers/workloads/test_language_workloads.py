@@ -1,13 +1,11 @@
 import importlib.util
 import json
 
-import _regret.settings  # noqa: F401  makes the workload known
 import pytest
 import torch
-from _regret import minilm
 
 from lorate.errors import LorateError
-from lorate_papers.workloads import AdapterSpec, load_workload
+from lorate_papers.workloads import AdapterSpec, load_workload, minilm
 from papers.workloads.packages import needs
 
 
@@ -28,6 +26,16 @@ def test_a_text_classifier_on_own_data(reviews, bert_dir):
     batch = next(workload.batches(8, 0))
     workload.loss(model, batch).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_accuracy_is_the_share_of_right_classes(reviews, bert_dir):
+    workload = load_workload("minilm", quick=True, data=reviews, model=str(bert_dir))
+    model = workload.model(None, 0)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 1.0]))  # always the second class
+    share = float((workload.held_out["labels"] == 1).float().mean())
+    assert 0 < share < 1 and workload.accuracy(model) == share and model.training
 
 
 def test_the_loss_in_training_mode_has_no_dropout(reviews, bert_dir):

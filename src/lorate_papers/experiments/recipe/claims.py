@@ -6,20 +6,20 @@ from statistics import fmean
 import numpy as np
 
 from lorate_papers.experiments.alpha.readings import slope
-from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
+from lorate_papers.experiments.experiment import Claim, Results, all_hold
 from lorate_papers.experiments.recipe.plan import (
     AUTO_ALPHAS,
     FULL_TUNING,
+    MERGED,
     METHODS,
     PAPER_RATE,
     RECIPE,
     RIVALS,
-    USUAL,
+    Study,
     auto_name,
     best_rate,
     losses,
     run_name,
-    size,
 )
 from lorate_papers.experiments.rule_claims import loss_in_words
 from lorate_papers.training.measures import Numbers, ahead, leads, with_error
@@ -32,24 +32,25 @@ KEPT = 0.005
 """Nats of held-out loss that rounding may cost."""
 
 
-def decide(results: Results, options: Options) -> list[Claim]:
+def decide(results: Results, study: Study) -> list[Claim]:
     """All claims, in the order of the report."""
-    best = {method: best_rate(results, method, options) for method in METHODS}
+    best = {method: best_rate(results, method, study) for method in METHODS}
     own = best[FULL_TUNING]
     return [
-        _lower(results, options, "at the paper's rate of 2e-5", dict.fromkeys(METHODS, PAPER_RATE)),
-        _lower(results, options, "at the rate that is best for full fine-tuning", dict.fromkeys(METHODS, own)),
-        _lower(results, options, "each at its own best rate", best),
-        _same_rate(best, options),
-        _reaches_full(results, options, best),
-        _along(results, options, best),
-        _merging(results, options, best),
-        *_auto(results, options),
+        _lower(results, study, "at the paper's rate of 2e-5", dict.fromkeys(METHODS, PAPER_RATE)),
+        _lower(results, study, "at the rate that is best for full fine-tuning", dict.fromkeys(METHODS, own)),
+        _lower(results, study, "each at its own best rate", best),
+        _same_rate(best, study),
+        _reaches_full(results, study, best),
+        _along(results, study, best),
+        *_accuracy(results, study, best),
+        _merging(results, study, best),
+        *_auto(results, study),
     ]
 
 
-def _lower(results: Results, options: Options, words: str, rates: dict[str, float]) -> Claim:
-    ends = {method: losses(results, method, rate, options) for method, rate in rates.items()}
+def _lower(results: Results, study: Study, words: str, rates: dict[str, float]) -> Claim:
+    ends = {method: losses(results, method, rate, study) for method, rate in rates.items()}
     gains = {rival: leads(ends[RECIPE], ends[rival]) for rival in RIVALS}
     listed = ", ".join(f"{loss_in_words(fmean(ends[method]))} ({method}, lr {rates[method]:g})" for method in METHODS)
     behind = ", ".join(f"{with_error(gain)} below {rival}" for rival, gain in gains.items())
@@ -60,9 +61,9 @@ def _lower(results: Results, options: Options, words: str, rates: dict[str, floa
     )
 
 
-def _same_rate(best: dict[str, float], options: Options) -> Claim:
+def _same_rate(best: dict[str, float], study: Study) -> Claim:
     ratio = best[RECIPE] / best[FULL_TUNING]
-    rates = size(options).rates
+    rates = study.rates
     edges = [method for method in (RECIPE, FULL_TUNING) if best[method] in (rates[0], rates[-1])]
     note = f"; at an edge of the grid: {', '.join(edges)}" if edges else ""
     return Claim.decide(
@@ -73,8 +74,8 @@ def _same_rate(best: dict[str, float], options: Options) -> Claim:
     )
 
 
-def _reaches_full(results: Results, options: Options, best: dict[str, float]) -> Claim:
-    own, full = (losses(results, method, best[method], options) for method in (RECIPE, FULL_TUNING))
+def _reaches_full(results: Results, study: Study, best: dict[str, float]) -> Claim:
+    own, full = (losses(results, method, best[method], study) for method in (RECIPE, FULL_TUNING))
     excess = fmean(own) / fmean(full) - 1
     return Claim.decide(
         "LoRA-α reaches full fine-tuning, each at its own best rate.",
@@ -84,21 +85,21 @@ def _reaches_full(results: Results, options: Options, best: dict[str, float]) ->
     )
 
 
-def gap(results: Results, options: Options, method: str, rate: float, full_rate: float) -> Numbers:
+def gap(results: Results, study: Study, method: str, rate: float, full_rate: float) -> Numbers:
     """How far a method lies above full fine-tuning at each measurement after the first, shape ``[seeds, times]``."""
     both = []
     for name, lr in ((method, rate), (FULL_TUNING, full_rate)):
-        runs = [results[run_name(name, lr, seed)] for seed in options.seeds(size(options).seeds)]
-        times = size(options).steps // size(options).every
+        runs = [results[run_name(name, lr, seed)] for seed in study.seeds]
+        times = study.steps // study.every
         both.append([[*run["validation"]["loss"], *[math.inf] * times][1 : times + 1] for run in runs])
     own, full = (np.array(values, dtype=float) for values in both)
     found: Numbers = own - full
     return found
 
 
-def _along(results: Results, options: Options, best: dict[str, float]) -> Claim:
+def _along(results: Results, study: Study, best: dict[str, float]) -> Claim:
     gaps = {
-        method: gap(results, options, method, best[method], best[FULL_TUNING]).mean(1) for method in (RECIPE, *RIVALS)
+        method: gap(results, study, method, best[method], best[FULL_TUNING]).mean(1) for method in (RECIPE, *RIVALS)
     }
     gains = {rival: leads(gaps[RECIPE], gaps[rival]) for rival in RIVALS}
     return Claim.decide(
@@ -110,10 +111,32 @@ def _along(results: Results, options: Options, best: dict[str, float]) -> Claim:
     )
 
 
-def _merging(results: Results, options: Options, best: dict[str, float]) -> Claim:
+def _accuracy(results: Results, study: Study, best: dict[str, float]) -> list[Claim]:
+    """Of a study that has an accuracy; none of the others."""
+    found = {
+        method: [results[run_name(method, rate, seed)].get("accuracy") for seed in study.seeds]
+        for method, rate in best.items()
+    }
+    if None in found[RECIPE]:
+        return []
+    shares = {method: [share or 0.0 for share in values] for method, values in found.items()}
+    gains = {rival: leads(shares[rival], shares[RECIPE]) for rival in RIVALS}
+    return [
+        Claim.decide(
+            "LoRA-α is right on more held-out examples than LoRA, rsLoRA, LoRA+ and PiSSA, each at the rate of its "
+            "lowest loss.",
+            f"{', '.join(f'{fmean(values):.1%} ({method})' for method, values in shares.items())}; LoRA-α by "
+            f"{', '.join(f'{with_error(gain)} more than {rival}' for rival, gain in gains.items())}; decided beyond 2 "
+            "standard errors, paired by seed",
+            all_hold(ahead(gain) for gain in gains.values()),
+        )
+    ]
+
+
+def _merging(results: Results, study: Study, best: dict[str, float]) -> Claim:
     words, costs = [], []
-    for method in (USUAL, RECIPE):
-        runs = [results[run_name(method, best[method], seed)]["merged"] for seed in options.seeds(size(options).seeds)]
+    for method in MERGED:
+        runs = [results[run_name(method, best[method], seed)]["merged"] for seed in study.seeds]
         found = [one["merged"] - one["beside"] for one in runs if one is not None]
         costs.append(max(map(abs, found), default=math.nan))
         words.append(f"{costs[-1]:.4f} ({method}, alpha = {(METHODS[method] or {})['alpha']:g})")
@@ -125,10 +148,8 @@ def _merging(results: Results, options: Options, best: dict[str, float]) -> Clai
     )
 
 
-def _auto(results: Results, options: Options) -> list[Claim]:
-    runs = {
-        alpha: [results[auto_name(alpha, seed)] for seed in options.seeds(size(options).seeds)] for alpha in AUTO_ALPHAS
-    }
+def _auto(results: Results, study: Study) -> list[Claim]:
+    runs = {alpha: [results[auto_name(alpha, seed)] for seed in study.seeds] for alpha in AUTO_ALPHAS}
     ends = {
         alpha: fmean(math.inf if run["final_validation"] is None else run["final_validation"] for run in of_alpha)
         for alpha, of_alpha in runs.items()

@@ -13,7 +13,7 @@ from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.training_run import train_model
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
 
-RANK, BATCH = 8, 8
+RANK = 8
 RATIO = 16
 r"""Of LoRA+: B's learning rate over A's. Adam's step does not change when a gradient is multiplied, so with
 $B = 16B'$ the pair (A, B') at one rate and 16 times the scaling takes the same steps: this is how LoRA+ is run."""
@@ -28,26 +28,43 @@ METHODS: dict[str, Mapping[str, Any] | None] = {
 }
 """Fields of `AdapterSpec`; None trains all weights."""
 RIVALS = tuple(name for name in METHODS if name not in (FULL_TUNING, RECIPE))
+MERGED = (USUAL, RECIPE)
+"""Methods whose adapters are merged after training."""
 PAPER_RATE = 2e-5
 AUTO_ALPHAS = (2.0 * RANK, 32.0 * RANK, 256 * math.sqrt(RANK))
 
 
-class Size(NamedTuple):
-    """How much is run."""
+class Study(NamedTuple):
+    """On what the methods are compared, and how much is run."""
 
-    rates: tuple[float, ...]  # from the paper's on
-    seeds: int  # starts
+    workload: str
+    small: bool  # the workload's small form
+    batch: int  # examples a step
+    rates: tuple[float, ...]  # the paper's among them
+    seeds: Sequence[int]  # of the starts
     steps: int  # of a run
     every: int  # steps between two measurements of the held-out loss
 
 
-FULL = Size((2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2), 3, 120, 40)
-QUICK = Size((2e-5, 2e-4, 2e-3), 2, 20, 10)
+def small_lm(options: Options) -> Study:
+    """A byte-level language model whose weights come with the package."""
+    if options.quick:
+        return Study("small-lm", True, 8, (2e-5, 2e-4, 2e-3), options.seeds(2), 20, 10)
+    return Study("small-lm", True, 8, (2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2), options.seeds(3), 120, 40)
 
 
-def size(options: Options) -> Size:
-    """The sizes for the options."""
-    return QUICK if options.quick else FULL
+def minilm(options: Options) -> Study:
+    """A classifier of chats, which has an accuracy."""
+    if options.quick:
+        return small_lm(options)
+    return Study("minilm", False, 8, (6e-6, 2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3), options.seeds(3), 100, 50)
+
+
+def smollm2(options: Options) -> Study:
+    """A language model of 135 million weights."""
+    if options.quick:
+        return small_lm(options)
+    return Study("smollm2", False, 1, (2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3), options.seeds(2), 40, 20)
 
 
 def run_name(method: str, rate: float, seed: int) -> str:
@@ -61,37 +78,48 @@ def auto_name(alpha: float, seed: int) -> str:
     return f"auto-alpha-{alpha:g}-seed-{seed}"
 
 
-def runs(options: Options) -> list[Run]:
+def runs(study: Study) -> list[Run]:
     """Every method at every rate with every seed, then auto."""
-    how = size(options)
-    common = {"steps": how.steps, "every": how.every}
+    common = {name: getattr(study, name) for name in ("workload", "small", "batch", "steps", "every")}
     found = []
-    for seed in options.seeds(how.seeds):
+    for seed in study.seeds:
         for method, adapter in METHODS.items():
-            for rate in how.rates:
-                given = {"adapter": adapter, "rule": "adamw", "lr": rate, "seed": seed, **common}
+            for rate in study.rates:
+                merge = method in MERGED
+                given = {"adapter": adapter, "rule": "adamw", "lr": rate, "seed": seed, "merge": merge, **common}
                 found.append(Run(run_name(method, rate, seed), train_and_merge, given))
         for alpha in AUTO_ALPHAS:
-            given = {"adapter": {"rank": RANK, "alpha": alpha}, "rule": "auto", "lr": None, "seed": seed, **common}
+            adapter = {"rank": RANK, "alpha": alpha}
+            given = {"adapter": adapter, "rule": "auto", "lr": None, "seed": seed, "merge": False, **common}
             found.append(Run(auto_name(alpha, seed), train_and_merge, given))
     return found
 
 
 def train_and_merge(
-    adapter: Mapping[str, Any] | None, rule: str, lr: float | None, steps: int, every: int, seed: int
+    adapter: Mapping[str, Any] | None,
+    rule: str,
+    lr: float | None,
+    workload: str,
+    small: bool,
+    batch: int,
+    steps: int,
+    every: int,
+    seed: int,
+    merge: bool,
 ) -> dict[str, Any]:
-    """Train the small language model whose weights come with the package, and merge the adapters.
+    """Train a model of a study and, if asked to, merge the adapters.
 
     Returns:
         ``validation`` (columns ``step`` and ``loss``), ``final_validation`` (None if it diverged), ``diverged``,
-        ``eta`` (the last step size), and ``merged``: see `merging`; None without adapters or if it diverged.
+        ``eta`` (the last step size); ``accuracy`` on the held-out set at the end, None where there is none; and
+        ``merged``: see `merging`; None if it was not asked for or the run diverged.
     """
-    workload = load_workload("small-lm", quick=True)
-    model = workload.model(None if adapter is None else AdapterSpec(**adapter), seed)
-    seen = train_model(workload, model, Recipe(rule, lr, steps, BATCH, seed, validate_every=every))
+    task = load_workload(workload, quick=small)
+    model = task.model(None if adapter is None else AdapterSpec(**adapter), seed)
+    seen = train_model(task, model, Recipe(rule, lr, steps, batch, seed, validate_every=every))
     known = {name: seen[name] for name in ("validation", "final_validation", "diverged")}
-    merged = None if adapter is None or seen["diverged"] or rule == "auto" else merging(workload, model)
-    return {**known, "eta": seen["trace"]["eta"][-1], "merged": merged}
+    merged = merging(task, model) if merge and not seen["diverged"] else None
+    return {**known, "eta": seen["trace"]["eta"][-1], "accuracy": task.accuracy(model), "merged": merged}
 
 
 def merging(workload: Workload, model: Any) -> dict[str, float]:
@@ -110,15 +138,15 @@ def merging(workload: Workload, model: Any) -> dict[str, float]:
     return {"beside": workload.validation_loss(beside), "merged": workload.validation_loss(into)}
 
 
-def losses(results: Mapping[str, Any], method: str, rate: float, options: Options) -> list[float]:
+def losses(results: Mapping[str, Any], method: str, rate: float, study: Study) -> list[float]:
     """Held-out losses at the end, one a seed; infinite where the run diverged."""
-    found = [results[run_name(method, rate, seed)]["final_validation"] for seed in options.seeds(size(options).seeds)]
+    found = [results[run_name(method, rate, seed)]["final_validation"] for seed in study.seeds]
     return [math.inf if loss is None else float(loss) for loss in found]
 
 
-def best_rate(results: Mapping[str, Any], method: str, options: Options) -> float:
+def best_rate(results: Mapping[str, Any], method: str, study: Study) -> float:
     """The rate of lowest mean loss."""
-    return min(size(options).rates, key=lambda rate: _mean(losses(results, method, rate, options)))
+    return min(study.rates, key=lambda rate: _mean(losses(results, method, rate, study)))
 
 
 def _mean(values: Sequence[float]) -> float:
