@@ -23,6 +23,8 @@ class SweepFolder(RunDirectory):
     def make_or_resume(cls, path: Path, config: Mapping[str, Any]) -> "SweepFolder":
         """An empty directory, or the one of the same sweep, options and version of lorate.
 
+        One that holds nothing but the note of a failure counts as empty.
+
         Args:
             path: where.
             config: what was asked for, as it is written to ``run.json``.
@@ -38,6 +40,8 @@ class SweepFolder(RunDirectory):
             info = folder.read_run()
         except LorateError:
             raise LorateError(f"{path} is not empty and holds no experiment; choose another --output.") from None
+        if info.get("status") == "failed" and {entry.name for entry in path.iterdir()} <= {"run.json", ".lock"}:
+            return folder
         if info.get("config") != dict(config):
             raise LorateError(
                 f"{path} holds another run ({_words(info.get('config'))}) and is not overwritten; "

@@ -77,6 +77,24 @@ def test_parallel_gives_the_same(tmp_path: Path) -> None:
     assert one.claims == two.claims and seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
+def test_a_directory_with_nothing_but_a_failure_is_taken_again(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    with pytest.raises(LorateError, match="No model at '/nonexistent'"):
+        reproduce("llm", place, Options(quick=True, model="/nonexistent"), jobs=1)
+    assert json.loads((place / "run.json").read_text())["status"] == "failed"
+    reproduce("toy", place, jobs=1)
+    assert json.loads((place / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_failure_beside_other_files_is_not_overwritten(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    with pytest.raises(LorateError):
+        reproduce("llm", place, Options(quick=True, model="/nonexistent"), jobs=1)
+    (place / "adapter.safetensors").write_text("")
+    with pytest.raises(LorateError, match="holds another run"):
+        reproduce("toy", place, jobs=1)
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     reproduce("toy", tmp_path / "run", jobs=1)
     with pytest.raises(LorateError, match="holds another run"):
