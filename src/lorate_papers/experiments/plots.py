@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorate.report.style import HEIGHT, new_figure, style, ticks_in_words
 
@@ -75,7 +75,9 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
                 if curve.band is not None:
                     axes.fill_between(curve.x, *curve.band, color=colour, alpha=0.18, linewidth=0)
                 if curve.broken and len(curve.x):
-                    axes.plot(curve.x[-1:], curve.y[-1:], color=colour, marker="x", markersize=5, linestyle="none")
+                    # arms longer than a marker of the points, which may lie on it
+                    cross: dict[str, Any] = {"marker": "x", "markersize": 7, "linestyle": "none", "zorder": 5}
+                    axes.plot(curve.x[-1:], curve.y[-1:], color=colour, **cross)
                 if len(curve.points.x):
                     axes.errorbar(
                         curve.points.x,
