@@ -135,8 +135,14 @@ def test_a_best_rate_at_the_edge_and_a_method_that_diverged() -> None:
 
 @pytest.mark.parametrize(("own", "verdict"), [(0.6, "holds"), (0.5, "not testable here"), (0.4, "does not hold")])
 def test_accuracy_is_compared_where_there_is_one(own: float, verdict: str) -> None:
-    found, sentence = results(FULL), "right on more held-out examples"
-    assert not any(sentence in claim.claim for claim in decide(found, FULL))
+    found, study = results(FULL), FULL._replace(classes=True)
     for name, run in found.items():
         run["accuracy"] = (own if name.startswith("LoRA-alpha") else 0.5) + 0.001 * int(name[-1])
-    assert [claim.verdict for claim in decide(found, FULL) if sentence in claim.claim] == [verdict]
+    ours = [claim for claim in decide(found, study) if "right on more held-out examples" in claim.claim]
+    assert [claim.verdict for claim in ours] == [verdict] and len(decide(found, FULL)) == len(decide(found, study)) - 1
+
+
+def test_the_quick_form_on_chats_says_that_it_has_no_accuracy() -> None:
+    study = plan.minilm(Options(quick=True))
+    found = {name: run | {"accuracy": None} for name, run in results(study).items()}
+    assert [claim.verdict for claim in decide(found, study) if "no classes" in claim.value] == ["not testable here"]

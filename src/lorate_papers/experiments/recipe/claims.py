@@ -43,7 +43,7 @@ def decide(results: Results, study: Study) -> list[Claim]:
         _same_rate(best, study),
         _reaches_full(results, study, best),
         _along(results, study, best),
-        *_accuracy(results, study, best),
+        *([_accuracy(results, study, best)] if study.classes else []),
         _merging(results, study, best),
         *_auto(results, study),
     ]
@@ -111,26 +111,22 @@ def _along(results: Results, study: Study, best: dict[str, float]) -> Claim:
     )
 
 
-def _accuracy(results: Results, study: Study, best: dict[str, float]) -> list[Claim]:
-    """Of a study that has an accuracy; none of the others."""
+def _accuracy(results: Results, study: Study, best: dict[str, float]) -> Claim:
+    sentence = "LoRA-α is right on more held-out examples than LoRA, rsLoRA, LoRA+ and PiSSA, each at the rate of its lowest loss."
     found = {
-        method: [results[run_name(method, rate, seed)].get("accuracy") for seed in study.seeds]
+        method: [results[run_name(method, rate, seed)]["accuracy"] for seed in study.seeds]
         for method, rate in best.items()
     }
-    if None in found[RECIPE]:
-        return []
-    shares = {method: [share or 0.0 for share in values] for method, values in found.items()}
-    gains = {rival: leads(shares[rival], shares[RECIPE]) for rival in RIVALS}
-    return [
-        Claim.decide(
-            "LoRA-α is right on more held-out examples than LoRA, rsLoRA, LoRA+ and PiSSA, each at the rate of its "
-            "lowest loss.",
-            f"{', '.join(f'{fmean(values):.1%} ({method})' for method, values in shares.items())}; LoRA-α by "
-            f"{', '.join(f'{with_error(gain)} more than {rival}' for rival, gain in gains.items())}; decided beyond 2 "
-            "standard errors, paired by seed",
-            all_hold(ahead(gain) for gain in gains.values()),
-        )
-    ]
+    if any(None in shares for shares in found.values()):
+        return Claim.decide(sentence, "the model of this form has no classes", None)
+    gains = {rival: leads(found[rival], found[RECIPE]) for rival in RIVALS}
+    listed = ", ".join(f"{fmean(shares):.1%} ({method})" for method, shares in found.items())
+    return Claim.decide(
+        sentence,
+        f"{listed}; LoRA-α by {', '.join(f'{with_error(gain)} more than {rival}' for rival, gain in gains.items())}; "
+        "decided beyond 2 standard errors, paired by seed",
+        all_hold(ahead(gain) for gain in gains.values()),
+    )
 
 
 def _merging(results: Results, study: Study, best: dict[str, float]) -> Claim:

@@ -44,6 +44,7 @@ class Study(NamedTuple):
     seeds: Sequence[int]  # of the starts
     steps: int  # of a run
     every: int  # steps between two measurements of the held-out loss
+    classes: bool = False  # whether there is an accuracy to compare
 
 
 def small_lm(options: Options) -> Study:
@@ -56,8 +57,8 @@ def small_lm(options: Options) -> Study:
 def minilm(options: Options) -> Study:
     """A classifier of chats, which has an accuracy."""
     if options.quick:
-        return small_lm(options)
-    return Study("minilm", False, 8, (6e-6, 2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3), options.seeds(3), 100, 50)
+        return small_lm(options)._replace(classes=True)
+    return Study("minilm", False, 8, (6e-6, 2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3), options.seeds(3), 100, 50, True)
 
 
 def smollm2(options: Options) -> Study:
