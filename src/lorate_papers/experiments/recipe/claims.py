@@ -112,7 +112,10 @@ def _along(results: Results, study: Study, best: dict[str, float]) -> Claim:
 
 
 def _accuracy(results: Results, study: Study, best: dict[str, float]) -> Claim:
-    sentence = "LoRA-α is right on more held-out examples than LoRA, rsLoRA, LoRA+ and PiSSA, each at the rate of its lowest loss."
+    sentence = (
+        "LoRA-α is right on more held-out examples than LoRA, rsLoRA, LoRA+ and PiSSA, each at the rate of its "
+        "lowest loss."
+    )
     found = {
         method: [results[run_name(method, rate, seed)]["accuracy"] for seed in study.seeds]
         for method, rate in best.items()
