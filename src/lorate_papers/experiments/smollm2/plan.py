@@ -31,7 +31,7 @@ FULL = Size(
     seeds=3,
     middles={
         SMALL_START: {"constant": 0.316, "adaptive": 3.16, "adaptive-loss": 3.16, "normalized": 0.316},
-        LARGE_START: {"constant": 0.316, "adaptive": 100, "adaptive-loss": 100, "normalized": 0.316},
+        LARGE_START: {"constant": 0.0999, "adaptive": 316.2, "adaptive-loss": 316.2, "normalized": 0.316},
     },
 )
 QUICK = Size(
@@ -71,14 +71,21 @@ def tuned_rule(
 ) -> Values:
     """All about a rule from a start, see `tuned_runs`.
 
-    A constant is tried over the whole length: the best ones after 20 steps diverged later.
+    A constant is tried over the whole length: the best ones after 20 steps diverged later. A run that ends above the
+    held-out loss it began with counts as diverged: with constant rates some jump to the loss of guessing and stay there.
     """
     adapter = {"rank": RANK, "alpha": RANK, "init_std": start}
 
     def descend(rule: str, lr: float, seed: int) -> Values:
-        return train_under_rule(workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps)
+        run = train_under_rule(workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps)
+        return lost(run) if run["diverged"] or run["final_validation"] > run["validation"]["loss"][0] else run
 
     return tuned_runs(descend, rule, grid, seeds, by="final_validation")
+
+
+def lost(run: Values) -> Values:
+    """The run as one that has diverged."""
+    return {**run, "diverged": True, "final_validation": None, "final_loss": None}
 
 
 def by_rule(results: Results) -> dict[str, Any]:
