@@ -44,6 +44,7 @@ def test_a_model_that_was_not_loaded_is_warned_of() -> None:
     model = linear_model()
     optimizer = lorate.create_optimizer(model)
     optimizer.load_state_dict(checkpoint(model_averaged=False, state_averaged=False)[1])
+    optimizer.load_state_dict(optimizer.state_dict())  # saving and loading once more does not hide it
     with pytest.warns(UserWarning, match=r"are not those that the loaded optimizer state was saved with"):
         optimizer.finish()
 

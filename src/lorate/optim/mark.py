@@ -52,13 +52,13 @@ def compare(average: PolynomialAverage | None, slots: Sequence[Slot], layers: Se
             f"{len(others)} of the {len(slots)} parameters in the model ({name}, say) are not those that the loaded "
             "optimizer state was saved with, and its average is not theirs: load the adapters of the same moment, and "
             "save both inside optimizer.averaged() or both outside",
-            stacklevel=5,
+            stacklevel=7,
         )
     for layer, before in zip(layers, was["scaling"], strict=True):
         if not math.isclose(before, layer.scaling):
             warnings.warn(
                 f"the loaded optimizer state was saved with a scaling of {before:g} in {layer.name}, which is "
                 f"{layer.scaling:g} here, so its step size does not fit: build the adapters with the same lora_alpha",
-                stacklevel=5,
+                stacklevel=7,
             )
             break

@@ -57,6 +57,9 @@ def pack(
         for i, values in own["state"].items():
             kept[i] |= {f"{DIRECTION}{name}": value for name, value in values.items()}
         inner = {"kind": direction.kind, "param_groups": own["param_groups"]}
+    mark = None if average is None else average.mark  # one that was loaded stays until the adapters were looked at
+    if mark is None and average is not None and move is not None:
+        mark = mark_of(current, layers)
     lorate = {
         "format": FORMAT,
         "rule": rule.name,
@@ -65,7 +68,7 @@ def pack(
         "move": None if move is None else {"multiplier": move.multiplier},
         "is_averaged": average is not None and average.is_in_model,
         "pending": 0 if average is None else average.pending,
-        "mark": mark_of(current, layers) if average is not None and move is not None else None,
+        "mark": mark,
     }
     packed = [
         {**group, "shapes": _shapes(own), "lorate": lorate}
