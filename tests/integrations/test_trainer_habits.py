@@ -165,7 +165,7 @@ def test_a_search_for_hyperparameters(tmp_path: Path) -> None:
     lorate.attach(own, monitor=tmp_path / "trial")
 
     own._hp_search_setup = lambda trial: setattr(own.args, "learning_rate", 1e-3)
-    with pytest.warns(UserWarning, match="does not take learning_rate from TrainingArguments"):
+    with pytest.warns(UserWarning, match=r"not take learning_rate from TrainingArguments: .* and its direction itself"):
         own.train()
     own.model = own.model_wrapped = None
     own.train()  # warnings are errors here: it is said once

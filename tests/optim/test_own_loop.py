@@ -133,13 +133,29 @@ def test_an_optimizer_of_adapters_that_were_replaced_is_refused() -> None:
         train(model, optimizer, 1)
 
 
-def test_lr_that_became_nan_is_refused_and_a_small_one_warned_of() -> None:
-    model = linear_model()
+def test_a_small_lr_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="5,000 times shorter than usual"):
-        optimizer = lorate.create_optimizer(model, lr=2e-4)
-    optimizer.param_groups[0]["lr"] = math.nan
-    with pytest.raises(LorateError, match="is NaN by now"):
+        lorate.create_optimizer(linear_model(), lr=2e-4)
+
+
+@pytest.mark.parametrize("lr", [math.nan, math.inf, -1.0, "0.1", None, torch.ones(2)])
+def test_an_lr_that_became_no_multiplier_is_refused_and_the_average_is_still_there(lr: object) -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model)
+    train(model, optimizer, 3)
+    optimizer.param_groups[0]["lr"] = lr
+    with pytest.raises(LorateError, match=r"lr must be a finite number >= 0, and is .* by now"):
         train(model, optimizer, 1)
+    optimizer.finish()
+
+
+@pytest.mark.parametrize("loss", ["0.3", {"loss": torch.ones(())}])
+def test_a_loss_that_is_no_number_is_refused(loss: object) -> None:
+    model = linear_model()
+    optimizer = lorate.create_optimizer(model)
+    loss_of(model).backward()
+    with pytest.raises(LorateError, match=r"must be one number, got a (str|dict); of a model.s output"):
+        optimizer.step(loss=loss)
 
 
 def test_groups_with_learning_rates_as_for_adamw_are_warned_of() -> None:

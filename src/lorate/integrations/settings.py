@@ -109,7 +109,7 @@ def say_ignored(args: Any, rule: Rule, said: set[str]) -> None:
     names = [n for n in _OF_ADAMW if hasattr(args, n) and getattr(args, n) != _default(args, n) and n not in said]
     if names:
         said.update(names)
-        of_rule = f"rule {rule.name!r} finds its step sizes itself"
+        of_rule = f"rule {rule.name!r} finds its step sizes and its direction itself"
         if rule.name != "auto":
             of_rule = f"the constant of rule {rule.name!r} is lr= of lorate.attach"
         warnings.warn(

@@ -1,6 +1,7 @@
 """The average of the adapters over the run, which is what a run ends with under rules that ask for one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class PolynomialAverage:
         is_in_model: which of the two it is.
         pending: number t of the step that is not taken in yet; 0 if there is none.
         has_begun: whether a step was taken in; until then x is where the parameters are, which may be loaded late.
+        mark: of the parameters that a loaded x belongs to, until they are looked at (`lorate.optim.mark`).
 
     Source: Shamir and Zhang 2013, arXiv 1212.1824, polynomial-decay averaging with $\eta = p$; Defazio et al. 2024,
     arXiv 2405.15682, for gradients at y.
@@ -40,6 +42,7 @@ class PolynomialAverage:
         self.exponent, self.share = exponent, share
         self.is_in_model = self.has_begun = False
         self.pending = 0
+        self.mark: dict[str, Any] | None = None
         self.tensors = self._copies(parameters)
 
     def weight(self, number: int) -> float:

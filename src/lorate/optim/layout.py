@@ -49,7 +49,13 @@ class Slot:
 
     @property
     def multiplier(self) -> float:
-        """``lr`` times damping of its group."""
+        """``lr`` times damping of its group, which anybody may have edited.
+
+        Raises:
+            LorateError: ``lr`` is not a finite number >= 0.
+        """
+        if not _is_multiplier(self.group["lr"]):
+            raise LorateError(f"lr must be a finite number >= 0, and is {self.group['lr']!r} by now: what sets it?")
         return float(self.group["lr"]) * float(self.group["damping"])
 
 
@@ -106,7 +112,7 @@ def checked_groups(
     if lr is None:
         raise LorateError(f"rule {rule.name!r} needs lr=... (--lr): it has no constant that is right by default")
     for value in (lr, *(group["lr"] for group in groups if "lr" in group)):
-        if not (isinstance(value, int | float | Tensor) and 0 <= float(value) < float("inf")):
+        if not _is_multiplier(value):
             raise LorateError(f"lr must be a finite number >= 0, got {value!r}")
     largest = max((float(group.get("lr", lr)) for group in groups), default=1.0)
     if "last-line" in rule.needs and 0 < largest < SMALL_LR:
@@ -116,6 +122,13 @@ def checked_groups(
             stacklevel=4,
         )
     return groups, lr
+
+
+def _is_multiplier(value: Any) -> bool:
+    try:
+        return not isinstance(value, str) and 0 <= float(value) < float("inf")
+    except (TypeError, ValueError, RuntimeError):  # None, say, or a tensor of several numbers
+        return False
 
 
 def _listed(params: Tensor | Iterable[nn.Parameter]) -> list[Any]:

@@ -76,7 +76,12 @@ def measure(
         LorateError: the loss is not one number.
     """
     # 0 on a rank that knows none: it must not shift the others' mean
-    number = torch.as_tensor(0.0 if loss is None else loss).detach()
+    try:
+        number = torch.as_tensor(0.0 if loss is None else loss).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LorateError(
+            f"the loss of a step must be one number, got a {type(loss).__name__}; of a model's output take output.loss"
+        ) from error
     if number.numel() != 1:
         raise LorateError(
             f"the loss of a step must be one number, got a tensor of shape {tuple(number.shape)}; take its mean"

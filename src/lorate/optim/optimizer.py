@@ -12,7 +12,7 @@ from torch._compile import _disable_dynamo
 from lorate import sharding
 from lorate.errors import LorateError
 from lorate.measurement import Measurement
-from lorate.optim import loss_scale, readiness, state
+from lorate.optim import loss_scale, mark, readiness, state
 from lorate.optim.average import PolynomialAverage
 from lorate.optim.direction import DirectionFactory, direction_of
 from lorate.optim.evaluation import Batch, Closure, Evaluation
@@ -46,8 +46,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         groups: param groups from `lorate.optim.layout.param_groups`.
         layers: description of each LoRA layer.
         rule: the rule; the optimizer works on a copy.
-        lr: what multiplies the rule's steps, its constant ``a``, and what torch's schedulers change; a group may have
-            its own.
+        lr: multiplies the rule's steps, its constant ``a``; torch's schedulers change it, a group may have its own.
         direction: builds the torch optimizer whose direction is taken; None takes the rule's own.
         weight_gradient: tells $\|G_l\|$; needed by rules that ask for it.
         forward: the model's forward passes, which some rules repeat.
@@ -74,8 +73,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         forward: TrainingForward | None = None,
     ) -> None:
         groups, multiplier = checked_groups(groups, rule, lr)
-        self.layers = list(layers)
-        self.rule = copy.deepcopy(rule)
+        self.layers, self.rule = list(layers), copy.deepcopy(rule)
         self.weight_gradient, self.forward = weight_gradient, forward
         self.last: Step | None = None
         self.replay: Closure | None = None
@@ -91,10 +89,7 @@ class LoraOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """For torch's constructor; a group that does not say which factors it holds is refused."""
         if "roles" not in param_group:
-            raise LorateError(
-                "param groups are fixed when the optimizer is built, which tells A and B from other parameters; give "
-                "them to lorate.create_optimizer(model, groups=[...])"
-            )
+            raise LorateError("param groups are fixed when built: lorate.create_optimizer(model, groups=[...])")
         super().add_param_group(param_group)
 
     @property
@@ -135,6 +130,7 @@ class LoraOptimizer(torch.optim.Optimizer):
             return None
         if self.is_averaged:
             raise LorateError("the averaged adapters are in the model: call optimizer.use_last() before training on")
+        mark.compare(self._average, current, self.layers)
         line = None
         try:
             batch = Batch(self.rule, current, closure, self.replay, self.forward)
@@ -204,7 +200,8 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors by parameter, numbers in the groups: counters, what the rule remembers, average, direction, move."""
-        return state.pack(super().state_dict(), self.param_groups, self.rule, self.direction, self._move, self._average)
+        kept = self.rule, self.direction, self._move, self._average, self.layers
+        return state.pack(super().state_dict(), self.param_groups, *kept)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore all of it; a state of other adapters, another rule, direction, rank or format is refused."""
@@ -264,6 +261,7 @@ class LoraOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def _show(self, *, average: bool) -> None:
         if self._average is not None and self.is_averaged != average:
+            mark.compare(self._average, slots(self.param_groups), self.layers)
             self._average.exchange(self._parameters)
             if self.forward is not None:
                 sharding.reshard(self.forward.model)

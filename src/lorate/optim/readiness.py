@@ -1,6 +1,5 @@
 """Whether a step can do anything: parameters that are trained, gradients, a multiplier that is a number."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,7 @@ def make_ready(slots: Sequence[Slot], loss: Tensor | float | None, *, is_first: 
 
     Raises:
         LorateError: all parameters are frozen, the first step finds no gradient though its loss is finite, or ``lr`` is
-            NaN.
+            not a finite number >= 0.
     """
     if not any(slot.parameter.requires_grad for slot in slots):
         raise LorateError(
@@ -28,8 +27,7 @@ def make_ready(slots: Sequence[Slot], loss: Tensor | float | None, *, is_first: 
             "no parameter of this optimizer has a gradient: call loss.backward() before step(), with a loss of the "
             "model that the optimizer was built for"
         )
-    if any(math.isnan(slot.multiplier) for slot in slots):
-        raise LorateError("lr must be a finite number >= 0, and is NaN by now: what sets it?")
     for slot in slots:
+        _ = slot.multiplier  # refuses an lr that is no such number, before gradients are touched
         if slot.gradient is not None and slot.gradient.layout is not torch.strided:
             slot.parameter.grad = slot.gradient.to_dense()

@@ -13,7 +13,8 @@ from torch import Tensor
 from lorate.errors import LorateError
 from lorate.optim.average import PolynomialAverage
 from lorate.optim.direction import Direction
-from lorate.optim.layout import Slot, slots
+from lorate.optim.layout import Layer, Slot, slots
+from lorate.optim.mark import mark_of
 from lorate.optim.move import Move
 from lorate.rules import Rule
 
@@ -31,6 +32,7 @@ def pack(
     direction: Direction | None,
     move: Move | None,
     average: PolynomialAverage | None,
+    layers: Sequence[Layer],
 ) -> dict[str, Any]:
     """The whole state.
 
@@ -41,6 +43,7 @@ def pack(
         direction: another optimizer, if its direction is taken.
         move: of the last step.
         average: of the adapters.
+        layers: description of each LoRA layer.
     """
     current = slots(groups)
     kept: dict[int, dict[str, Any]] = {i: {} for i in range(len(current))}
@@ -54,6 +57,9 @@ def pack(
         for i, values in own["state"].items():
             kept[i] |= {f"{DIRECTION}{name}": value for name, value in values.items()}
         inner = {"kind": direction.kind, "param_groups": own["param_groups"]}
+    mark = None if average is None else average.mark  # one that was loaded stays until the adapters were looked at
+    if mark is None and average is not None and move is not None:
+        mark = mark_of(current, layers)
     lorate = {
         "format": FORMAT,
         "rule": rule.name,
@@ -62,6 +68,7 @@ def pack(
         "move": None if move is None else {"multiplier": move.multiplier},
         "is_averaged": average is not None and average.is_in_model,
         "pending": 0 if average is None else average.pending,
+        "mark": mark,
     }
     packed = [
         {**group, "shapes": _shapes(own), "lorate": lorate}
@@ -147,6 +154,7 @@ def unpack(
     if average is not None:
         average.tensors = tensors("average")
         average.is_in_model, average.pending = lorate["is_averaged"], lorate["pending"]
+        average.mark = lorate.get("mark")
         average.has_begun = groups[0]["steps"] > groups[0]["skipped"]
     if direction is not None:
         own = {

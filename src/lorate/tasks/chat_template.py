@@ -48,8 +48,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         if not tokenizer.chat_template:
             raise LorateError(
-                "The data holds chat messages, but the model's tokenizer has no chat template: "
-                "use an instruct model, or prompt and completion records."
+                "The data holds chats, or instructions or questions with answers, which become chats, but the model's "
+                "tokenizer has no chat template: use an instruct model, or name the two columns prompt and completion."
             )
         self._tokenizer = tokenizer
         self._name = tokenizer.name_or_path
