@@ -23,12 +23,23 @@ def test_a_constant_is_tried_over_the_whole_length_by_its_held_out_loss(monkeypa
     def train(workload: str, adapter: Any, rule: str, lr: float, steps: int, batch: int, seed: int, **_: Any) -> Any:
         done.append((lr, seed, steps))
         end = {"final_loss": -lr, "final_validation": abs(lr - 1), "diverged": False, "rises": 0}
-        return {"lr": lr, "seed": seed, "steps": steps, **end}
+        return {"lr": lr, "seed": seed, "steps": steps, "validation": {"loss": [3.0]}, **end}
 
     monkeypatch.setattr(plan, "train_under_rule", train)
     found = plan.tuned_rule("constant", 0.1, (0.3, 1.0, 3.0), (7, 8), "small-lm", 50, 1, quick=True)
     assert done == [(0.3, 7, 50), (1.0, 7, 50), (3.0, 7, 50), (1.0, 8, 50)]
     assert found["best"] == 1.0 and not found["at_edge"] and [run["seed"] for run in found["runs"]] == [7, 8]
+
+
+def test_a_constant_with_which_a_seed_ends_above_its_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(workload: str, adapter: Any, rule: str, lr: float, steps: int, batch: int, seed: int, **_: Any) -> Any:
+        worse = lr == 1.0 and seed == 8
+        end = {"final_loss": 0.0, "final_validation": 6.4 if worse else abs(lr - 1), "diverged": False, "rises": 0}
+        return {"lr": lr, "seed": seed, "steps": steps, "validation": {"loss": [3.0]}, **end}
+
+    monkeypatch.setattr(plan, "train_under_rule", train)
+    found = plan.tuned_rule("constant", 0.1, (0.3, 1.0, 3.0), (7, 8), "small-lm", 50, 1, quick=True)
+    assert found["refused"] == [1.0] and found["best"] == 0.3
 
 
 def made(losses: dict[str, float]) -> dict[str, Any]:
