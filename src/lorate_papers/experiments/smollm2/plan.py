@@ -72,7 +72,7 @@ def tuned_rule(
     """All about a rule from a start, see `tuned_runs`.
 
     A constant is tried over the whole length: the best ones after 20 steps diverged later. A run that ends above the
-    held-out loss it began with counts as diverged: with constant rates some jump to the loss of guessing and stay there.
+    held-out loss it began with counts as diverged: some constant rates jump to the loss of guessing and stay there.
     """
     adapter = {"rank": RANK, "alpha": RANK, "init_std": start}
 
