@@ -163,7 +163,7 @@ def test_other_rules_run_too(rule: str, tmp_path: Path) -> None:
 
 def test_settings_that_never_arrive_are_told(tmp_path: Path) -> None:
     settings = TrainingArguments(**arguments(tmp_path, learning_rate=1e-3, optim="adamw_8bit", adam_beta2=0.95))
-    for rule, why in (("normalized", "is lr= of lorate.attach"), ("auto", "finds its step sizes itself")):
+    for rule, why in (("normalized", "is lr= of lorate.attach"), ("auto", "finds its step sizes and its direction")):
         trainer = Trainer(language_model(), settings, train_dataset=texts(), data_collator=pad)
         with pytest.warns(UserWarning, match=f"take learning_rate, adam_beta2, optim from Training.*{rule}.*{why}"):
             lorate.attach(trainer, rule)
