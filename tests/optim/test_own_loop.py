@@ -50,7 +50,8 @@ def test_an_ordinary_closure_survives_a_bad_batch_and_gradients_stay_its_own() -
     assert all(p.grad is g for p, g in zip(optimizer._parameters, calls[0], strict=True))
 
 
-def test_an_ordinary_closure_shows_that_the_step_before_it_was_to_blame() -> None:
+def taken_back() -> tuple[nn.Module, lorate.LoraOptimizer, Tensor]:
+    """A run whose tenth step led to adapters, returned last, where the loss is infinite; the eleventh undid it."""
     model = linear_model()
     optimizer = lorate.create_optimizer(model)
     train(model, optimizer, 10)
@@ -63,22 +64,16 @@ def test_an_ordinary_closure_shows_that_the_step_before_it_was_to_blame() -> Non
         return loss
 
     optimizer.step(closure)
+    return model, optimizer, cliff
+
+
+def test_an_ordinary_closure_shows_that_the_step_before_it_was_to_blame() -> None:
+    _, optimizer, _ = taken_back()
     assert "taken back" in optimizer.last.skipped
 
 
 def test_the_average_survives_a_resume_right_after_a_step_was_taken_back() -> None:
-    model = linear_model()
-    optimizer = lorate.create_optimizer(model)
-    train(model, optimizer, 10)
-    cliff = adapters(model)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(model) * (math.inf if torch.equal(adapters(model), cliff) else 1.0)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+    model, optimizer, cliff = taken_back()
     other = copy.deepcopy(model)
     resumed = lorate.create_optimizer(other)
     resumed.load_state_dict(optimizer.state_dict())

@@ -146,3 +146,13 @@ def test_the_quick_form_on_chats_says_that_it_has_no_accuracy() -> None:
     study = plan.minilm(Options(quick=True))
     found = {name: run | {"accuracy": None} for name, run in results(study).items()}
     assert [claim.verdict for claim in decide(found, study) if "no classes" in claim.value] == ["not testable here"]
+
+
+def test_only_the_two_methods_that_a_claim_compares_are_merged() -> None:
+    merged = {run.name.split("-rate")[0] for run in plan.runs(FULL) if run.arguments["merge"]}
+    assert merged == {"LoRA", "LoRA-alpha"}
+
+
+def test_which_study_has_an_accuracy() -> None:
+    studies = (plan.small_lm, plan.minilm, plan.smollm2)
+    assert [study(Options()).classes for study in studies] == [False, True, False]

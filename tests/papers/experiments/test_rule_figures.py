@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lorate.report import rule_colour
-from lorate_papers.experiments.plots import curve_figure
+from lorate_papers.experiments.plots import Curve, Panel, Points, curve_figure
 from lorate_papers.experiments.rule_figures import Column, Group, rule_panels, spoken
 
 
@@ -54,3 +54,11 @@ def test_one_rule_has_one_colour_and_several_styles() -> None:
 def test_another_horizontal_axis(x: str) -> None:
     (panel,) = rule_panels([THREE], [Column("loss", "loss")], x)
     assert list(panel.curves[0].x) == ([1, 2, 3] if x == "step" else [4, 16, 36])
+
+
+def test_the_cross_of_a_run_that_ended_is_not_hidden_by_its_last_point() -> None:
+    curve = Curve("a = 9", [1, 2], [4, 3], Points([1, 2], [4, 3], [0, 0]), broken=True)
+    lines = curve_figure([Panel("loss", [curve])], "step").axes[0].lines
+    (cross,) = (line for line in lines if line.get_marker() == "x")
+    dots = next(line for line in lines if line.get_marker() == "o" and len(line.get_xdata()) == 2)
+    assert cross.get_zorder() > dots.get_zorder() and cross.get_markersize() > dots.get_markersize()
