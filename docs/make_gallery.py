@@ -1,8 +1,8 @@
 """Write the gallery of the documentation from the run directories of full experiments.
 
 ``python docs/make_gallery.py`` copies figures, claims and numbers of every finished ``runs/NAME`` into
-``docs/gallery/NAME``, writes a page for each, and names the pages in properdocs.yml. What has no run directory keeps
-what it has. ``make gallery`` does the missing runs first.
+``docs/gallery/NAME``, writes a page for each, names the pages in properdocs.yml and writes the verdicts into
+docs/papers.md. What has no run directory keeps what it has. ``make gallery`` does the missing runs first.
 
 ``python docs/make_gallery.py NAME`` judges the committed results of an experiment again by its present claims, and
 draws nothing. Claims that need a list that was cut are refused with a sentence, and nothing is changed.
@@ -17,6 +17,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from verdicts import filled
 
 from lorate.errors import LorateError
 from lorate.report.words import duration, listing
@@ -35,7 +37,7 @@ TALLY = {"holds": "hold", "does not hold": "do not hold", "not testable here": "
 """Verdicts on one claim and on several."""
 
 
-def main(runs: Path, gallery: Path, configuration: Path) -> None:
+def main(runs: Path, gallery: Path, configuration: Path, papers: Path) -> None:
     """Collect what is in ``runs``, then rewrite all pages."""
     for name in EXPERIMENTS:
         if (trouble := incomplete(runs / name, name)) is None:
@@ -45,6 +47,7 @@ def main(runs: Path, gallery: Path, configuration: Path) -> None:
     for file, text in pages(gallery).items():
         write_atomically(gallery / file, text)
     write_atomically(configuration, in_navigation(configuration.read_text(encoding="utf-8"), gallery))
+    write_atomically(papers, filled(papers.read_text(encoding="utf-8"), gallery))
 
 
 def incomplete(run: Path, name: str) -> str | None:
@@ -152,7 +155,8 @@ def experiment_page(folder: Path) -> str:
         "",
         f"`{run['command']}` (lorate {run['lorate']}, torch {run['versions']['torch']}, {run['finished'][:10]}): "
         f"{run['result']['runs']} runs, {duration(run['seconds'])} of work on the {run['device'].upper()}. "
-        f"{_tally(claims)}. Files: [claims.json]({name}/claims.json), [results.json]({name}/results.json).",
+        f"{_tally(claims)}. Files: [claims.json]({name}/claims.json), [results.json]({name}/results.json), in which of "
+        "long lists only the ends are kept.",
         "",
         "## Claims",
         "",
@@ -266,4 +270,4 @@ if __name__ == "__main__":
             judge_again(GALLERY / name)
         except LorateError as error:
             sys.exit(f"{name} cannot be judged again: {error}. Run lorate reproduce {name}, then this without a name.")
-    main(ROOT / "runs", GALLERY, ROOT / "properdocs.yml")
+    main(ROOT / "runs", GALLERY, ROOT / "properdocs.yml", ROOT / "docs" / "papers.md")

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import verdicts
 
 from lorate.errors import LorateError
 from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
@@ -39,6 +40,26 @@ def test_committed_pages_say_what_the_committed_claims_say() -> None:
     assert make_gallery.in_navigation(configuration, GALLERY) == configuration, MENDED_BY
 
 
+def test_the_papers_page_gives_the_verdicts_of_the_gallery() -> None:
+    page = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    assert verdicts.filled(page, GALLERY) == page, MENDED_BY
+    assert page.count("<!-- verdict: ") == len(verdicts.VERDICT.findall(page)) > 30
+
+
+def test_a_verdict_is_the_gallerys(tmp_path: Path) -> None:
+    text = "<!-- verdict: logistic: flat -->stale<!-- end -->; <!-- verdict: resnet: best --><!-- end -->"
+    assert verdicts.filled(text, tmp_path).count("not run yet") == 2
+    (tmp_path / "logistic").mkdir()
+    claims = [{"claim": "It is flat.", "verdict": "does not hold"}, {"claim": "Steep.", "verdict": "holds"}]
+    (tmp_path / "logistic" / "claims.json").write_text(json.dumps(claims))
+    once = verdicts.filled(text, tmp_path)
+    assert "flat -->[`logistic`](gallery/logistic.md): does not hold<!-- end -->;" in once and "stale" not in once
+    assert verdicts.filled(once, tmp_path) == once
+    for asked, trouble in (("logistic: round", "no claim of logistic holds"), ("logic: flat", "no experiment 'logic'")):
+        with pytest.raises(LorateError, match=trouble):
+            verdicts.filled(f"<!-- verdict: {asked} --><!-- end -->", tmp_path)
+
+
 @pytest.mark.parametrize("name", COLLECTED)
 def test_what_is_committed_comes_from_a_full_run(name: str) -> None:
     found = json.loads((GALLERY / name / "results.json").read_text(encoding="utf-8"))
@@ -69,12 +90,13 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(EXPERIMENTS, "other", "papers.experiments.toy:EXPERIMENT")
     navigation = "nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n"
     (tmp_path / "properdocs.yml").write_text(navigation)
+    (tmp_path / "papers.md").write_text("| 14 | <!-- verdict: toy: The sum --><!-- end --> |\n")
     return tmp_path
 
 
 def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml", toy / "papers.md")
     assert "toy: collected" in capsys.readouterr().out
     assert {file.name for file in (toy / "gallery" / "toy").iterdir()} == {"claims.json", "results.json", "squares.svg"}
     page = (toy / "gallery" / "toy.md").read_text()
@@ -88,6 +110,8 @@ def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert re.search(r"^\[!\[.+\]\(toy/\w+\.svg\)\{ width=380 \}\]\(toy\.md\)$", index, re.MULTILINE)
     assert "`lorate reproduce other`: not run yet." in index and not (toy / "gallery" / "other.md").exists()
+    papers = (toy / "papers.md").read_text()
+    assert papers == "| 14 | <!-- verdict: toy: The sum -->[`toy`](gallery/toy.md): holds<!-- end --> |\n"
     lines = (toy / "properdocs.yml").read_text().splitlines()
     assert lines[3:5] == ["      - Gallery: gallery/index.md", '      - "Squares <of> numbers": gallery/toy.md']
     assert lines[0] == "nav:" and lines[5:] == ["  - C: c.md"]
@@ -95,15 +119,15 @@ def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_what_was_collected_stays_without_its_run(toy: Path) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml", toy / "papers.md")
     before = (toy / "gallery" / "toy.md").read_text()
-    make_gallery.main(toy / "nowhere", toy / "gallery", toy / "properdocs.yml")
+    make_gallery.main(toy / "nowhere", toy / "gallery", toy / "properdocs.yml", toy / "papers.md")
     assert (toy / "gallery" / "toy.md").read_text() == before
 
 
 def test_committed_results_can_be_judged_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml", toy / "papers.md")
     before = json.loads((toy / "gallery" / "toy" / "results.json").read_text())
     judge = type(EXPERIMENT).claims
     monkeypatch.setattr(type(EXPERIMENT), "claims", lambda *given: judge(*given)[:1])
@@ -118,7 +142,7 @@ def test_committed_results_can_be_judged_again(toy: Path, monkeypatch: pytest.Mo
 
 def test_claims_that_need_more_than_was_committed_are_refused(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduce("toy", toy / "runs" / "toy", jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml", toy / "papers.md")
     file = toy / "gallery" / "toy" / "results.json"
     facts = json.loads(file.read_text())
     name = next(iter(facts["results"]))
@@ -139,7 +163,7 @@ def test_claims_that_need_more_than_was_committed_are_refused(toy: Path, monkeyp
 
 def test_a_short_run_is_not_collected(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("toy", toy / "runs" / "toy", Options(quick=True), jobs=1)
-    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml")
+    make_gallery.main(toy / "runs", toy / "gallery", toy / "properdocs.yml", toy / "papers.md")
     assert "toy holds something else: lorate reproduce toy --quick" in capsys.readouterr().out
     assert not (toy / "gallery" / "toy").exists()
 

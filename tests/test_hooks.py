@@ -8,12 +8,11 @@ import pytest
 
 pytest.importorskip("properdocs", reason="needs the extra dev")
 
-from hooks import benchmarks, code, figures, tables, verdicts
+from hooks import benchmarks, code, figures, tables
 
 from lorate.report import palette
 
 ROOT = Path(__file__).parent.parent
-ASKED = verdicts.VERDICT.findall((ROOT / "docs" / "papers.md").read_text(encoding="utf-8"))
 
 
 class Page:
@@ -21,29 +20,6 @@ class Page:
 
     class file:
         src_uri = "papers.md"
-
-
-def test_a_verdict_is_the_gallerys(tmp_path, monkeypatch):
-    monkeypatch.setattr(verdicts, "GALLERY", tmp_path)
-    text = "<!-- verdict: logistic: flat -->; <!-- verdict: resnet: best -->"
-    assert verdicts.on_page_markdown(text, Page) == "`logistic`: not run yet; `resnet`: not run yet"
-    (tmp_path / "logistic").mkdir()
-    claims = [
-        {"claim": "It is flat.", "value": "1", "verdict": "does not hold"},
-        {"claim": "Steep.", "value": "1", "verdict": "holds"},
-    ]
-    (tmp_path / "logistic" / "claims.json").write_text(json.dumps(claims))
-    assert verdicts.on_page_markdown(text, Page).startswith(
-        "[`logistic`](gallery/logistic.md): does not hold; `resnet`"
-    )
-    with pytest.raises(verdicts.PluginError, match="no claim of logistic holds the words 'round'"):
-        verdicts.on_page_markdown("<!-- verdict: logistic: round -->", Page)
-    with pytest.raises(verdicts.PluginError, match="no experiment 'logic'"):
-        verdicts.on_page_markdown("<!-- verdict: logic: round -->", Page)
-
-
-def test_the_papers_page_asks_for_many_verdicts():
-    assert len(ASKED) > 30
 
 
 @pytest.mark.parametrize("file", sorted(benchmarks.RESULTS.glob("*.json")), ids=lambda file: file.stem)

@@ -1,38 +1,40 @@
-"""What the experiments say of a paper's claim, read from the committed gallery while the site is built.
+"""What the experiments say of a paper's claim, written into a page from the committed gallery.
 
-``<!-- verdict: logistic: grows without bound -->`` becomes the verdict on the claims of the experiment ``logistic``
-that hold these words, or begin with them if a ``^`` is put in front. It is linked to their page; "not run yet" where
-the gallery has no full run. Words that no claim holds end the build.
+Between ``<!-- verdict: logistic: grows without bound -->`` and ``<!-- end -->`` stands the verdict on the claims of the
+experiment ``logistic`` that hold these words, or begin with them if a ``^`` is put in front, linked to their page;
+"not run yet" where the gallery has no full run.
 """
 
 import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from properdocs.exceptions import PluginError
-
+from lorate.errors import LorateError
 from lorate_papers.experiments import EXPERIMENTS
 
-GALLERY = Path(__file__).parent.parent / "gallery"
-VERDICT = re.compile(r"<!-- verdict: (?P<experiment>[\w-]+): (?P<words>.+?) -->")
+VERDICT = re.compile(r"(?P<asked><!-- verdict: (?P<experiment>[\w-]+): (?P<words>.+?) -->).*?<!-- end -->")
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in the verdicts of a page of the top level."""
-    return VERDICT.sub(lambda found: _verdict(found["experiment"], found["words"], page.file.src_uri), markdown)
+def filled(page: str, gallery: Path) -> str:
+    """The text of a page with its verdicts as they are now.
+
+    Raises:
+        LorateError: there is no such experiment, or none of its claims holds the words.
+    """
+    return VERDICT.sub(lambda found: f"{found['asked']}{_verdict(found, gallery)}<!-- end -->", page)
 
 
-def _verdict(experiment: str, words: str, page: str) -> str:
+def _verdict(asked: re.Match[str], gallery: Path) -> str:
+    experiment, words = asked["experiment"], asked["words"]
     if experiment not in EXPERIMENTS:
-        raise PluginError(f"{page}: there is no experiment {experiment!r}")
-    file = GALLERY / experiment / "claims.json"
+        raise LorateError(f"there is no experiment {experiment!r}")
+    file = gallery / experiment / "claims.json"
     if not file.is_file():
         return f"`{experiment}`: not run yet"
     verdicts = matching(json.loads(file.read_text(encoding="utf-8")), words)
     if not verdicts:
-        raise PluginError(f"{page}: no claim of {experiment} holds the words {words!r}")
+        raise LorateError(f"no claim of {experiment} holds the words {words!r}")
     return f"[`{experiment}`](gallery/{experiment}.md): {in_words(verdicts)}"
 
 
