@@ -63,6 +63,14 @@ def test_a_descent_finds_the_matrix_and_keeps_its_promises() -> None:
     assert run["violated"] == 0 and 0 < run["bound_ratio"] <= 1
 
 
+def test_no_start_is_the_solution_in_disguise() -> None:
+    """Problem and start are drawn by the same seed: the first numbers of a shared stream would be the solution's."""
+    for seed in range(3):
+        given = {"size": 30, "rank": 2, "measurements": 100, "seed": seed}
+        run = descend("sensing", given, 2, 1.0, "sharp", 1, seed)
+        assert run["first_loss"] > 0.3, "a start near the solution has only its size to mend"
+
+
 def test_a_broken_promise_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     from lorate_papers.experiments.burer_monteiro import plan
 
@@ -83,3 +91,12 @@ def test_every_figure_and_claim_comes_out_either_way(results: dict[str, Any]) ->
     assert only(found, "The proofs carry over") == "does not hold" and only(found, "finds the matrix") == "holds"
     results["sensing-sharp-seed-0"]["error"] = 0.5
     assert only(verdicts("burer-monteiro", results), "finds the matrix") == "does not hold"
+    for number, norm in enumerate(reversed(TINY.norms)):
+        for problem in plan.WORDS:
+            for seed in (0, 1):
+                falls = {"step": [1, 9 * number + 2], "loss": [1.0, 0.1]}
+                results[f"start-{norm:g}-{problem}-seed-{seed}"] |= {"trace": falls, "first_loss": 1.0}
+    assert only(verdicts("burer-monteiro", results), "flat around V = 0") == "holds"
+    for seed in (0, 1):
+        results[f"start-{TINY.norms[0]:g}-max-cut-seed-{seed}"]["trace"]["step"][1] = 2
+    assert only(verdicts("burer-monteiro", results), "flat around V = 0") == "does not hold"

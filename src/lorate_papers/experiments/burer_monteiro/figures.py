@@ -59,7 +59,11 @@ def _columns(results: Results, options: Options) -> Drawing:
 
 
 def _origin(results: Results, options: Options) -> Drawing:
-    curves = [_curve(f"‖V₀‖ = {norm:g}", results[f"start-{norm:g}"]) for norm in size(options).norms]
-    panels = [Panel("f, as a share of its first value", curves)]
-    caption = "Matrix sensing, rule sharp. V = 0 is stationary for every f."
+    seed = seeds(options)[0]
+    panels = []
+    for problem, name in WORDS.items():
+        starts = ((norm, results[f"start-{norm:g}-{problem}-seed-{seed}"]) for norm in size(options).norms)
+        curves = [_curve(f"{norm:g} times the usual V₀", run) for norm, run in starts]
+        panels.append(Panel(f"{name}: f, as a share of its first value", curves))
+    caption = "Rule sharp, one start of each size. V = 0 is stationary for every f."
     return drawing("origin", "The flat region at the origin.", caption, panels, STEP, log_x=True)

@@ -29,7 +29,7 @@ class Size(NamedTuple):
     ranks: tuple[int, ...]  # columns of V in sensing, the solution's rank first
     cut_ranks: tuple[int, ...]  # columns of V in max-cut; the last is above the square root of 2n
     cut_steps: int  # steps of each max-cut rank
-    norms: tuple[float, ...]  # of the first V, for the flat region at the origin
+    norms: tuple[float, ...]  # of the first V, over the usual one, for the flat region at the origin
 
 
 FULL = Size(
@@ -78,7 +78,8 @@ def descend(
         $\|M - M^*\|_F/\|M^*\|_F$ where the solution is known.
     """
     task = PROBLEMS[problem](**given)
-    V = np.random.default_rng(seed).normal(size=(task.size, rank))
+    # a stream of its own: the problem's first draw of the same seed is the factor of its solution
+    V = np.random.default_rng([seed, 1]).normal(size=(task.size, rank))
     V *= start / np.linalg.norm(V)
     run = minimise_symmetric(task.value, task.gradient, V, task.smoothness, steps, rule)
     trace = Trace(steps, keep=250)
@@ -128,7 +129,11 @@ def runs(options: Options) -> list[Run]:
         for rank in how.cut_ranks:
             given = {**cut, "rank": rank, "start": whole, "rule": "majorizer", "steps": how.cut_steps}
             runs.append(Run(f"cut-rank-{rank}-seed-{seed}", descend, {**given, "seed": seed}))
-    for norm in how.norms:
-        given = {**sensing, "rank": how.ranks[0], "start": norm, "rule": "sharp", "steps": how.steps}
-        runs.append(Run(f"start-{norm:g}", descend, {**given, "seed": seeds(options)[0]}))
+        for norm in how.norms:
+            for name, given, rank, usual in (
+                ("sensing", sensing, how.ranks[0], 1.0),
+                ("max-cut", cut, how.cut_ranks[-1], whole),
+            ):
+                start = {"rank": rank, "start": norm * usual, "rule": "sharp", "steps": how.steps, "seed": seed}
+                runs.append(Run(f"start-{norm:g}-{name}-seed-{seed}", descend, {**given, **start}))
     return runs
