@@ -7,7 +7,7 @@ Q=2.2230 test error 0.4964
 """
 
 from lorate_papers.attention.bayes import BayesBound, bayes_bound, bayes_error, bayes_overlap
-from lorate_papers.attention.best_decay import optimal_decay
+from lorate_papers.attention.best_decay import BestDecay, optimal_decay, optimal_finetuning_decay
 from lorate_papers.attention.convergence import NotConverged
 from lorate_papers.attention.effective_noise import active_sequences, fresh_sequences, optimal_beta, reused_sequences
 from lorate_papers.attention.finetuning import Finetuning, solve_finetuning
@@ -21,6 +21,7 @@ from lorate_papers.attention.thresholds import collapse_decay
 
 __all__ = [
     "BayesBound",
+    "BestDecay",
     "Finetuning",
     "FinetuningOrder",
     "NotConverged",
@@ -39,6 +40,7 @@ __all__ = [
     "linear_error",
     "optimal_beta",
     "optimal_decay",
+    "optimal_finetuning_decay",
     "predict",
     "reused_sequences",
     "solve_finetuning",

@@ -1,16 +1,19 @@
-"""The best weight decay of pre-training."""
+"""The best weight decays, of pre-training and of fine-tuning."""
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from lorate_papers.attention.effective_noise import fresh_sequences, optimal_beta
+from lorate_papers.attention.finetuning import Finetuning, solve_finetuning
 from lorate_papers.attention.pretraining import Pretraining, PretrainingOrder, solve_pretraining
 from lorate_papers.attention.thresholds import collapse_decay
 
 SEARCHED = 1e-5  # smallest weight decay searched, over the one at which learning collapses
+SEARCHED_IN_FINETUNING = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0)
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,32 @@ def optimal_decay(problem: Pretraining, recalibrated: bool = False) -> BestDecay
     found = minimize_scalar(lambda x: solved(x)[0], bounds=bounds, method="bounded", options={"xatol": 1e-5})
     noise, beta, order = solved(float(found.x))
     return BestDecay(order.problem.lam, noise, beta, order)
+
+
+def optimal_finetuning_decay(alpha: float, effective_noise: float, tokens: int, points: int = 2**13) -> float:
+    r"""Weight decay of fine-tuning on fresh sequences with the least test error, linear attention.
+
+    The adapter adds $\frac{T+1}{T}(q^2 - 2m^2)$ to the test error of the frozen map. Sought between 0.02 and 2, on a
+    grid first.
+
+    Args:
+        alpha: fine-tuning sequences over D.
+        effective_noise: what pre-training leaves, see `optimal_decay`.
+        tokens: T.
+        points: quasi-random points of the averages, a power of two.
+
+    >>> print(f"{optimal_finetuning_decay(0.5, 0.62, 3, points=2**10):.1f}")
+    0.3
+    """
+
+    def adapter_error(log_lam: float) -> float:
+        problem = Finetuning(alpha, math.exp(log_lam), effective_noise, tokens)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at the least decays the theory may be unstable; the error is large there
+            order = solve_finetuning(problem, points)
+        return order.q**2 - 2 * order.m**2
+
+    grid = [math.log(lam) for lam in SEARCHED_IN_FINETUNING]
+    best = int(np.argmin([adapter_error(point) for point in grid]))
+    bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    return math.exp(float(minimize_scalar(adapter_error, bounds=bounds, method="bounded", options={"xatol": 0.02}).x))

@@ -3,14 +3,17 @@
 import math
 
 from lorate_papers.experiments.attention_limits.claims import TRAINED, active_differences
-from lorate_papers.experiments.attention_limits.plan import MODEL, POOL, SHARES, size
+from lorate_papers.experiments.attention_limits.plan import BEST, MODEL, POOL, SHARES, size
 from lorate_papers.experiments.experiment import Drawing, Options, Results
 from lorate_papers.experiments.plots import Curve, Panel, Points
 from lorate_papers.experiments.rule_figures import drawing
 from lorate_papers.training.measures import mean_and_error
 
-LABELS = {**{lam: f"trained, λ′ = {lam}" for lam in TRAINED}, "same map": "Bayes-optimal fine-tuning"}
-COLOURS = dict(zip(LABELS, ("#0b7a75", "#c2571a", "#7a5cc4", "#5f7285"), strict=True))
+LABELS = {
+    **{name: "trained, best λ′" if name == BEST else f"trained, λ′ = {name}" for name in TRAINED},
+    "same map": "Bayes-optimal fine-tuning",
+}
+COLOURS = dict(zip(LABELS, ("#0b7a75", "#c2571a", "#7a5cc4", "#1b5faa", "#5f7285"), strict=True))
 
 
 def draw(results: Results, options: Options) -> list[Drawing]:

@@ -9,7 +9,9 @@ import torch
 
 from lorate.sweep import Run
 from lorate_papers.attention import (
+    BestDecay,
     Finetuning,
+    FinetuningOrder,
     Pretraining,
     active_sequences,
     bayes_bound,
@@ -17,6 +19,7 @@ from lorate_papers.attention import (
     bayes_overlap,
     fresh_sequences,
     optimal_decay,
+    optimal_finetuning_decay,
     solve_finetuning,
     solve_pretraining,
 )
@@ -39,6 +42,10 @@ ACTIVE = {"alpha": 0.1, "lam": 0.3, "tokens": 3, "kappa0": 1.0, "kappa": 1.0, "n
 POOL, ACTIVE_DECAY = 100, 0.2
 """Sequences to choose from, over D, and the weight decay of fine-tuning on those chosen."""
 SHARES = (0.04, 0.02, 0.015)
+BEST = "best λ′"
+"""Name of the row of the best weight decay of fine-tuning."""
+POINTS = 2**10
+"""Quasi-random points that find this weight decay for a simulation."""
 
 
 class Size(NamedTuple):
@@ -82,34 +89,47 @@ def runs(options: Options) -> list[Run]:
 def theory(fixed: Mapping[str, Any], alpha: float, decays: Sequence[float], points: int) -> Values:
     """Errors and overlaps at one amount of fine-tuning data: of the frozen map, of training, and Bayes-optimal.
 
-    The map is trained at its best weight decay; ``best map`` takes Bayes-optimal pre-training in its place.
+    The map is trained at its best weight decay; ``best map`` takes Bayes-optimal pre-training in its place. ``best λ′``
+    is training at the weight decay of least error.
     """
     T, q0 = fixed["tokens"], 1.0
     best = optimal_decay(Pretraining(lam=1.0, **fixed))
     mismatch = best.effective_noise - fixed["noise"] / 2
+    frozen = bayes_error(mismatch, 0.0, T)
     bound = bayes_bound(fixed["alpha"], T, fixed["kappa0"], fixed["noise"])
     rows = {}
-    for lam in decays:
+    for name, lam in _named(decays, alpha, best, points).items():
         tuned = solve_finetuning(Finetuning(alpha, lam, best.effective_noise, T), points)
-        error = bayes_error(mismatch, 0.0, T) + (T + 1) / T * (tuned.q**2 - 2 * tuned.m**2)
-        rows[f"{lam:g}"] = {"overlap": tuned.overlap, "error": error, "stable": tuned.stable}
+        error = frozen + _error_of_the_adapter(tuned, T)
+        rows[name] = {"decay": lam, "overlap": tuned.overlap, "error": error, "stable": tuned.stable}
     learners = {"same map": best.effective_noise, "best map": bound.effective_noise}
     for name, noise in learners.items():
         q = bayes_overlap(Finetuning(alpha, 0.0, noise, T), points)
         error = bayes_error(noise - fixed["noise"] / 2, q, T)
         rows[name] = {"q": q, "overlap": math.sqrt(q / q0), "error": error}
-    return {"lam": best.lam, "noise": best.effective_noise, "frozen": bayes_error(mismatch, 0.0, T), **rows}
+    return {"lam": best.lam, "noise": best.effective_noise, "frozen": frozen, **rows}
+
+
+def _named(decays: Sequence[float], alpha: float, pretrained: BestDecay, points: int) -> dict[str, float]:
+    tokens = pretrained.order.problem.tokens
+    best = optimal_finetuning_decay(alpha, pretrained.effective_noise, tokens, points)
+    return {**{f"{lam:g}": lam for lam in decays}, BEST: best}
+
+
+def _error_of_the_adapter(tuned: FinetuningOrder, tokens: int) -> float:
+    """What the adapter adds to the frozen map's test error; below 0 where it helps."""
+    return (tokens + 1) / tokens * (tuned.q**2 - 2 * tuned.m**2)
 
 
 def simulation(
     fixed: Mapping[str, Any], alpha: float, decays: Sequence[float], dimension: int, seeds: Sequence[int]
 ) -> Values:
-    """The same measured, one value a seed; the posterior mean by message passing."""
+    """The same measured, one value a seed; the posterior mean by message passing, the best λ′ as in theory."""
     best = optimal_decay(Pretraining(lam=1.0, **fixed))
     instance = draw_instance(best.order.problem, dimension, seeds)
     S = pretrain_map(instance).S
     data = finetuning_data(instance, S, alpha)
-    adapters = {f"{lam:g}": finetune_adapter(data, lam).w for lam in decays}
+    adapters = {name: finetune_adapter(data, lam).w for name, lam in _named(decays, alpha, best, POINTS).items()}
     adapters["same map"] = posterior_adapter(data, best.effective_noise)
     rows: Values = {
         name: {"overlap": _overlap(w, instance.w0), "error": clean_error(instance, S, w).tolist()}
