@@ -23,6 +23,7 @@ class Size(NamedTuple):
     seeds: int  # random instances of every simulated point
     active_seeds: int  # the same for active selection, whose gain is small
     dimensions: tuple[int, ...]  # of the test that the distance to the theory shrinks; empty for none
+    dimension_seeds: int  # instances of each of them: in a low dimension they scatter
     line: int  # points of a theory line
     points: int  # quasi-random points of the theory, linear attention
     softmax_points: int  # the same for softmax
@@ -41,6 +42,7 @@ FULL = Size(
     seeds=6,
     active_seeds=12,
     dimensions=(30, 60, 120),
+    dimension_seeds=24,
     line=20,
     points=2**13,
     softmax_points=2**12,
@@ -58,6 +60,7 @@ QUICK = Size(
     seeds=5,
     active_seeds=6,
     dimensions=(),
+    dimension_seeds=0,
     line=8,
     points=2**11,
     softmax_points=2**10,
@@ -190,7 +193,7 @@ def _other_runs(options: Options, how: Size) -> list[Run]:
     gaussian = {"fixed": {**BRIDGE, "finetune_alpha": 1.0}, "dimension": how.dimension, "seeds": seeds}
     runs.append(Run("gaussian", work.gaussian_point, {**gaussian, "points": how.points}))
     for dimension in how.dimensions:
-        simulated = {"fixed": BRIDGE, "dimension": dimension, "seeds": seeds}
+        simulated = {"fixed": BRIDGE, "dimension": dimension, "seeds": options.seeds(how.dimension_seeds)}
         runs.append(Run(f"dimension-{dimension}", work.simulated_point, simulated))
     return runs
 
