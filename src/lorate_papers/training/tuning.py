@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -41,13 +42,17 @@ class Tuning:
 
 
 def choose(
-    grid: Sequence[float],  # the constants, at least one; the last one left is taken whether it diverges or not
+    grid: Sequence[float],  # the constants, at least one
     seeds: Sequence[int],  # of the runs
     trial: Callable[[float], Result],  # result of a constant
     run: Callable[[float, int], Result],  # result of a constant and a seed
-    by: Criterion = "final_loss",  # what is to be small on trial
+    by: Criterion = "final_loss",  # what is to be small
+    finalists: int = 1,  # constants that are run on all seeds and compared by their mean
 ) -> Tuning:
     """Take the constant that is best on trial, or the best one after it with which no seed diverges.
+
+    With several finalists, those are taken in this way and the one with the least mean over the seeds wins. If some
+    seed diverges with every constant, the one that is worst on trial is taken.
 
     >>> def result(lr, seed=0):
     ...     return {"lr": lr, "final_loss": 1 / lr, "diverged": lr * (seed + 1) > 3}
@@ -55,12 +60,21 @@ def choose(
     >>> tuning.lr, tuning.refused
     (1.0, [2.0])
     """
+
+    def loss(result: Result) -> float:
+        return math.inf if result[by] is None else float(result[by])
+
     trials = {lr: trial(lr) for lr in grid}
-    left, refused = dict(trials), list[float]()
-    while True:
-        best = best_constant(left.values(), by)
-        runs = [run(best, seed) for seed in seeds]
-        if len(left) == 1 or not any(one["diverged"] for one in runs):
-            return Tuning(best, best in (min(grid), max(grid)), list(trials.values()), runs, refused)
-        refused.append(best)
-        del left[best]
+    final, refused = dict[float, list[Result]](), list[float]()
+    for lr in sorted(trials, key=lambda lr: loss(trials[lr])):
+        runs = [run(lr, seed) for seed in seeds]
+        if any(one["diverged"] for one in runs):
+            refused.append(lr)
+        else:
+            final[lr] = runs
+        if len(final) == finalists:
+            break
+    if not final:
+        final[refused.pop()] = runs
+    best = min(final, key=lambda lr: fmean(map(loss, final[lr])))
+    return Tuning(best, best in (min(grid), max(grid)), list(trials.values()), final[best], refused)

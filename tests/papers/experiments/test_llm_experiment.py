@@ -19,7 +19,6 @@ from lorate_papers.experiments.llm.plan import (
     STARTS,
     TUNED,
     grid,
-    large_model,
     run_name,
 )
 from lorate_papers.experiments.llm.readings import begun, closeness
@@ -27,8 +26,6 @@ from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.measures import ahead
 
 SHORT = {"steps": 6, "batch": 4, "validate_every": 3}
-NOTHING = {"steps": 0, "batch": 2, "validate_every": None}
-Losses = dict[tuple[str, float], list[float | None]]
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -37,24 +34,24 @@ def test_the_plan_is_fair(quick: bool) -> None:
     runs = load_experiment("llm").runs(options)
     assert len({run.name for run in runs}) == len(runs) == 2 * len(RULES)
     assert all(json.loads(encode(run.arguments)) and "/" not in run.name for run in runs)
-    assert len({len(grid(rule, options)) for rule in TUNED}) == 1 and grid("auto", options) == ()
-    alike = [{key: run.arguments[key] for key in ("seeds", "small", "large", "finer", "quick")} for run in runs]
+    assert len({len(grid(rule, start, options)) for rule in TUNED for start in STARTS}) == 1
+    assert grid("auto", LARGE_START, options) == ()
+    own = ("rule", "start", "grid")
+    alike = [{key: given for key, given in run.arguments.items() if key not in own} for run in runs]
     assert all(given == alike[0] for given in alike) and alike[0]["seeds"][0] == 2000
-    assert bool(alike[0]["large"]["steps"]) is not quick
 
 
-def test_a_given_model_is_run_in_the_quick_form_too() -> None:
-    run = load_experiment("llm").runs(Options(quick=True, data="alpaca", model="TinyLlama/TinyLlama-1.1B-Chat-v1.0"))[0]
-    assert run.arguments["large"]["steps"] > 0
-    assert run.arguments["data"] == "alpaca" and run.arguments["model"] == "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+def test_other_text_is_handed_on() -> None:
+    run = load_experiment("llm").runs(Options(quick=True, data="alpaca"))[0]
+    assert run.arguments["data"] == "alpaca"
 
 
 def test_the_winner_is_repeated_from_its_start() -> None:
     grid = (0.03, 1.0)
-    result = plan.tuned_and_carried_over("constant", grid, LARGE_START, [0, 1], SHORT, NOTHING, quick=True)
+    result = plan.tuned_rule("constant", LARGE_START, grid, [0, 1], 1, quick=True, **SHORT)
     losses = {entry["lr"]: entry["final_validation"] for entry in result["grid"]}
     assert set(losses) == set(grid) and result["lr"] == min(losses, key=lambda lr: losses[lr])
-    assert [run["seed"] for run in result["runs"]] == [0, 1] and result["large"] is None
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
     assert {run["lr"] for run in result["runs"]} == {result["lr"]}
     assert result["runs"][0]["final_validation"] == losses[result["lr"]]
     factors = 14 * 8 * (64 + 64)  # of B and A, if all layers were square: ‖V‖² starts with A's entries alone
@@ -63,7 +60,7 @@ def test_the_winner_is_repeated_from_its_start() -> None:
 
 
 def test_a_winner_that_diverges_on_another_seed_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(task: Any, start: float, recipe: Any) -> dict[str, Any]:
+    def train(task: Any, model: Any, recipe: Any) -> dict[str, Any]:
         lost = recipe.lr == 3 or (recipe.lr == 2 and recipe.seed == 8)
         return {
             "rule": recipe.rule,
@@ -73,13 +70,14 @@ def test_a_winner_that_diverges_on_another_seed_gives_way(monkeypatch: pytest.Mo
             "final_validation": None if lost else 1 / recipe.lr,
         }
 
-    monkeypatch.setattr(plan, "_train", train)
-    large = {"steps": 1, "batch": 1}
-    monkeypatch.setattr(plan, "workload", lambda *_, **__: None)
-    result = plan.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large)
+    class Task:
+        def model(self, spec: Any, seed: int) -> None: ...
+
+    monkeypatch.setattr(plan, "train_model", train)
+    monkeypatch.setattr(plan, "workload", lambda *_, **__: Task())
+    result = plan.tuned_rule("constant", 0.1, (1, 2, 3), [7, 8, 9], 2, **SHORT)
     assert result["lr"] == 1 and [run["seed"] for run in result["runs"]] == [7, 8, 9]
-    assert result["large"]["lr"] == 1 and result["large"]["seed"] == 7
-    finer = plan.tuned_and_carried_over("constant", (1, 2, 3), 0.1, [7, 8, 9], SHORT, large, finer=1.25)
+    finer = plan.tuned_rule("constant", 0.1, (1, 2, 3), [7, 8, 9], 2, finer=1.25, **SHORT)
     assert [entry["lr"] for entry in finer["grid"]] == [1, 1.6, 2, 2.5, 3] and finer["lr"] == 2.5
 
 
@@ -97,7 +95,7 @@ def _run(losses: list[float], final: float | None, lr: float | None, norm: float
     }
 
 
-def _results(ends: dict[tuple[str, float], float | None], slow: int, large: Losses | None = None) -> dict[str, Any]:
+def _results(ends: dict[tuple[str, float], float | None], slow: int) -> dict[str, Any]:
     """Two seeds that end 0.01 apart; a run starts to fall at step ``slow`` (constant rate, small start) or at once."""
     found = {}
     for rule in RULES:
@@ -107,12 +105,10 @@ def _results(ends: dict[tuple[str, float], float | None], slow: int, large: Loss
             end = ends.get((rule, start), 2.0)
             lr = None if rule == "auto" else 1.0
             runs = [_run(losses, None if end is None else end + 0.01 * seed, lr) for seed in range(2)]
-            carried = None if large is None else _run(losses, large.get((rule, start), [2.0])[0], lr)
             entries = [{"lr": lr and lr * 10**place, "final_validation": end} for place in (-1, 0, 1)]
             shown = entries[:1] if lr is None else entries
             found[run_name(rule, start)] = {"rule": rule, "start": start, "lr": lr, "grid": shown, "runs": runs}
             found[run_name(rule, start)]["at_edge"] = False
-            found[run_name(rule, start)]["large"] = carried
     return found
 
 
@@ -122,18 +118,15 @@ def _verdicts(results: dict[str, Any]) -> list[str]:
 
 def test_claims_hold_when_the_paper_is_right() -> None:
     ends: dict[tuple[str, float], float | None] = {("constant", SMALL_START): 2.5}
-    large: Losses = {("constant", SMALL_START): [2.5]}
-    assert _verdicts(_results(ends, slow=9, large=large)) == ["holds"] * 12
+    assert _verdicts(_results(ends, slow=9)) == ["holds"] * 8
 
 
 def test_claims_fail_when_it_is_not() -> None:
     ends: dict[tuple[str, float], float | None] = {(rule, start): 3.0 for rule in PAPER for start in STARTS}
     ends |= {(rule, LARGE_START): 3.5 for rule in PAPER}
     ends |= {("auto", SMALL_START): 2.1, ("constant", SMALL_START): 2.5}
-    large: Losses = {(rule, start): [4.5] for rule in (*PAPER, "auto") for start in STARTS}
-    verdicts = _verdicts(_results(ends, slow=1, large=large))
     # the lead of the three still shrinks from one start to the other, from -0.5 to -1.5
-    assert verdicts == ["does not hold"] * 4 + ["holds"] + ["does not hold"] * 7
+    assert _verdicts(_results(ends, slow=1)) == ["does not hold"] * 4 + ["holds"] + ["does not hold"] * 3
 
 
 def test_what_cannot_be_told_is_not_testable() -> None:
@@ -141,34 +134,19 @@ def test_what_cannot_be_told_is_not_testable() -> None:
     for number, run in enumerate(results[run_name("adaptive", SMALL_START)]["runs"]):
         run["final_validation"] = 1.5 + number
     assert _verdicts(results)[0] == "not testable here"
-    assert _verdicts(results)[-1] == "not testable here", "no large model"
 
 
 @pytest.mark.parametrize("rule", ["adaptive", "constant", "auto"])
 def test_claims_and_figures_stand_a_diverged_rule(rule: str) -> None:
     ends: dict[tuple[str, float], float | None] = {(rule, start): None for start in STARTS}
-    results = _results(ends, slow=3, large={(rule, start): [None] for start in STARTS})
+    results = _results(ends, slow=3)
     verdicts = _verdicts(results)
     first = {"adaptive": "does not hold", "constant": "holds", "auto": "not testable here"}  # there all end alike
-    assert len(verdicts) == 12 and verdicts[0] == first[rule]
+    assert len(verdicts) == 8 and verdicts[0] == first[rule]
     assert verdicts[7] == ("does not hold" if rule == "auto" else "holds")
     assert all(claim.value and "nan" not in claim.value for claim in decide(results, Options(quick=True)))
     names = [drawing.name for drawing in draw(results, Options(quick=True))]
-    assert names == ["held-out", "constants", "start", "large"]
-
-
-def test_small_differences_on_the_large_model_say_nothing() -> None:
-    ends: Losses = {(rule, SMALL_START): [3.0] for rule in ("constant", *PAPER)}
-    verdicts = _verdicts(_results({}, slow=1, large={**ends, ("normalized", SMALL_START): [2.95]}))
-    assert verdicts[9] == "not testable here", "others end at 2.0, so 0.1 decides"
-    all_lost: Losses = {(rule, start): [None] for rule in RULES for start in STARTS}
-    verdicts = _verdicts(_results({}, slow=1, large=all_lost))
-    assert verdicts[8:] == ["does not hold", "not testable here", "not testable here", "does not hold"]
-
-
-def test_the_large_model_is_called_by_its_name() -> None:
-    assert large_model(Options()) == "SmolLM2-135M"
-    assert large_model(Options(model="TinyLlama/TinyLlama-1.1B-Chat-v1.0")) == "TinyLlama-1.1B-Chat-v1.0"
+    assert names == ["held-out", "constants", "start"]
 
 
 def test_the_sign_of_a_lead() -> None:

@@ -17,6 +17,13 @@ def test_every_rule_and_start_is_a_run_that_can_be_done_alone() -> None:
     assert min(run.arguments["steps"] for run in runs) >= 200
 
 
+def test_a_model_of_ones_own_is_run_in_the_quick_form_too() -> None:
+    own: dict[str, Any] = {"data": "alpaca", "model": "TinyLlama/TinyLlama-1.1B-Chat-v1.0"}
+    for run in load_experiment("smollm2").runs(Options(quick=True, **own)):
+        assert {name: run.arguments[name] for name in own} == own and run.arguments["workload"] == "smollm2"
+    assert not own.keys() & load_experiment("smollm2").runs(Options(quick=True))[0].arguments.keys()
+
+
 def test_a_constant_is_tried_over_the_whole_length_by_its_held_out_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
 

@@ -36,3 +36,15 @@ def test_a_constant_with_which_another_seed_diverges_is_refused_and_edges_are_to
 
 def test_grids_are_even_in_the_logarithm() -> None:
     assert constants(0.001, 10, 5) == (0.001, 0.01, 0.1, 1.0, 10.0)
+
+
+def test_of_several_finalists_the_mean_over_the_seeds_decides() -> None:
+    ends = {1.0: (3.0, 3.0), 2.0: (1.1, 1.1), 3.0: (1.0, 2.0), 4.0: (0.9, None)}
+
+    def run(lr: float, seed: int = 0) -> dict[str, Any]:
+        loss = ends[lr][seed]
+        return {"lr": lr, "final_loss": loss, "diverged": loss is None}
+
+    assert [choose(tuple(ends), (0, 1), run, run, finalists=count).lr for count in (1, 2, 9)] == [3.0, 2.0, 2.0]
+    assert choose(tuple(ends), (0, 1), run, run, finalists=2).refused == [4.0]
+    assert choose((4.0,), (0, 1), run, run, finalists=2).runs[1]["diverged"]

@@ -1,7 +1,7 @@
 """The figures about language models."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,6 @@ from lorate_papers.experiments.llm.plan import (
     STARTS,
     TUNED,
     UNTUNED,
-    large_model,
     run_name,
     seeds,
     size,
@@ -35,10 +34,7 @@ TRAINING = (
 
 def draw(results: Results, options: Options) -> list[Drawing]:
     """All figures, in the order of the report."""
-    drawings = [_held_out(results, options), _constants(results, options), _start(results, options)]
-    if all(result["large"] is not None for result in results.values()):
-        drawings.append(_large(results, options))
-    return drawings
+    return [_held_out(results, options), _constants(results, options), _start(results, options)]
 
 
 def _held_out(results: Results, options: Options) -> Drawing:
@@ -51,14 +47,11 @@ def _held_out(results: Results, options: Options) -> Drawing:
         )
         for start, title in STARTS.items()
     ]
-    chosen = [
-        f"{rule} {' and '.join(format(results[run_name(rule, start)]['lr'], 'g') for start in STARTS)}"
-        for rule in TUNED
-    ]
+    chosen = _by_start(lambda rule, start: results[run_name(rule, start)]["lr"])
     caption = (
         f"The small language model, batches of {how.batch} sequences, LoRA of rank 8. Median of "
-        f"{len(seeds(options))} seeds, band from the lowest to the highest. Constants from the two starts, tuned on "
-        f"the first seed: {', '.join(chosen)}; auto has none, and its averaged adapters are shown."
+        f"{len(seeds(options))} seeds, band from the lowest to the highest. Constants from the two starts: {chosen}; "
+        "auto has none, and its averaged adapters are shown."
     )
     return drawing("held-out", "Each rule at its best.", caption, panels, "step", columns=3)
 
@@ -70,16 +63,16 @@ def _constants(results: Results, options: Options) -> Drawing:
         curves = []
         for rule in TUNED:
             grid = results[run_name(rule, start)]["grid"]
-            x = [entry["lr"] / middles[rule] for entry in grid]
+            x = [entry["lr"] / middles[start][rule] for entry in grid]
             y = [math.nan if math.isinf(loss) else loss for loss in ends(grid)]
             curves.append(Curve(rule, x, y, Points(x, y, [0.0] * len(x)), rule_colour(rule)))
         level = float(ends(results[run_name(UNTUNED, start)]["grid"])[0])
         places = [place for curve in curves for place in curve.x]
         curves.append(Curve(UNTUNED, [min(places), max(places)], [level] * 2, colour=rule_colour(UNTUNED)))
         panels.append(Panel(f"held-out loss at the end, nats; start {title}", _told_apart(curves)))
-    words = ", ".join(f"{rule} {middles[rule]:g}" for rule in TUNED)
+    words = _by_start(lambda rule, start: middles[start][rule])
     caption = (
-        f"All constants tried, one seed, as multiples of {words}. Where a line ends, the next "
+        f"All constants tried, one seed, from the two starts as multiples of {words}. Where a line ends, the next "
         "constant diverged or was not tried; auto has no constant."
     )
     return drawing(
@@ -97,23 +90,6 @@ def _start(results: Results, options: Options) -> Drawing:
     return drawing("start", "The flat region at the origin.", caption, panels, "step", log_x=True)
 
 
-def _large(results: Results, options: Options) -> Drawing:
-    panels = [
-        _panel(
-            f"training loss of the batch, nats; start {title}",
-            [Group(rule, rule, [results[run_name(rule, start)]["large"]]) for rule in RULES],
-            "loss",
-        )
-        for start, title in STARTS.items()
-    ]
-    how = size(options)
-    caption = (
-        f"{large_model(options)}, batches of {how.large_batch} sequences, one seed, with the constants found "
-        "on the small model. All rules see the same batches; a cross marks a run that diverged."
-    )
-    return drawing("large", "On a real model.", caption, panels, "step", columns=3)
-
-
 def _panel(title: str, groups: Sequence[Group], column: str) -> Panel:
     (panel,) = rule_panels(groups, [Column(title, column)])
     return replace(panel, curves=_told_apart(panel.curves))
@@ -121,3 +97,7 @@ def _panel(title: str, groups: Sequence[Group], column: str) -> Panel:
 
 def _told_apart(curves: Sequence[Curve]) -> list[Curve]:
     return [replace(curve, dashes=DASHES.get(curve.label, curve.dashes)) for curve in curves]
+
+
+def _by_start(constant: Callable[[str, float], float]) -> str:
+    return ", ".join(f"{rule} {' and '.join(format(constant(rule, start), 'g') for start in STARTS)}" for rule in TUNED)

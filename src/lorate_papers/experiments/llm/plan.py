@@ -1,8 +1,7 @@
-"""What is run: a rule is tuned on the small model, its winner repeated and taken to the large model."""
+"""What is run: each rule from each start, tuned on one seed, the two best constants compared on all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorate.sweep import Run
@@ -11,7 +10,7 @@ from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.training_run import Values, train_model
 from lorate_papers.training.tuning import best_constant, choose, constants
-from lorate_papers.workloads import AdapterSpec, Workload, load_workload
+from lorate_papers.workloads import AdapterSpec, load_workload
 
 RANK = 8
 SMALL_START, LARGE_START = 0.001, 1 / RANK
@@ -20,7 +19,6 @@ STARTS = {SMALL_START: "1e-3", LARGE_START: "1/r"}
 TUNED = ("constant", *PAPER, "adamw")
 UNTUNED = "auto"
 RULES = (*TUNED, UNTUNED)
-LARGE = "smollm2"
 CLOSE = 0.05
 """A rule comes close to another one if they differ by at most this share of what the other one learned."""
 REGRET = 0.02
@@ -30,35 +28,37 @@ REGRET = 0.02
 class Size(NamedTuple):
     """How much is run."""
 
-    steps: int  # on the small model
-    batch: int  # sequences a step there
-    middles: Mapping[str, float]  # of the first three constants, which are half a decade apart
+    steps: int  # of a run
+    batch: int  # sequences a step
+    middles: Mapping[float, Mapping[str, float]]  # by start: of the first three constants, half a decade apart
     finer: float | None  # then the best constant is also tried multiplied and divided by this; None to leave it at that
-    seeds: int  # runs of each winner
+    finalists: int  # constants that are run on all seeds
+    seeds: int  # runs of each of them
     every: int  # steps between two looks at the held-out loss
-    large_steps: int  # on the large model; 0 for no run there
-    large_batch: int  # sequences a step there
 
 
 FULL = Size(
     steps=150,
     batch=8,
-    middles={"constant": 3.16, "adaptive": 100, "adaptive-loss": 100, "normalized": 3.16, "adamw": 0.01},
+    middles={
+        SMALL_START: {"constant": 3.16, "adaptive": 56.2, "adaptive-loss": 56.2, "normalized": 3.16, "adamw": 0.01},
+        LARGE_START: {"constant": 3.16, "adaptive": 562, "adaptive-loss": 562, "normalized": 3.16, "adamw": 0.01},
+    },
     finer=10**0.25,
-    seeds=3,
+    finalists=2,
+    seeds=5,
     every=25,
-    large_steps=20,
-    large_batch=4,
 )
 QUICK = Size(
     steps=40,
     batch=8,
-    middles={"constant": 1, "adaptive": 30, "adaptive-loss": 30, "normalized": 1, "adamw": 0.01},
+    middles={
+        start: {"constant": 1, "adaptive": 30, "adaptive-loss": 30, "normalized": 1, "adamw": 0.01} for start in STARTS
+    },
     finer=None,
+    finalists=1,
     seeds=2,
     every=10,
-    large_steps=0,
-    large_batch=2,
 )
 
 
@@ -68,15 +68,15 @@ def size(options: Options) -> Size:
 
 
 def seeds(options: Options) -> list[int]:
-    """Seeds of the winners' runs; the first one tunes."""
+    """Seeds of the finalists' runs; the first one says who they are."""
     return options.seeds(size(options).seeds)
 
 
-def grid(rule: str, options: Options) -> tuple[float, ...]:
+def grid(rule: str, start: float, options: Options) -> tuple[float, ...]:
     """The constants that are tried first, as many for each rule; none for the rule without any."""
     if rule == UNTUNED:
         return ()
-    middle, half = size(options).middles[rule], 10**0.5
+    middle, half = size(options).middles[start][rule], 10**0.5
     return constants(middle / half, middle * half, 3)
 
 
@@ -85,59 +85,50 @@ def run_name(rule: str, start: float) -> str:
     return f"{rule}-std-{start:g}"
 
 
-def large_model(options: Options) -> str:
-    """What the large model is called."""
-    return "SmolLM2-135M" if options.model is None else Path(options.model).name
-
-
 SMALL = "small-lm"
 workload = cache(load_workload)
 """Loading takes longer than many steps, and a process has many runs."""
 
 
-def tuned_and_carried_over(
+def tuned_rule(
     rule: str,  # rule or baseline
-    grid: Sequence[float],  # constants to try first; none for ``auto``
     start: float,  # standard deviation of A's entries at the start
-    seeds: Sequence[int],  # the first one tunes
-    small: Mapping[str, Any],  # ``steps``, ``batch`` and ``validate_every`` on the small model
-    large: Mapping[str, Any],  # the same for the large model; no steps: it is left out
+    grid: Sequence[float],  # constants to try first; none for ``auto``
+    seeds: Sequence[int],  # the first one tries all constants
+    finalists: int,  # constants that are run on all seeds
     finer: float | None = None,  # a factor; None: nothing more is tried
-    data: str | None = None,  # other text for both
-    model: str | None = None,  # another large model
-    quick: bool = False,  # the small form of both
+    data: str | None = None,  # other text
+    quick: bool = False,  # the small form of the model
+    **length: Any,  # ``steps``, ``batch`` and ``validate_every``
 ) -> Values:
     """Everything about one rule from one start.
 
-    The best constant of the grid is also tried times and over ``finer``. Taken is the one of all these with the lowest
-    held-out loss on the first seed, unless it diverges on another seed: then the next best.
+    The best constant of the grid is also tried times and over ``finer``. Those of all these with the lowest held-out
+    losses on the first seed are run on all seeds, and the lowest mean wins: see `choose`.
 
     Returns:
         ``rule``, ``start``; ``grid``: constant and held-out loss of each try, smallest constant first; ``lr``: the
-        winner; ``at_edge``: whether it is the smallest or the largest one; ``runs``: of it, one per seed; ``large``:
-        its run on the large model with the first seed, or None.
+        winner; ``at_edge``: whether it is the smallest or the largest one; ``runs``: of it, one per seed.
     """
     task = workload(SMALL, quick=quick, data=data)
 
     @cache
     def train(lr: float | None, seed: int) -> Values:
-        return _train(task, start, Recipe(rule, lr, seed=seed, **small))
+        model = task.model(AdapterSpec(RANK, alpha=RANK, init_std=start), seed)  # scaling 1, as in the paper
+        return train_model(task, model, Recipe(rule, lr, seed=seed, **length))
 
     def trial(lr: float) -> Values:
         return train(lr, seeds[0])
 
-    outcome: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False, "large": None}
+    outcome: Values = {"rule": rule, "start": start, "lr": None, "at_edge": False}
     if rule == UNTUNED:
         outcome["runs"] = [train(None, seed) for seed in seeds]
         outcome["grid"] = outcome["runs"][:1]
     else:
         tried = [*grid, *_nearby(grid, trial, finer)]
-        best = choose(sorted(tried), seeds, trial, train, "final_validation")
+        best = choose(sorted(tried), seeds, trial, train, "final_validation", finalists)
         outcome |= {"lr": best.lr, "at_edge": best.at_edge, "runs": best.runs, "grid": best.trials}
     outcome["grid"] = [{name: run[name] for name in ("lr", "final_validation", "diverged")} for run in outcome["grid"]]
-    if large["steps"]:
-        other = workload(LARGE, quick=quick, data=data, model=model)
-        outcome["large"] = _train(other, start, Recipe(rule, outcome["lr"], seed=seeds[0], **large))
     return outcome
 
 
@@ -148,29 +139,24 @@ def _nearby(grid: Sequence[float], trial: Callable[[float], Values], finer: floa
     return constants(best / finer, best * finer, 2)
 
 
-def _train(task: Workload, start: float, recipe: Recipe) -> Values:
-    model = task.model(AdapterSpec(RANK, alpha=RANK, init_std=start), recipe.seed)  # scaling 1, as in the paper
-    return train_model(task, model, recipe)
-
-
 def runs(options: Options) -> list[Run]:
     """One for each rule and start; the short ones last."""
     how = size(options)
-    steps = how.large_steps or (3 if options.model is not None else 0)
     given: dict[str, Any] = {
         "seeds": seeds(options),
-        "small": {"steps": how.steps, "batch": how.batch, "validate_every": how.every},
-        "large": {"steps": steps, "batch": how.large_batch, "validate_every": steps or None},
+        "finalists": how.finalists,
         "finer": how.finer,
+        "steps": how.steps,
+        "batch": how.batch,
+        "validate_every": how.every,
         "quick": options.quick,
     }
     given |= {"data": options.data} if options.data is not None else {}
-    given |= {"model": options.model} if options.model is not None else {}
     return [
         Run(
             run_name(rule, start),
-            tuned_and_carried_over,
-            {"rule": rule, "grid": grid(rule, options), "start": start, **given},
+            tuned_rule,
+            {"rule": rule, "start": start, "grid": grid(rule, start, options), **given},
         )
         for rule in RULES
         for start in STARTS

@@ -18,7 +18,7 @@ WINDOW = 3
 
 
 def winners(results: Results, rule: str, start: float) -> Sequence[Result]:
-    """The runs of a rule's best constant on the small model."""
+    """The runs of a rule's best constant."""
     runs: Sequence[Result] = results[run_name(rule, start)]["runs"]
     return runs
 

@@ -8,11 +8,13 @@ from lorate_papers.experiments.smollm2.plan import runs
 EXPERIMENT = Experiment(
     title="SmolLM2 from a small and a large start",
     summary=(
-        "SmolLM2-135M learns Python code (HumanEval; in the quick form a byte-level model does) with LoRA of rank 8 "
+        "SmolLM2-135M learns Python code (HumanEval; in the quick form a byte-level model does, unless --model names "
+        "one; TinyLlama, the paper's, is --model TinyLlama/TinyLlama-1.1B-Chat-v1.0) with LoRA of rank 8 "
         "and scaling 1, one sequence of 128 tokens a step. A starts with standard deviation 1e-3 or 1/r, B with 0. "
         "Each rule's constant is the best of three on the first of three seeds, from that start. Every rule and start "
         "is a run of its own, so the experiment can be done in pieces."
     ),
+    takes=("data", "model"),
     runs=runs,
     claims=decide,
     drawings=draw,

@@ -68,6 +68,7 @@ def tuned_rule(
     steps: int,
     batch: int,
     quick: bool,
+    **own: str,  # the user's own ``data`` and ``model``, where given
 ) -> Values:
     """All about a rule from a start, see `tuned_runs`.
 
@@ -77,7 +78,9 @@ def tuned_rule(
     adapter = {"rank": RANK, "alpha": RANK, "init_std": start}
 
     def descend(rule: str, lr: float, seed: int) -> Values:
-        run = train_under_rule(workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps)
+        run = train_under_rule(
+            workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps, **own
+        )
         return lost(run) if run["diverged"] or run["final_validation"] > run["validation"]["loss"][0] else run
 
     return tuned_runs(descend, rule, grid, seeds, by="final_validation")
@@ -96,12 +99,20 @@ def by_rule(results: Results) -> dict[str, Any]:
 def runs(options: Options) -> list[Run]:
     """Each rule from each start."""
     how = size(options)
-    common: dict[str, Any] = {"seeds": seeds(options), "workload": how.workload, "steps": how.steps, "batch": how.batch}
+    own = {name: value for name, value in (("data", options.data), ("model", options.model)) if value is not None}
+    common: dict[str, Any] = {
+        "seeds": seeds(options),
+        "workload": FULL.workload if options.model is not None else how.workload,
+        "steps": how.steps,
+        "batch": how.batch,
+        "quick": options.quick,
+        **own,
+    }
     return [
         Run(
             run_name(rule, start),
             tuned_rule,
-            {"rule": rule, "start": start, "grid": grid(rule, start, options), **common, "quick": options.quick},
+            {"rule": rule, "start": start, "grid": grid(rule, start, options), **common},
         )
         for rule in RULES
         for start in STARTS
