@@ -3,7 +3,7 @@
 import numpy as np
 
 from lorate_papers.experiments.experiment import Drawing, Options, Results
-from lorate_papers.experiments.full_vs_lora.plan import TASKS, Cost, cost_of_a_step, held_out_curves, seeds, variants
+from lorate_papers.experiments.full_vs_lora.plan import TASKS, Cost, cost_of_a_step, held_out_curves, variants
 from lorate_papers.experiments.plots import Curve, Panel
 from lorate_papers.experiments.rule_figures import drawing
 from lorate_papers.training.measures import Numbers, column, trailing_mean
@@ -26,10 +26,10 @@ FALLING_FAR = ("resnet",)
 
 def draw(results: Results, options: Options) -> list[Drawing]:
     """All figures, in the order of the report."""
-    return [_curves(results, options, task, cost) for task in TASKS for cost in AXES]
+    return [_curves(results, task, cost) for task in TASKS for cost in AXES]
 
 
-def _curves(results: Results, options: Options, task: str, cost: Cost) -> Drawing:
+def _curves(results: Results, task: str, cost: Cost) -> Drawing:
     training, held_out = [], []
     for name, found in variants(results, task).items():
         label = f"{name}, lr {found['best']:.2g}"
@@ -41,8 +41,9 @@ def _curves(results: Results, options: Options, task: str, cost: Cost) -> Drawin
         training.append(_curve(label, steps * cost_of_a_step(found, cost) / UNITS[cost], smoothed))
     log = task in FALLING_FAR
     panels = [Panel("training loss, nats", training, log), Panel("held-out loss, nats", held_out, log)]
+    starts = max(len(found["runs"]) for found in variants(results, task).values())
     caption = (
-        f"AdamW, each variant at its best learning rate. Line: median of {len(seeds(options))} starts; band: lowest to "
+        f"AdamW, each variant at its best learning rate. Line: median of {starts} starts; band: lowest to "
         "highest. Training loss is the mean over a tenth of the steps."
     )
     title = f"{task}: all weights against LoRA {TITLES[cost]}."

@@ -47,12 +47,12 @@ class Size(NamedTuple):
     """How much is run."""
 
     steps: int  # of training
-    seeds: int  # starts of each variant
+    seeds: Mapping[str, int]  # by workload: starts of each variant; they scatter most on the residual network
     points: int  # learning rates in a grid
 
 
-FULL = Size(180, 4, 5)
-QUICK = Size(24, 2, 3)
+FULL = Size(180, {"small-lm": 4, "resnet": 16}, 5)
+QUICK = Size(24, {"small-lm": 2, "resnet": 2}, 3)
 
 
 def size(options: Options) -> Size:
@@ -60,9 +60,9 @@ def size(options: Options) -> Size:
     return QUICK if options.quick else FULL
 
 
-def seeds(options: Options) -> list[int]:
+def seeds(task: str, options: Options) -> list[int]:
     """Seeds of the starts."""
-    return options.seeds(size(options).seeds)
+    return options.seeds(size(options).seeds[task])
 
 
 def grid(task: str, adapter: Adapter, options: Options) -> tuple[float, ...]:
@@ -174,6 +174,6 @@ def runs(options: Options) -> list[Run]:
         common = {"task": task, "batch": batch, "quick": options.quick}
         for variant, adapter in VARIANTS.items():
             given = {"adapter": adapter, "grid": grid(task, adapter, options), "steps": how.steps}
-            runs.append(Run(run_name(task, variant), tuned_variant, {**common, **given, "seeds": seeds(options)}))
+            runs.append(Run(run_name(task, variant), tuned_variant, {**common, **given, "seeds": seeds(task, options)}))
         runs.append(Run(f"memory-{task}", memory, common))
     return runs
