@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from lorate.errors import LorateError
 from lorate_papers.attention.effective_noise import fresh_sequences, optimal_beta
 from lorate_papers.attention.finetuning import Finetuning, solve_finetuning
 from lorate_papers.attention.pretraining import Pretraining, PretrainingOrder, solve_pretraining
@@ -72,6 +73,9 @@ def optimal_finetuning_decay(alpha: float, effective_noise: float, tokens: int, 
         tokens: T.
         points: quasi-random points of the averages, a power of two.
 
+    Raises:
+        LorateError: the best one lies outside, as it does where nothing can be learned.
+
     >>> print(f"{optimal_finetuning_decay(0.5, 0.62, 3, points=2**10):.1f}")
     0.3
     """
@@ -85,5 +89,10 @@ def optimal_finetuning_decay(alpha: float, effective_noise: float, tokens: int, 
 
     grid = [math.log(lam) for lam in SEARCHED_IN_FINETUNING]
     best = int(np.argmin([adapter_error(point) for point in grid]))
-    bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    if best in (0, len(grid) - 1):
+        first, *_, last = SEARCHED_IN_FINETUNING
+        raise LorateError(
+            f"The best weight decay of fine-tuning is not between {first:g} and {last:g} at alpha {alpha:g}."
+        )
+    bounds = grid[best - 1], grid[best + 1]
     return math.exp(float(minimize_scalar(adapter_error, bounds=bounds, method="bounded", options={"xatol": 0.02}).x))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from lorate.errors import LorateError
-from lorate_papers.attention import Finetuning, NotConverged, solve_finetuning
+from lorate_papers.attention import Finetuning, NotConverged, optimal_finetuning_decay, solve_finetuning
 from lorate_papers.attention.convergence import settle
 from lorate_papers.attention.proximal import prox, squared_norm
 from lorate_papers.attention.samples import sobol, symmetric_gaussian
@@ -186,3 +186,17 @@ def test_symmetric_gaussian_has_the_right_variances() -> None:
     matrix = symmetric_gaussian(np.random.default_rng(0).standard_normal((200_000, 3)))
     np.testing.assert_array_equal(matrix, matrix.swapaxes(1, 2))
     assert matrix.var(axis=0) == pytest.approx(np.array([[2, 1], [1, 2]]), rel=0.02)
+
+
+def test_the_best_decay_of_finetuning_has_worse_neighbours() -> None:
+    def error(lam: float) -> float:
+        order = solve_finetuning(Finetuning(1.0, lam, 0.6, 3), 2**10)
+        return order.q**2 - 2 * order.m**2
+
+    best = optimal_finetuning_decay(1.0, 0.6, 3, 2**10)
+    assert error(best) < min(error(0.8 * best), error(1.25 * best))
+
+
+def test_where_nothing_can_be_learned_no_decay_is_best() -> None:
+    with pytest.raises(LorateError, match=r"is not between 0\.02 and 2 at alpha 0\.01"):
+        optimal_finetuning_decay(0.01, 50.0, 3, 2**9)
