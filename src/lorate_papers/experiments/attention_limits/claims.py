@@ -84,7 +84,7 @@ def _bound(results: Results, options: Options) -> list[Claim]:
 
 def _message_passing(results: Results, options: Options) -> Claim:
     """Judged by what is missing from an overlap of 1, which is small where data are many."""
-    room, words, parts = _room(options), [], []
+    room, words, parts = _room(size(options).dimension), [], []
     for alpha in size(options).simulated:
         expected = 1 - results[f"theory-at-{alpha:g}"]["same map"]["overlap"]
         mean, error = mean_and_error(results[f"simulation-at-{alpha:g}"]["same map"]["overlap"])
@@ -97,9 +97,9 @@ def _message_passing(results: Results, options: Options) -> Claim:
     )
 
 
-def _room(options: Options) -> float:
+def _room(dimension: int) -> float:
     """Distance from the theory, relative, that a dimension explains."""
-    return 1 / math.sqrt(size(options).dimension)
+    return 1 / math.sqrt(dimension)
 
 
 def _close(results: Results, options: Options) -> Claim:
@@ -142,7 +142,7 @@ def _active(results: Results, options: Options) -> list[Claim]:
     gains = {name: _gains(results, name) for name in ("overlap", "error")}
     words = {name: ", ".join(gain.in_words() for gain in found) for name, found in gains.items()}
     paired = f"{size(options).active_seeds} seeds in pairs, decided beyond 2 standard errors"
-    room = _room(options)
+    room = _room(size(options).active_dimension)
     allowed = [2 * gain.error + room * abs(gain.expected) for gain in gains["error"]]
     near = [
         None if most >= abs(gain.expected) else abs(gain.mean - gain.expected) <= most  # else no gain would do as well

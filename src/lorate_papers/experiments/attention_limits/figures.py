@@ -57,6 +57,6 @@ def _active(results: Results, options: Options) -> Drawing:
     caption = (
         f"Fine-tuning on the share ρ of a pool of {POOL} D sequences on which the frozen map predicts least, against "
         f"as many taken as they come; no label noise. Line: theory. Points: mean of {how.active_seeds} simulations at "
-        f"D = {how.dimension} with one standard error, in pairs."
+        f"D = {how.active_dimension} with one standard error, in pairs."
     )
     return drawing("active", "What choosing the sequences adds.", caption, panels, "share chosen, ρ", True)
