@@ -21,7 +21,7 @@ EXPERIMENT = Experiment(
             "The paper's T = 3, Δ = 0, pool of 100 D and shares .04, .02, .015; pre-training (α = 0.1, λ = 0.3, "
             "κ0 = 1) and λ′ = 0.2 are chosen so that the predicted gain in overlap is about its 0.006; D = 100."
         ),
-        "Message passing": "Our check, at D = 100, of the equations for the posterior mean.",
+        "Message passing": "Our check, at D = 200, of the equations for the posterior mean.",
         "": (
             "The paper's quantities, equations derived here (α = 0.1, T = 3, κ0 = κ = 1, Δ = 0.5, best λ); errors on "
             "noise-free labels; the Bayes-optimal learner knows the effective noise, not the map's teacher."

@@ -91,7 +91,7 @@ def _message_passing(results: Results, options: Options) -> Claim:
         parts.append(abs(1 - mean - expected) <= room * expected + 2 * error)
         words.append(f"{1 - mean:.4f} ± {error:.4f} (theory {expected:.4f}) at α′ = {alpha:g}")
     return Claim.decide(
-        "Message passing reaches the overlap of Bayes-optimal fine-tuning.",
+        "Message passing from the trained adapter reaches the overlap of Bayes-optimal fine-tuning.",
         f"missing from an overlap of 1: {', '.join(words)}; allowed {room:.0%} of it and 2 standard errors",
         all(parts),
     )

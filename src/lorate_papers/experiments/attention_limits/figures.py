@@ -41,7 +41,7 @@ def _bound(results: Results, options: Options) -> Drawing:
         "The trained adapter lies between the frozen map and the dashed line, which no learner on the same map can "
         f"pass. α = {MODEL['alpha']:g}, T = {MODEL['tokens']}, Δ = {MODEL['noise']:g}, best λ. Lines: theory. Points: "
         f"mean of {how.seeds} simulations at D = {how.dimension} with one standard error; of the dashed line by "
-        "message passing."
+        "message passing from the trained adapter."
     )
     return drawing("bound", "Between the frozen map and the bound.", caption, panels, "α′ = N′/D", True)
 

@@ -125,13 +125,13 @@ def _error_of_the_adapter(tuned: FinetuningOrder, tokens: int) -> float:
 def simulation(
     fixed: Mapping[str, Any], alpha: float, decays: Sequence[float], dimension: int, seeds: Sequence[int]
 ) -> Values:
-    """The same measured, one value a seed; the posterior mean by message passing, the best λ′ as in theory."""
+    """The same measured, one value a seed; the best λ′ as in theory, the posterior mean by message passing."""
     best = optimal_decay(Pretraining(lam=1.0, **fixed))
     instance = draw_instance(best.order.problem, dimension, seeds)
     S = pretrain_map(instance).S
     data = finetuning_data(instance, S, alpha)
     adapters = {name: finetune_adapter(data, lam).w for name, lam in _named(decays, alpha, best, POINTS).items()}
-    adapters["same map"] = posterior_adapter(data, best.effective_noise)
+    adapters["same map"] = posterior_adapter(data, best.effective_noise, start=adapters[BEST])
     rows: Values = {
         name: {"overlap": _overlap(w, instance.w0), "error": clean_error(instance, S, w).tolist()}
         for name, w in adapters.items()
