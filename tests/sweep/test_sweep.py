@@ -68,6 +68,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         folder(tmp_path / "mine")
 
 
+@pytest.mark.parametrize("left", [".lock", ".run.json.0123456789ab.tmp"])
+def test_what_a_process_leaves_that_ends_before_it_began_is_no_obstacle(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).write_text("")
+    with folder(tmp_path, experiment="halves").in_use():
+        assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_divergence() -> None:
     def first_fault(*losses: float) -> int | None:
         divergence = Divergence()

@@ -33,7 +33,7 @@ class SweepFolder(RunDirectory):
             LorateError: the directory holds something else.
         """
         folder = cls(path)
-        if not (path.is_dir() and any(path.iterdir())):
+        if not path.is_dir() or folder._is_empty():
             cls.create(path)
             return folder
         try:
