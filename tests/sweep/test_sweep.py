@@ -1,6 +1,7 @@
 """A sweep: each run kept as it finishes, resumed, in several processes."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_what_a_process_leaves_that_ends_before_it_began_is_no_obstacle(tmp_path
     (tmp_path / left).write_text("")
     with folder(tmp_path, experiment="halves").in_use():
         assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_to_an_empty_directory_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to("scratch")
+    for log in ("one", "two"):  # begun, and gone on with
+        run_missing(runs(1, log=tmp_path / log), folder(tmp_path / "run", experiment="halves"), jobs=1)
+    assert (tmp_path / "scratch" / "finished" / "halve-1.json").is_file() and (tmp_path / "run").is_symlink()
+    (tmp_path / "lost").symlink_to("nowhere")
+    with pytest.raises(LorateError, match="lost is not a directory"):
+        folder(tmp_path / "lost")
 
 
 def test_divergence() -> None:

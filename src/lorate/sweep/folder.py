@@ -9,6 +9,7 @@ from typing import Any
 import lorate
 from lorate.errors import LorateError
 from lorate.runs import RunDirectory, write_atomically
+from lorate.runs.reading import real
 from lorate.runs.strict_json import encode
 from lorate.sweep.run import Run
 
@@ -34,7 +35,8 @@ class SweepFolder(RunDirectory):
         """
         folder = cls(path)
         if not path.is_dir() or folder._is_empty():
-            cls.create(path)
+            # a link to a directory is followed: people keep their runs on another disk
+            cls.create(real(path) if path.is_dir() else path)
             return folder
         try:
             info = folder.read_run()
