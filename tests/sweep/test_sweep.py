@@ -88,6 +88,29 @@ def test_a_link_to_an_empty_directory_is_followed(tmp_path: Path) -> None:
         folder(tmp_path / "lost")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "it holds no run.json"),
+        ("{", "cannot be read as JSON"),
+        ('{"lorate": "9.0", "format": 99}', "has format 99 of lorate 9.0, and .* install that version, or a later one"),
+    ],
+)
+def test_a_run_json_that_does_not_do_is_said(tmp_path: Path, text: str | None, reason: str) -> None:
+    place = folder(tmp_path / "run")
+    run_missing(runs(1, log=tmp_path / "log"), place, jobs=1)
+    place.run.unlink()
+    if text is not None:
+        place.run.write_text(text)
+    kept = "its finished runs are still there, in finished/: put a good run.json there, or choose another --output"
+    with pytest.raises(LorateError, match=rf"run cannot be continued \(.*{reason}.*\); {kept}"):
+        folder(tmp_path / "run")
+    (tmp_path / "run" / "finished" / "halve-1.json").unlink()
+    with pytest.raises(LorateError) as error:
+        folder(tmp_path / "run")
+    assert "finished runs" not in str(error.value)
+
+
 def test_divergence() -> None:
     def first_fault(*losses: float) -> int | None:
         divergence = Divergence()

@@ -1,6 +1,7 @@
 """The run directory of a sweep: made or gone on with, never overwritten; one file per finished run."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,8 +41,8 @@ class SweepFolder(RunDirectory):
             return folder
         try:
             info = folder.read_run()
-        except LorateError:
-            raise LorateError(f"{path} is not empty and holds no experiment; choose another --output.") from None
+        except LorateError as error:
+            raise folder._refusal(str(error)) from None
         if info.get("status") == "failed" and {entry.name for entry in path.iterdir()} <= {"run.json", ".lock"}:
             return folder
         if info.get("config") != dict(config):
@@ -74,6 +75,17 @@ class SweepFolder(RunDirectory):
         write_atomically(path, text + "\n")
         record: dict[str, Any] = json.loads(text)
         return record
+
+    def _refusal(self, reason: str) -> LorateError:
+        """What to say of a directory whose ``run.json`` cannot be read: the finished runs in it may be days of work."""
+        kept = any(self.path.glob("finished/*.json"))
+        if not kept and not os.path.lexists(self.path / "run.json"):
+            return LorateError(f"{self.path} is not empty and holds no experiment; choose another --output.")
+        runs = "its finished runs are still there, in finished/: " if kept else ""
+        return LorateError(
+            f"{self.path} cannot be continued ({reason.rstrip('.')}); {runs}put a good run.json there, or choose "
+            "another --output."
+        )
 
     def _file(self, run: Run) -> Path:
         if not NAME.fullmatch(run.name):
