@@ -59,6 +59,20 @@ def test_a_result_of_other_arguments_or_a_damaged_one_is_done_again(tmp_path: Pa
     assert run_missing(runs(1, 2, log=log), place, jobs=1)[1] == 2
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"run": "halve-2"}, {"run": None}, {"seconds": None}, {"seconds": "1"}, {"seconds": True}, {"result": None}],
+)
+def test_a_record_that_is_not_whole_is_done_again(tmp_path: Path, damage: dict[str, Any]) -> None:
+    log, place = tmp_path / "log", folder(tmp_path / "run")
+    run_missing(runs(1, log=log), place, jobs=1)
+    file = place.inside("finished/halve-1.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **damage}))
+    records, done = run_missing(runs(1, log=log), place, jobs=1)
+    assert done == 1 and records["halve-1"]["result"] == {"half": 0.5}
+    assert run_missing(runs(1, log=log), place, jobs=1)[1] == 0
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     folder(tmp_path / "run", experiment="halves", seed=0)
     with pytest.raises(LorateError, match=r"holds another run \(experiment halves, seed 0\) and is not overwritten"):

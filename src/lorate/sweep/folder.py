@@ -58,14 +58,14 @@ class SweepFolder(RunDirectory):
         return folder
 
     def finished(self, run: Run) -> dict[str, Any] | None:
-        """The result of a run that was finished with the same arguments; None if there is none."""
+        """The record of a run that was finished with the same arguments; None if there is none, or a damaged one."""
         path = self._file(run)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         same = isinstance(record, dict) and record.get("arguments") == json.loads(encode(run.arguments))
-        return record if same else None
+        return record if same and _is_whole(record, run.name) else None
 
     def save(self, run: Run, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Keep the result of a finished run, and return it as it will be read again."""
@@ -91,6 +91,12 @@ class SweepFolder(RunDirectory):
         if not NAME.fullmatch(run.name):
             raise LorateError(f"{run.name!r} cannot name a run: use letters, digits and -_=.,+ only.")
         return self.inside(f"finished/{run.name}.json")
+
+
+def _is_whole(record: Mapping[str, Any], name: str) -> bool:
+    seconds = record.get("seconds")
+    timed = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return record.get("run") == name and timed and isinstance(record.get("result"), dict)
 
 
 def _words(config: Any) -> str:
