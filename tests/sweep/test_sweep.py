@@ -1,6 +1,8 @@
 """A sweep: each run kept as it finishes, resumed, in several processes."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 import lorate
-from lorate.errors import LorateError
+from lorate.errors import LorateError, StorageError
 from lorate.sweep import Divergence, Run, SweepFolder, run_missing
 
 
@@ -123,6 +125,37 @@ def test_a_run_json_that_does_not_do_is_said(tmp_path: Path, text: str | None, r
     with pytest.raises(LorateError) as error:
         folder(tmp_path / "run")
     assert "finished runs" not in str(error.value)
+
+
+@pytest.mark.parametrize(("call", "remedy"), [(1, "no run was started: fix this"), (2, "the same command continues")])
+def test_a_full_disk_is_said_with_the_place_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, remedy: str
+) -> None:
+    calls = iter(range(1, 9))
+
+    def full(_: int) -> None:
+        if next(calls) == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def use() -> int:
+        place = SweepFolder.make_or_resume(tmp_path / "run", {})
+        with place.in_use():
+            place.write_run({"lorate": lorate.__version__, "config": {}})
+            return run_missing(runs(1, log=tmp_path / "log"), place, jobs=1)[1]
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=rf"run: no space left on device; .*{remedy}"):
+        use()
+    assert use() == 1
+
+
+def test_a_place_where_no_directory_can_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StorageError, match="run: permission denied; no run was started"):
+        SweepFolder.make_or_resume(tmp_path / "run", {})
 
 
 def test_divergence() -> None:

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import lorate
 from lorate.errors import LorateError
 from lorate.runs import RunDirectory, write_atomically
 from lorate.runs.reading import real
+from lorate.runs.storage import naming_storage_errors
 from lorate.runs.strict_json import encode
 from lorate.sweep.run import Run
 
 NAME = re.compile(r"[A-Za-z0-9_=.,+-]+")
 """What a run may be called: its name is the name of a file."""
+
+AFTERWARDS = "the same command continues"
+"""What to do after a fault of the disk."""
 
 
 class SweepFolder(RunDirectory):
@@ -33,12 +38,14 @@ class SweepFolder(RunDirectory):
 
         Raises:
             LorateError: the directory holds something else.
+            StorageError: it cannot be made or read.
         """
         folder = cls(path)
-        if not path.is_dir() or folder._is_empty():
-            # a link to a directory is followed: people keep their runs on another disk
-            cls.create(real(path) if path.is_dir() else path)
-            return folder
+        with naming_storage_errors(path, AFTERWARDS):
+            if not path.is_dir() or folder._is_empty():
+                # a link to a directory is followed: people keep their runs on another disk
+                cls.create(real(path) if path.is_dir() else path)
+                return folder
         try:
             info = folder.read_run()
         except LorateError as error:
@@ -56,6 +63,12 @@ class SweepFolder(RunDirectory):
                 "choose another --output, so that one table does not mix two versions."
             )
         return folder
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the directory for this process, and say what to do if its disk is full, read-only or broken."""
+        with naming_storage_errors(self.path, AFTERWARDS), super().in_use():
+            yield
 
     def finished(self, run: Run) -> dict[str, Any] | None:
         """The record of a run that was finished with the same arguments; None if there is none, or a damaged one."""
