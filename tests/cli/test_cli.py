@@ -165,6 +165,18 @@ def test_ctrl_c_in_the_terminal(base: list[str], tmp_path: Path) -> None:
     assert one == two
 
 
+def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorate.report.write_report", press)
+    assert run(["report", "somewhere"]) == 130
+    assert capsys.readouterr().err == "lorate: interrupted\n"
+    monkeypatch.setattr("lorate.calibration.calibrate", press)
+    assert run(["alpha", "calibrate", "--quick"]) == 130
+    assert capsys.readouterr().err == "lorate: interrupted; finished runs are kept, the same command continues.\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_standard_output_that_is_full_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

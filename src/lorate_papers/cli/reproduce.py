@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
+from lorate.cli.sweep import interruptible
 from lorate_papers.experiments import EXPERIMENTS, Claim, Options
 
 STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
@@ -51,19 +52,25 @@ def reproduce(
 
     options = Options(quick=quick, seed=seed, data=data, model=model)
     place = output or Path("runs") / _folder_name(name, options)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[last]}", markup=True),
-        console=stderr,
-        transient=True,
-        disable=not stderr.is_terminal,
-    ) as bar:
+    kept = "finished runs are kept"
+    with (
+        interruptible(lambda: kept),
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[last]}", markup=True),
+            console=stderr,
+            transient=True,
+            disable=not stderr.is_terminal,
+        ) as bar,
+    ):
         task = bar.add_task(name if name in EXPERIMENTS else "", total=None, last="")
 
         def progress(done: int, total: int, last: str) -> None:
+            nonlocal kept
+            kept = f"{done} of {total} runs are kept"
             bar.update(task, completed=done, total=total, last=last)
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
                 stderr.print(f"{escape(name)}: {done} of {total} runs done")

@@ -1,6 +1,7 @@
 """The machinery of experiments: resumed, never overwritten, everything written."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,19 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, log: Path, monkeypatch: 
     outcome = reproduce("toy", tmp_path / "run", jobs=1)
     assert log.read_text().split() == ["1", "2", "13", "3"] and outcome.repeated == 1
     assert outcome.claims[0].verdict == "holds"
+
+
+@pytest.mark.parametrize(("number", "code"), [(13, 130), (15, 143)], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_command_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody heard it"))
+    monkeypatch.setattr(EXPERIMENT, "numbers", (1, 2, number), raising=False)
+    assert run(["reproduce", "toy", "-j", "1", "-o", str(tmp_path / "run")]) == code
+    signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "lorate: interrupted; 2 of 3 runs are kept, the same command continues."
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
 
 def test_a_result_of_other_arguments_or_a_damaged_one_is_not_trusted(tmp_path: Path, log: Path) -> None:
