@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lorate.cli import main
 from lorate.cli.app import run
 from lorate.cli.commands import PLACES
 from lorate.jsonl import read_jsonl
@@ -163,6 +165,14 @@ def test_ctrl_c_in_the_terminal(base: list[str], tmp_path: Path) -> None:
     assert run([*whole, "--steps", str(done + 2), "--eval-every", "100"]) == 0
     one, two = ([r | OWN for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "whole"))
     assert one == two
+
+
+def test_what_a_notebook_sets_for_its_own_figures_is_nothing_to_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr(sys, "argv", ["lorate", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert os.environ["MPLBACKEND"] == "agg"
 
 
 def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
