@@ -75,7 +75,10 @@ def reproduce(
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
                 stderr.print(f"{escape(name)}: {done} of {total} runs done")
 
-        outcome = start(name, place, options, jobs=jobs, progress=progress)
+        def warn(sentence: str) -> None:
+            stderr.print(f"[bold yellow]lorate:[/] {escape(sentence)}", soft_wrap=True)
+
+        outcome = start(name, place, options, jobs=jobs, progress=progress, warn=warn)
     stdout.print(_table(outcome.claims))
     stdout.print(
         f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {escape(str(outcome.folder.report))}",
