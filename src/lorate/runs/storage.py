@@ -36,7 +36,8 @@ def naming_storage_errors(run: Path, afterwards: str = "go on with --resume") ->
             if (run / "run.json").exists()
             else "no run was started: fix this, or choose another place with --output"
         )
-        place = error.filename if isinstance(error, OSError) and error.filename else run
+        # of a file that is renamed the new name is the one that says something
+        place = (error.filename2 or error.filename or run) if isinstance(error, OSError) else run
         raise StorageError(f"{place}: {reason}; {remedy}.") from error
 
 

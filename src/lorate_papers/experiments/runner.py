@@ -117,18 +117,15 @@ def _reproduce(
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
         write_atomically(folder.inside("results.jsonl"), "".join(encode(record) + "\n" for record in records.values()))
+        work = sum(record["seconds"] for record in records.values())
+        done = {"status": "finished", "finished": now(), "seconds": work}
+        done["result"] = {"runs": len(records), **tally(claims)}
+        write_page(folder.report, experiment, drawings, claims, info | done)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         folder.write_run(info | {"status": status, "seconds": time.monotonic() - began})
         raise
-    info |= {
-        "status": "finished",
-        "finished": now(),
-        "seconds": sum(record["seconds"] for record in records.values()),
-        "result": {"runs": len(records), **tally(claims)},
-    }
-    folder.write_run(info)
-    write_page(folder.report, experiment, drawings, claims, info)
+    folder.write_run(info | done)
     return Reproduction(claims, folder, repeated, time.monotonic() - began)
 
 

@@ -112,6 +112,20 @@ def test_a_failure_beside_other_files_is_not_overwritten(tmp_path: Path, monkeyp
         reproduce("toy", place, jobs=1)
 
 
+def test_an_experiment_without_its_report_has_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "run"
+    reproduce("toy", place, jobs=1)
+    (place / "report.html").unlink()
+    (place / "report.html").mkdir()
+    assert run(["reproduce", "toy", "-j", "1", "-o", str(place)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"lorate: {place / 'report.html'}: ") and said.endswith("then the same command continues.")
+    assert json.loads((place / "run.json").read_text())["status"] == "failed"
+    (place / "report.html").rmdir()
+    reproduce("toy", place, jobs=1)
+    assert json.loads((place / "run.json").read_text())["status"] == "finished"
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     reproduce("toy", tmp_path / "run", jobs=1)
     with pytest.raises(LorateError, match="holds another run"):
