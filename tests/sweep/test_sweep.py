@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import lorate
-from lorate.errors import LorateError, StorageError
+from lorate.errors import LorateError, MissingExtraError, StorageError
 from lorate.sweep import Divergence, Run, SweepFolder, run_missing
 
 
@@ -50,6 +50,12 @@ def test_several_processes_give_the_same(tmp_path: Path) -> None:
         records, _ = run_missing(runs(4, 3, 2, log=tmp_path / "log"), folder(tmp_path / str(jobs)), jobs)
         results.append([(name, record["result"]) for name, record in records.items()])
     assert results[0] == results[1] and [name for name, _ in results[0]] == ["halve-4", "halve-3", "halve-2"]
+
+
+def test_without_joblib_there_is_a_way_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lorate\[experiments\]', or use a .*: --jobs 1"):
+        run_missing(runs(1, 2, log=tmp_path / "log"), folder(tmp_path / "run"), jobs=2)
 
 
 def test_a_result_of_other_arguments_or_a_damaged_one_is_done_again(tmp_path: Path) -> None:
