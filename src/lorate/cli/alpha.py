@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
-from lorate.cli.sweep import interruptible
+from lorate.cli.sweep import directory, interruptible
 from lorate.cli.train import options_from_file, silence_libraries
 from lorate.errors import LorateError
 from lorate.scaling import lora_alpha
@@ -70,6 +70,8 @@ def calibrate(
         typer.Option(
             "--output",
             "-o",
+            parser=directory,
+            metavar="PATH",
             help="Directory to create or continue. Default: runs/alpha; with --quick, runs/alpha-quick.",
         ),
     ] = None,

@@ -1,12 +1,20 @@
-"""What the commands that do many runs say when they are interrupted."""
+"""What the commands that do many runs share: where they write, and what they say when they are interrupted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
 from lorate.cli.console import stderr
 from lorate.runs.signals import ended_as_by_ctrl_c
+
+
+def directory(text: str) -> Path:
+    """The place that ``--output`` names; an empty one, as from a variable that is not set, is not this directory."""
+    if not text.strip():
+        raise typer.BadParameter("It is empty: name a directory, or leave the option out.")
+    return Path(text)
 
 
 @contextmanager

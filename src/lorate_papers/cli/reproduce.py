@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
-from lorate.cli.sweep import interruptible
-from lorate_papers.experiments import EXPERIMENTS, Claim, Options
+from lorate.cli.sweep import directory, interruptible
+from lorate_papers.experiments import EXPERIMENTS, Claim, Options, taking
 
 STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
 
@@ -22,11 +22,11 @@ def reproduce(
     quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed, 0 or more.")] = 0,
     data: Annotated[
-        str | None, typer.Option(help="Data to use instead of the embedded set, if the experiment takes other data.")
+        str | None, typer.Option(help=f"Data to use instead of the embedded set: {', '.join(taking('data'))}.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model to use instead of the embedded one, if the experiment takes another model."),
+        typer.Option(help=f"Model to use instead of the embedded one: {', '.join(taking('model'))}."),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Number of processes. Default: one per core.")
@@ -34,7 +34,11 @@ def reproduce(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Directory to create or continue. Default: runs/NAME, with the options in its name."
+            "--output",
+            "-o",
+            parser=directory,
+            metavar="PATH",
+            help="Directory to create or continue. Default: runs/NAME, with the options in its name.",
         ),
     ] = None,
 ) -> None:
