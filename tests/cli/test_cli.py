@@ -1,15 +1,19 @@
 """The command line: results, one-sentence errors, exit codes."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from lorate.cli import main
 from lorate.cli.app import run
 from lorate.cli.commands import PLACES
 from lorate.jsonl import read_jsonl
@@ -161,6 +165,50 @@ def test_ctrl_c_in_the_terminal(base: list[str], tmp_path: Path) -> None:
     assert run([*whole, "--steps", str(done + 2), "--eval-every", "100"]) == 0
     one, two = ([r | OWN for r in read_jsonl(tmp_path / n / "metrics.jsonl").records] for n in ("run", "whole"))
     assert one == two
+
+
+def test_what_a_notebook_sets_for_its_own_figures_is_nothing_to_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr(sys, "argv", ["lorate", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert os.environ["MPLBACKEND"] == "agg"
+
+
+def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorate.report.write_report", press)
+    assert run(["report", "somewhere"]) == 130
+    assert capsys.readouterr().err == "lorate: interrupted\n"
+    monkeypatch.setattr("lorate.calibration.calibrate", press)
+    assert run(["alpha", "calibrate", "--quick"]) == 130
+    assert capsys.readouterr().err == "lorate: interrupted; finished runs are kept, the same command continues.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_that_is_full_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(["rules"]) == 1
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    assert capsys.readouterr().err == "lorate: standard output: No space left on device.\n"
+
+
+def test_an_error_of_the_system_without_a_name_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lorate.report.write_report", fails)
+    assert run(["report", "somewhere"]) == 1
+    assert capsys.readouterr().err == "lorate: No space left on device.\n"
 
 
 def test_an_error_of_the_system_without_a_number_is_said_whole(

@@ -3,14 +3,15 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import lorate_papers.attention
 from lorate.cli.app import run
 from lorate_papers.attention import NotConverged, ReplicaInstabilityWarning
-from lorate_papers.experiments import EXPERIMENTS
+from lorate_papers.cli.reproduce import reproduce
+from lorate_papers.experiments import EXPERIMENTS, load_experiment, taking
 from papers.experiments.toy import EXPERIMENT
 
 ROW = ["attention", "predict", "--alpha", "0.1", "--lambda", "0.01"]
@@ -134,6 +135,30 @@ def test_reproduce(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert "0 runs" in capsys.readouterr().out
     assert run([*command, "--seed", "1"]) == 2
     assert "holds another run" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("typed", ["recipe_minilm", "Recipe-MiniLM", "recipe-minlm"])
+def test_reproduce_knows_what_was_meant(capsys: pytest.CaptureFixture[str], typed: str) -> None:
+    assert run(["reproduce", typed]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"There is no experiment '{typed}'; did you mean recipe-minilm? There are: alpha, " in error
+
+
+@pytest.mark.parametrize("command", [["reproduce", "logistic"], ["alpha", "calibrate"]])
+def test_an_empty_output_is_not_this_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([*command, "-o", ""]) == 2
+    assert "is empty: name a directory" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["data", "model"])
+def test_the_help_names_the_experiments_that_take_own_data(word: str) -> None:
+    assert taking(word) == [name for name in EXPERIMENTS if word in load_experiment(name).takes]
+    option = get_type_hints(reproduce, include_extras=True)[word].__metadata__[0]
+    assert option.help.endswith(f": {', '.join(taking(word))}.")
 
 
 def test_reproduce_knows_its_experiments(capsys: pytest.CaptureFixture[str]) -> None:

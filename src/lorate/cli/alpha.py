@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
+from lorate.cli.sweep import directory, interruptible
 from lorate.cli.train import options_from_file, silence_libraries
 from lorate.errors import LorateError
 from lorate.scaling import lora_alpha
@@ -69,6 +70,8 @@ def calibrate(
         typer.Option(
             "--output",
             "-o",
+            parser=directory,
+            metavar="PATH",
             help="Directory to create or continue. Default: runs/alpha; with --quick, runs/alpha-quick.",
         ),
     ] = None,
@@ -109,7 +112,7 @@ def calibrate(
     sweep = Sweep(lrs=lrs, seed=seed, **grid)
     place = output or Path("runs") / f"alpha{'-quick' if quick else ''}"
     command = "lorate " + shlex.join(context.obj)
-    with Progress(
+    with interruptible(lambda: "finished runs are kept"), Progress(
         TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[last]}"), console=stderr, transient=True, disable=not stderr.is_terminal,
     ) as bar:  # fmt: skip

@@ -58,8 +58,9 @@ def run(arguments: list[str] | None = None) -> int:
         stderr.print(f"[bold red]lorate:[/] {_escaped(error)}", soft_wrap=True)
         return 1 if isinstance(error, StorageError) else 2
     except OSError as error:
-        # some libraries raise it with a sentence only
-        what = f"{error.filename or error}: {error.strerror}." if error.strerror else str(error) or type(error).__name__
+        # some libraries raise it with a sentence only, and a file that is written to does not say its name
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{where}{error.strerror}." if error.strerror else str(error) or type(error).__name__
         stderr.print(f"[bold red]lorate:[/] {_escaped(what)}", soft_wrap=True)
         return 1
     except MemoryError as error:

@@ -54,6 +54,13 @@ class Commands(TyperGroup):
         super().format_help(ctx, formatter)
         self._is_listing = False
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; typer would turn a Ctrl-C that it lets through into an exit code without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name; in the list only its name and its summary; None if there is none."""
         if cmd_name in PLACES:

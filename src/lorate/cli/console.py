@@ -6,6 +6,7 @@ printed. They are shown and not obeyed.
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -16,6 +17,15 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u20
 
 class PlainConsole(Console):
     """A console on which only this program's own styles have an effect, whatever the text holds."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As `Console.print`; an error says what could not be written to."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = "standard error" if self.stderr else "standard output"
+            raise
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Everything that is printed comes by here."""

@@ -13,11 +13,12 @@ _RUST = re.compile(r"\(os error ([0-9]+)\)")
 
 
 @contextmanager
-def naming_storage_errors(run: Path) -> Iterator[None]:
+def naming_storage_errors(run: Path, afterwards: str = "go on with --resume") -> Iterator[None]:
     """Inside, whatever goes wrong with files while a run is written becomes a `StorageError`.
 
     Args:
         run: the run directory.
+        afterwards: what continues it once the disk is mended.
     """
     try:
         yield
@@ -31,11 +32,12 @@ def naming_storage_errors(run: Path) -> Iterator[None]:
         if own and isinstance(error, FileNotFoundError) and not run.exists():
             raise StorageError(f"{run} is gone: it was deleted or replaced during the run.") from error
         remedy = (
-            "what was written before is kept: fix this, then go on with --resume"
+            f"what was written before is kept: fix this, then {afterwards}"
             if (run / "run.json").exists()
             else "no run was started: fix this, or choose another place with --output"
         )
-        place = error.filename if isinstance(error, OSError) and error.filename else run
+        # of a file that is renamed the new name is the one that says something
+        place = (error.filename2 or error.filename or run) if isinstance(error, OSError) else run
         raise StorageError(f"{place}: {reason}; {remedy}.") from error
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lorate.errors import MissingExtraError
 from lorate.extras import require
 from lorate.sweep.folder import SweepFolder
 from lorate.sweep.run import Run
@@ -53,7 +54,10 @@ def _execute(runs: Sequence[Run], jobs: int) -> Iterator[Done]:
     if jobs == 1 or len(runs) < 2:
         yield from (_timed(place, run) for place, run in enumerate(runs))
         return
-    joblib = require("joblib", extra="experiments")
+    try:
+        joblib = require("joblib", extra="experiments")
+    except MissingExtraError as error:
+        raise MissingExtraError(f"{error}, or use a single process: --jobs 1") from error
     parallel = joblib.Parallel(n_jobs=min(jobs, len(runs)), return_as="generator_unordered", batch_size=1)
     yield from parallel(joblib.delayed(_timed)(place, run) for place, run in enumerate(runs))
 

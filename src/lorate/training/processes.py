@@ -14,7 +14,7 @@ from lorate import ranks
 from lorate.errors import LorateError, OtherProcessError
 from lorate.extras import require
 from lorate.runs import RunDirectory
-from lorate.training.interruption import ended_as_by_ctrl_c
+from lorate.runs.signals import ended_as_by_ctrl_c
 
 T = TypeVar("T")
 TIMEOUT = 1800

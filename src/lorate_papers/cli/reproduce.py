@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lorate.cli.console import stderr, stdout
-from lorate_papers.experiments import EXPERIMENTS, Claim, Options
+from lorate.cli.sweep import directory, interruptible
+from lorate_papers.experiments import EXPERIMENTS, Claim, Options, taking
 
 STYLES = {"holds": "green", "does not hold": "red", "not testable here": "dim"}
 
@@ -21,11 +22,11 @@ def reproduce(
     quick: Annotated[bool, typer.Option("--quick", help="The short form, under a minute on two cores.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed, 0 or more.")] = 0,
     data: Annotated[
-        str | None, typer.Option(help="Data to use instead of the embedded set, if the experiment takes other data.")
+        str | None, typer.Option(help=f"Data to use instead of the embedded set: {', '.join(taking('data'))}.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model to use instead of the embedded one, if the experiment takes another model."),
+        typer.Option(help=f"Model to use instead of the embedded one: {', '.join(taking('model'))}."),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Number of processes. Default: one per core.")
@@ -33,7 +34,11 @@ def reproduce(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Directory to create or continue. Default: runs/NAME, with the options in its name."
+            "--output",
+            "-o",
+            parser=directory,
+            metavar="PATH",
+            help="Directory to create or continue. Default: runs/NAME, with the options in its name.",
         ),
     ] = None,
 ) -> None:
@@ -51,24 +56,33 @@ def reproduce(
 
     options = Options(quick=quick, seed=seed, data=data, model=model)
     place = output or Path("runs") / _folder_name(name, options)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[last]}", markup=True),
-        console=stderr,
-        transient=True,
-        disable=not stderr.is_terminal,
-    ) as bar:
+    kept = "finished runs are kept"
+    with (
+        interruptible(lambda: kept),
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[last]}", markup=True),
+            console=stderr,
+            transient=True,
+            disable=not stderr.is_terminal,
+        ) as bar,
+    ):
         task = bar.add_task(name if name in EXPERIMENTS else "", total=None, last="")
 
         def progress(done: int, total: int, last: str) -> None:
+            nonlocal kept
+            kept = f"{done} of {total} runs are kept"
             bar.update(task, completed=done, total=total, last=last)
             if not stderr.is_terminal and (done == total or done % max(1, total // 10) == 0):
                 stderr.print(f"{escape(name)}: {done} of {total} runs done")
 
-        outcome = start(name, place, options, jobs=jobs, progress=progress)
+        def warn(sentence: str) -> None:
+            stderr.print(f"[bold yellow]lorate:[/] {escape(sentence)}", soft_wrap=True)
+
+        outcome = start(name, place, options, jobs=jobs, progress=progress, warn=warn)
     stdout.print(_table(outcome.claims))
     stdout.print(
         f"{outcome.repeated} runs in {outcome.seconds:.0f} s\nReport: {escape(str(outcome.folder.report))}",

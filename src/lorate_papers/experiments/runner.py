@@ -2,7 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from lorate.runs.strict_json import encode
 from lorate.sweep import PACKAGES, Progress, SweepFolder, run_missing
 from lorate_papers.experiments import load_experiment
 from lorate_papers.experiments.experiment import Claim, Drawing, Experiment, Options, Results
+from lorate_papers.experiments.inputs import check_unchanged, fingerprints
 from lorate_papers.experiments.page import write_page
 
 LARGEST_SEED = 4_000_000
 """A thousand starts of each must fit into the 32 bits of NumPy's global generator."""
+
+DECIDING = ("torch", "numpy", "scipy", "transformers", "peft")
+"""Packages on which results may depend; another version of lorate is refused."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,13 @@ def reproduce(
     *,
     jobs: int | None = None,  # processes; one a core if not given. More than one needs joblib
     progress: Progress | None = None,  # called with the runs done, their number, and the name of the last one
+    warn: Callable[[str], object] = warnings.warn,  # called with a sentence if finished runs had other packages
 ) -> Reproduction:
     """Run an experiment, or what is missing of it, and write figures, claims and the report.
 
     Raises:
-        LorateError: no such experiment, a seed or jobs out of range, ``output`` holds something else, or the
-            experiment has no other data or model than its own and was given some.
+        LorateError: no such experiment, a seed or jobs out of range, ``output`` holds something else, the experiment
+            has no other data or model than its own and was given some, or these are missing or have changed.
         MissingExtraError: joblib, matplotlib or jinja2 is not installed.
     """
     options = options or Options()
@@ -59,10 +65,30 @@ def reproduce(
     for word in given:
         if word not in experiment.takes:
             raise LorateError(f"The experiment {name!r} has no other {word}: leave --{word} out.")
+    inputs = fingerprints(given)
     config = {"experiment": name, "quick": options.quick, "seed": options.seed, **given}
     folder = SweepFolder.make_or_resume(output, config)
     with folder.in_use():
-        return _reproduce(experiment, folder, options, jobs, config, progress)
+        noted = _noted(folder, given, inputs, warn)
+        return _reproduce(experiment, folder, options, jobs, {"config": config, **noted}, progress)
+
+
+def _noted(
+    folder: SweepFolder, given: Mapping[str, str], inputs: Mapping[str, Any], warn: Callable[[str], object]
+) -> dict[str, Any]:
+    """What ``run.json`` says of the inputs and packages, which are held against those of the finished runs."""
+    noted: dict[str, Any] = {"versions": versions(PACKAGES), **({"inputs": inputs} if inputs else {})}
+    if not any(folder.path.glob("finished/*.json")):
+        return noted
+    before = folder.read_run()
+    check_unchanged(given, inputs, before.get("inputs"), folder.path)
+    then, earlier = before.get("versions", {}), before.get("earlier_versions", [])
+    changed = [name for name in DECIDING if then.get(name, noted["versions"].get(name)) != noted["versions"].get(name)]
+    if changed:
+        had, has = (", ".join(f"{name} {found.get(name)}" for name in changed) for found in (then, noted["versions"]))
+        warn(f"{folder.path} was begun with {had}; what is done now uses {has}.")
+        earlier = [*earlier, then]
+    return {**noted, **({"earlier_versions": earlier} if earlier else {})}
 
 
 def _reproduce(
@@ -70,21 +96,20 @@ def _reproduce(
     folder: SweepFolder,
     options: Options,
     jobs: int | None,
-    config: Mapping[str, Any],
+    noted: Mapping[str, Any],
     progress: Progress | None,
 ) -> Reproduction:
     began = time.monotonic()
     info: dict[str, Any] = {
         "lorate": lorate.__version__,
-        "command": _command(config["experiment"], options),
+        "command": _command(noted["config"]["experiment"], options),
         "status": "running",
         "started": now(),
         "finished": None,
         "seconds": 0.0,
-        "versions": versions(PACKAGES),
         "device": "cpu",
-        "config": dict(config),
         "result": None,
+        **noted,
     }
     folder.write_run(info)
     try:
@@ -92,18 +117,15 @@ def _reproduce(
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
         write_atomically(folder.inside("results.jsonl"), "".join(encode(record) + "\n" for record in records.values()))
+        work = sum(record["seconds"] for record in records.values())
+        done = {"status": "finished", "finished": now(), "seconds": work}
+        done["result"] = {"runs": len(records), **tally(claims)}
+        write_page(folder.report, experiment, drawings, claims, info | done)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         folder.write_run(info | {"status": status, "seconds": time.monotonic() - began})
         raise
-    info |= {
-        "status": "finished",
-        "finished": now(),
-        "seconds": sum(record["seconds"] for record in records.values()),
-        "result": {"runs": len(records), **tally(claims)},
-    }
-    folder.write_run(info)
-    write_page(folder.report, experiment, drawings, claims, info)
+    folder.write_run(info | done)
     return Reproduction(claims, folder, repeated, time.monotonic() - began)
 
 

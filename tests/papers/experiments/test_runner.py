@@ -1,6 +1,7 @@
 """The machinery of experiments: resumed, never overwritten, everything written."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import lorate
 from lorate.cli.app import run
 from lorate.errors import LorateError
 from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
+from lorate_papers.experiments.inputs import fingerprints
 from lorate_papers.experiments.plots import COLOURS
 from lorate_papers.experiments.runner import reproduce
 from papers.experiments.toy import EXPERIMENT
@@ -61,6 +63,19 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, log: Path, monkeypatch: 
     assert outcome.claims[0].verdict == "holds"
 
 
+@pytest.mark.parametrize(("number", "code"), [(13, 130), (15, 143)], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_command_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody heard it"))
+    monkeypatch.setattr(EXPERIMENT, "numbers", (1, 2, number), raising=False)
+    assert run(["reproduce", "toy", "-j", "1", "-o", str(tmp_path / "run")]) == code
+    signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "lorate: interrupted; 2 of 3 runs are kept, the same command continues."
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+
+
 def test_a_result_of_other_arguments_or_a_damaged_one_is_not_trusted(tmp_path: Path, log: Path) -> None:
     reproduce("toy", tmp_path / "run", jobs=1)
     file = tmp_path / "run" / "finished" / "square-1.json"
@@ -77,22 +92,38 @@ def test_parallel_gives_the_same(tmp_path: Path) -> None:
     assert one.claims == two.claims and seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-def test_a_directory_with_nothing_but_a_failure_is_taken_again(tmp_path: Path) -> None:
+def test_a_directory_with_nothing_but_a_failure_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "run"
-    with pytest.raises(LorateError, match="No model at '/nonexistent'"):
-        reproduce("llm", place, Options(quick=True, model="/nonexistent"), jobs=1)
+    with monkeypatch.context() as patch, pytest.raises(LorateError, match="14 is not squared"):
+        patch.setattr(EXPERIMENT, "numbers", (14,), raising=False)
+        reproduce("toy", place, Options(seed=0, quick=True), jobs=1)
     assert json.loads((place / "run.json").read_text())["status"] == "failed"
     reproduce("toy", place, jobs=1)
     assert json.loads((place / "run.json").read_text())["status"] == "finished"
 
 
-def test_a_failure_beside_other_files_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_failure_beside_other_files_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "run"
-    with pytest.raises(LorateError):
-        reproduce("llm", place, Options(quick=True, model="/nonexistent"), jobs=1)
+    with monkeypatch.context() as patch, pytest.raises(LorateError):
+        patch.setattr(EXPERIMENT, "numbers", (14,), raising=False)
+        reproduce("toy", place, Options(quick=True), jobs=1)
     (place / "adapter.safetensors").write_text("")
     with pytest.raises(LorateError, match="holds another run"):
         reproduce("toy", place, jobs=1)
+
+
+def test_an_experiment_without_its_report_has_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "run"
+    reproduce("toy", place, jobs=1)
+    (place / "report.html").unlink()
+    (place / "report.html").mkdir()
+    assert run(["reproduce", "toy", "-j", "1", "-o", str(place)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"lorate: {place / 'report.html'}: ") and said.endswith("then the same command continues.")
+    assert json.loads((place / "run.json").read_text())["status"] == "failed"
+    (place / "report.html").rmdir()
+    reproduce("toy", place, jobs=1)
+    assert json.loads((place / "run.json").read_text())["status"] == "finished"
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -114,6 +145,8 @@ def test_the_command_line_names_the_folder_after_what_was_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "some" / "where").mkdir(parents=True)
+    (tmp_path / "some" / "where" / "my file.csv").write_text("")
     assert run(["reproduce", "toy", "--quick", "--seed", "3", "--data", "some/where/my file.csv", "--jobs", "1"]) == 0
     info = json.loads((tmp_path / "runs" / "toy-my-file-csv-quick-seed3" / "run.json").read_text())
     assert info["command"] == "lorate reproduce toy --quick --seed 3 --data 'some/where/my file.csv'"
@@ -144,7 +177,11 @@ def test_colours_of_curves_stand_out_on_both_papers() -> None:
             assert (light + 0.05) / (dark + 0.05) >= 3, (colour, paper)
 
 
-def test_own_data_is_part_of_the_run_and_refused_where_there_is_none(tmp_path: Path) -> None:
+def test_own_data_is_part_of_the_run_and_refused_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my file.csv").write_text("")
     reproduce("toy", tmp_path / "run", Options(quick=True, data="my file.csv"), jobs=1)
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["config"] == {"experiment": "toy", "quick": True, "seed": 0, "data": "my file.csv"}
@@ -154,3 +191,57 @@ def test_own_data_is_part_of_the_run_and_refused_where_there_is_none(tmp_path: P
     with pytest.raises(LorateError, match="'toy' has no other model: leave --model out"):
         reproduce("toy", tmp_path / "other", Options(model="mine"), jobs=1)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_own_data_that_has_changed_does_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path, kind: str
+) -> None:
+    data = tmp_path / "own"
+    file = data if kind == "file" else data / "deep" / "one.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("first")
+    place, options = tmp_path / "run", Options(data=str(data))
+    monkeypatch.setattr(EXPERIMENT, "numbers", (13,), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("toy", place, options, jobs=1)
+    file.write_text("second")  # no run has read the first one to its end
+    monkeypatch.setattr(EXPERIMENT, "numbers", (1, 2, 13), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("toy", place, options, jobs=1)
+    monkeypatch.setattr(EXPERIMENT, "numbers", (1, 2, 3), raising=False)
+    file.write_text("the third")
+    with pytest.raises(LorateError, match=r"own has changed since the finished runs in .*run read it; bring back"):
+        reproduce("toy", place, options, jobs=1)
+    info = json.loads((place / "run.json").read_text())
+    assert info["status"] == "interrupted" and info["inputs"].keys() == {"data"}
+    del info["inputs"]  # as earlier versions wrote it
+    (place / "run.json").write_text(json.dumps(info))
+    assert reproduce("toy", place, options, jobs=1).repeated == 1
+    assert reproduce("toy", place, options, jobs=1).repeated == 0 and log.read_text().split()[-1] == "3"
+
+
+def test_own_data_that_is_not_there_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    for data in ("/no/such", "nowhere.jsonl", "no/such/place", "lost.csv:train"):
+        with pytest.raises(LorateError, match=f"No data at '{data}': no such file or folder"):
+            reproduce("toy", tmp_path / "run", Options(data=data), jobs=1)
+    with pytest.raises(LorateError, match="--data is empty"):
+        reproduce("toy", tmp_path / "run", Options(data=""), jobs=1)
+    assert not (tmp_path / "run").exists()
+    for data in ("owner/name", "cifar10", "owner/name:train"):
+        assert fingerprints({"data": data}) == {}
+
+
+def test_another_torch_is_said_and_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["reproduce", "toy", "-j", "1", "-o", str(tmp_path / "run")]
+    assert run(words) == 0 and run(words) == 0 and "was begun with" not in capsys.readouterr().err
+    file = tmp_path / "run" / "run.json"
+    info = json.loads(file.read_text())
+    now, info["versions"]["torch"] = info["versions"]["torch"], "1.0"
+    file.write_text(json.dumps(info))
+    for _ in range(2):  # noted once
+        assert run(words) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "was begun" in line]
+    assert said == [f"lorate: {tmp_path / 'run'} was begun with torch 1.0; what is done now uses torch {now}."]
+    info = json.loads(file.read_text())
+    assert info["versions"]["torch"] == now and [one["torch"] for one in info["earlier_versions"]] == ["1.0"]
