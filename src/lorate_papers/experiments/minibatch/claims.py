@@ -86,7 +86,8 @@ def _bounded_noise(results: Results, options: Options) -> Claim:
     lost = [(batch, run["lr"]) for batch, run in tried if run["diverged"]]
     words = ", ".join(f"γ = {lr:g} at batch {batch}" for batch, lr in lost)
     return Claim.decide(
-        "Nor on least squares with γ up to 1, which Theorem 1 would allow if the noise were bounded.",
+        "No run of alternate on least squares diverges with γ up to 1, which Theorem 1 would allow if the noise were "
+        "bounded.",
         f"{len(lost)} of {len(tried)} runs of alternate on the grids ended above the first loss"
         + (f": {words}" if lost else ""),
         not lost,
