@@ -88,6 +88,13 @@ def test_sensitivity_and_transfer_come_out_either_way() -> None:
     assert only(found, "less sensitive") == "holds" and only(found, "carries over") == "holds"
 
 
+def test_a_fall_begins_at_the_loss_that_decides() -> None:
+    results = made_up(QUICK, {}, {}, {})
+    for trial in results["small-lm-constant"]["grid"]:
+        trial["first_loss"] = 100.0  # a training loss, from which all would have fallen about as far
+    assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 3
+
+
 def test_adamw_is_compared_at_the_end() -> None:
     ahead, behind = (made_up(QUICK, {rule: 0.15}, {}, {}) for rule in ("adamw", "adaptive"))
     assert only(verdicts("rules", ahead), "the best of these rules") == "does not hold"

@@ -125,9 +125,9 @@ def _count(steps: float) -> str:
 
 
 def usable(tuning: Result, task: Task) -> int:
-    """Constants that bring most of the best fall of the loss."""
-    first = tuning["grid"][0]["first_loss"]
-    falls = [first - loss for loss in final_losses(tuning["grid"], task.by)]
+    """Constants that bring most of the best fall of the loss that decides, on the start on which all were tried."""
+    start = _start(tuning["runs"][0], task)
+    falls = [start - loss for loss in final_losses(tuning["grid"], task.by)]
     return sum(fall > 0 and fall >= ENOUGH * max(falls) for fall in falls)
 
 
