@@ -36,7 +36,12 @@ def made_up(options: Options, speeds: dict[str, float], usable: dict[str, int], 
             ]
             factor = best.get(rule, 1.0) if workload == "small-lm" else 1.0
             runs = [run_of(speeds.get(rule, 0.1)) for _ in range(3)]
-            results[f"{workload}-{rule}"] = {"best": factor * plan.CENTRES[rule], "grid": grid, "runs": runs}
+            results[f"{workload}-{rule}"] = {
+                "best": factor * plan.CENTRES[rule],
+                "grid": grid,
+                "refused": [],
+                "runs": runs,
+            }
     return results
 
 
@@ -93,6 +98,17 @@ def test_a_fall_begins_at_the_loss_that_decides() -> None:
     for trial in results["small-lm-constant"]["grid"]:
         trial["first_loss"] = 100.0  # a training loss, from which all would have fallen about as far
     assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 3
+
+
+def test_constants_that_were_refused_are_named() -> None:
+    results = made_up(QUICK, {}, {}, {})
+    found = results["logistic-adaptive"]
+    found["grid"][-1]["final_loss"] = 0.25
+    found["refused"] = [found["grid"][-1]["lr"]]
+    told = "; 3000 ended lower on one start, at 0.25, and diverged on another)"
+    claims = load_experiment("rules").claims(results, QUICK)
+    assert [told in claim.value for claim in claims] == [True, True, True, False, True, False, False]
+    assert "logistic regression, to training loss 2.1: adaptive 20 (with 30" + told in claims[0].value
 
 
 def test_adamw_is_compared_at_the_end() -> None:

@@ -14,6 +14,7 @@ from lorate_papers.experiments.rule_claims import (
     loss_in_words,
     other_scales,
     same_scale,
+    second_in_words,
     usable_constants,
 )
 from lorate_papers.training.measures import Result, final_losses, steps_to
@@ -121,7 +122,11 @@ def _nothing_to_tune(results: Results, options: Options) -> Claim:
         ends |= {rule: median(final_losses(proved(results, options, rule, rank))) for rule in PROVED[:-1]}
         best = min(ends, key=lambda rule: ends[rule])
         holds &= math.isfinite(own) and own <= ends[best]
+        others = ", ".join(
+            f"{rule}{second}" for rule in TUNED if (second := second_in_words(tuned(results, rule, rank)))
+        )
         words.append(f"rank {rank}: {loss_in_words(own)}, best other {loss_in_words(ends[best])} ({best})")
+        words[-1] += f"; of the others {others}" if others else ""
     return Claim.decide(
         "Backtracking, with nothing to tune, ends as low as the best of all other rules.",
         f"final loss, median; {'; '.join(words)}",

@@ -7,7 +7,7 @@ import numpy as np
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.resnet.plan import PROVED, RANK, TUNED, seeds, size
-from lorate_papers.experiments.rule_claims import ByRule, ends_of, loss_in_words, tuned_claims
+from lorate_papers.experiments.rule_claims import ByRule, ends_of, loss_in_words, second_in_words, tuned_claims
 from lorate_papers.training.measures import Result, column, exponent, final_losses, median
 
 STANDING = 0.1
@@ -53,7 +53,7 @@ def normalized_is_best(by_rule: ByRule, network: str) -> Claim:
     losers = [rule for rule in ends if rule != "normalized"] if best == "normalized" else ["normalized"]
     words = ", ".join(
         f"{rule} {loss_in_words(ends[rule])} ({loss_in_words(held_out[rule])})"
-        f"{' at the edge of its grid' if by_rule[rule]['at_edge'] else ''}"
+        f"{' at the edge of its grid' if by_rule[rule]['at_edge'] else ''}{second_in_words(by_rule[rule])}"
         for rule in ends
     )
     return Claim.decide(

@@ -8,6 +8,7 @@ import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.rule_claims import refused_in_words, second_in_words
 from lorate_papers.experiments.rules.plan import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
 from lorate_papers.training.measures import Result, final_losses, steps_to
 
@@ -114,10 +115,16 @@ def _in_words(
 ) -> str:
     parts = []
     for workload, task in tasks(options).items():
-        steps = ", ".join(f"{rule} {_count(needed[workload][rule])}" for rule in rules)
+        steps = ", ".join(
+            f"{rule} {_count(needed[workload][rule])}{_second(results, workload, task, rule)}" for rule in rules
+        )
         target = common_target(results, workload, task)
         parts.append(f"{task.words}, to {task.loss} {target:.3g}: {steps}")
     return f"median steps of {len(seeds(options))} starts; {'; '.join(parts)}; alike means within a factor {ALIKE:g}"
+
+
+def _second(results: Results, workload: str, task: Task, rule: str) -> str:
+    return second_in_words(results[f"{workload}-{rule}"], task.by)
 
 
 def _count(steps: float) -> str:
@@ -153,7 +160,11 @@ def _transfer(results: Results, options: Options) -> Claim:
         one, other = (results[f"{workload}-{rule}"]["best"] for workload in tasks(options))
         ratios[rule] = max(one / other, other / one)
     bests = {
-        rule: ", ".join(f"{results[f'{workload}-{rule}']['best']:.3g}" for workload in tasks(options)) for rule in TUNED
+        rule: ", ".join(
+            f"{results[f'{workload}-{rule}']['best']:.3g}{refused_in_words(results[f'{workload}-{rule}'], task.by)}"
+            for workload, task in tasks(options).items()
+        )
+        for rule in TUNED
     }
     words = ", ".join(f"{rule} {ratios[rule]:.3g} ({bests[rule]})" for rule in TUNED)
     return Claim.decide(
@@ -168,7 +179,7 @@ def _against_adamw(results: Results, options: Options) -> Claim:
     workload, task = "small-lm", tasks(options)["small-lm"]
     ends = {rule: median(final_losses(results[f"{workload}-{rule}"]["runs"], task.by)) for rule in task.rules}
     best = min(TUNED, key=lambda rule: ends[rule])
-    words = ", ".join(f"{rule} {loss:.3f}" for rule, loss in ends.items())
+    words = ", ".join(f"{rule} {loss:.3f}{_second(results, workload, task, rule)}" for rule, loss in ends.items())
     return Claim.decide(
         "On the language model the best of these rules keeps up with AdamW at its best learning rate.",
         f"{task.loss} after {task.steps} steps, median: {words}",
