@@ -13,7 +13,7 @@ from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.bounded import plan
 from lorate_papers.experiments.bounded.plan import held_run
 from lorate_papers.workloads import AdapterSpec, load_workload
-from papers.experiments.tiny import QUICK, only, results_of, verdicts
+from papers.experiments.tiny import QUICK, assert_sound_when_lost, lost, only, results_of, verdicts
 
 TINY = plan.QUICK._replace(steps={"logistic": 12, "matrix": 12}, seeds=2, points=2, survival=(2, 12))
 
@@ -35,6 +35,19 @@ def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
     assert len(verdicts("bounded", results)) == 10
     drawings = load_experiment("bounded").drawings(results, QUICK)
     assert len(drawings) == 7 and all(drawing.description and drawing.figure.axes for drawing in drawings)
+
+
+@pytest.mark.parametrize("options", [QUICK, Options()])
+def test_nothing_is_compared_where_every_run_diverged(
+    results: dict[str, Any], options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FULL", TINY)
+    results = lost(results)
+    for task in plan.TASKS:
+        caps = results[f"caps-{task}"]
+        results[f"caps-{task}"] = {name: [None] * 2 if name != "start" else values for name, values in caps.items()}
+    # what is measured along the runs is there
+    assert_sound_when_lost("bounded", results, options, "largest norm seen as C|without bound|Σ η|the rate 1/T")
 
 
 def test_the_gradient_mapping_of_a_free_run_is_the_gradient() -> None:

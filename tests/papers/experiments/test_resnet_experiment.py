@@ -98,7 +98,7 @@ def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
         lost[f"tuned-{rule}"]["runs"] = [run(STEPS**-1.5, STEPS**0.01, None)] * 3
     for claim in (claims._rate(lost, Options()), growth(lost)):
         assert claim.verdict == "not testable here" and "normalized diverged" in claim.value
-    assert claims._adamw(lost).verdict == "does not hold"
+    assert claims._adamw(lost).verdict == best(lost).verdict == "not testable here"
 
 
 def test_a_held_out_loss_of_zero_is_no_divergence() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from lorate_papers.experiments import load_experiment
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.rule_claims import beat_the_best_constant, other_scales
+from lorate_papers.experiments.rule_claims import beat_the_best_constant, other_scales, same_scale
 
 RUNS = ("runs", "large", "small")
 
@@ -44,3 +44,10 @@ def test_a_constant_that_was_lower_but_diverged_on_another_start_is_named() -> N
 @pytest.mark.parametrize("name", ["logistic", "rules", "resnet", "efficientnet"])
 def test_the_protocol_says_which_constant_counts_as_best(name: str) -> None:
     assert load_experiment(name).protocols[""].endswith("of those with which no start diverges.")
+
+
+def test_rules_that_all_diverged_are_not_compared() -> None:
+    one = {"at_edge": False, "best": 0.3, "refused": [], "grid": [], "runs": [{"final_loss": None, "diverged": True}]}
+    settings = {"rank 8": {rule: {**one, "mean step": one["runs"]} for rule in ("constant", *PAPER)}}
+    assert beat_the_best_constant(settings).verdict == "not testable here"
+    assert same_scale(settings, "mean step", "Lower.").verdict == "not testable here"

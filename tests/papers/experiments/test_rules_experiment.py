@@ -9,7 +9,7 @@ from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.rules import plan
 from lorate_papers.experiments.rules.claims import common_target, steps_needed, usable
 from lorate_papers.experiments.runner import reproduce
-from papers.experiments.tiny import QUICK, only, verdicts
+from papers.experiments.tiny import QUICK, assert_sound_when_lost, lost, only, verdicts
 
 TINY = plan.QUICK._replace(points=3, regression_steps=6, language_steps=4, language_batch=2)
 
@@ -82,7 +82,11 @@ def test_nothing_is_usable_and_nothing_keeps_up_where_all_diverged() -> None:
                 run |= {"final_loss": None, "final_validation": None, "diverged": True}
     assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 0
     found = verdicts("rules", results)
-    assert only(found, "the best of these rules") == "does not hold" == only(found, "auto without any setting")
+    assert only(found, "the best of these rules") == "not testable here" == only(found, "auto without any setting")
+
+
+def test_nothing_is_compared_where_every_run_diverged() -> None:
+    assert_sound_when_lost("rules", lost(made_up(QUICK, {}, {}, {})), QUICK)
 
 
 def test_sensitivity_and_transfer_come_out_either_way() -> None:

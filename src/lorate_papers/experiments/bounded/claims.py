@@ -9,7 +9,7 @@ import numpy as np
 
 from lorate_papers.experiments.bounded.plan import CAPS, CONTROLLED, CONTROLS, RULES, TASKS, size
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
-from lorate_papers.experiments.rule_claims import loss_in_words
+from lorate_papers.experiments.rule_claims import loss_in_words, one_ended
 from lorate_papers.training.measures import Result, column, exponent, falling_exponent, final_losses, median
 
 GROWING = 0.1
@@ -228,7 +228,7 @@ def _sensitivity(results: Results, options: Options, task: str) -> Claim:
         f"How tight the bound is hardly matters, from half the norm at which the free run ends on ({TASKS[task]}).",
         f"final loss of sharp after {size(options).survival[1]} steps, median; {listed} of that norm, "
         f"{loss_in_words(free)} free; the start lies at {found['start']:.2f}; hardly: a factor below {SENSITIVE:g}",
-        max(loose) < SENSITIVE * min(loose),
+        max(loose) < SENSITIVE * min(loose) if one_ended(*loose) else None,
     )
 
 

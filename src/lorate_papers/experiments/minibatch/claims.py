@@ -130,7 +130,11 @@ def _bound(results: Results, options: Options) -> Claim:
             seen = float(np.mean([run.get("relative_sq", math.inf) for run in found["runs"]]))
             bound = float(np.mean(found["bounds"]))
             holds &= seen <= bound
-            parts.append(f"{seen:.3g} ≤ {bound:.3g} at batch {batch}" if seen <= bound else f"{seen:.3g} > {bound:.3g}")
+            parts.append(
+                f"{seen:.3g} {'≤' if seen <= bound else '>'} {bound:.3g} at batch {batch}"
+                if math.isfinite(seen)
+                else f"a run diverged at batch {batch}"
+            )
         words.append(f"{rule}: {', '.join(parts)}")
     return Claim.decide(
         "The bound of Theorem 1 holds: the mean squared relative gradient lies below it (logistic regression, the "
