@@ -7,6 +7,8 @@ from lorate_papers.training.tuned_runs import Descend, Scale, tuned_runs
 
 PAPER = ("adaptive", "adaptive-loss", "normalized")
 """The paper's practical rules, each with one constant to tune."""
+CHOSEN = "Best is the constant that ends lowest on the first start, of those with which no start diverges."
+"""How `lorate_papers.training.tuning.choose` takes a constant, for protocols."""
 LARGE, SMALL = 10.0, 0.1
 """The two other scales of the constant rate, as multiples of its best."""
 

@@ -62,6 +62,7 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
         rows = math.ceil(len(panels[0].curves) / columns)
         figure = new_figure(HEIGHT + 1.75 * (len(panels) - 1) + 0.2 * rows)
         first = None
+        log_x = log_x and any(_positive(curve.x, curve.points.x) for panel in panels for curve in panel.curves)
         for place, panel in enumerate(panels):
             axes = figure.add_subplot(len(panels), 1, place + 1, sharex=first)
             first = first or axes
@@ -93,11 +94,12 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
                     )
             if log_x:
                 axes.set_xscale("log", nonpositive="mask")
-            if panel.log:
+            log_y = panel.log and any(_positive(curve.y, curve.points.y) for curve in panel.curves)
+            if log_y:
                 axes.set_yscale("log")
             axes.set_title(panel.title, loc="left", pad=7)
             axes.margins(x=0.03)
-            ticks_in_words(axes.yaxis, panel.log)
+            ticks_in_words(axes.yaxis, log_y)
             axes.tick_params(labelbottom=place == len(panels) - 1)
         axes.set_xlabel(xlabel)
         ticks_in_words(axes.xaxis, log_x)
@@ -111,6 +113,11 @@ def curve_figure(panels: Sequence[Panel], xlabel: str, log_x: bool = False, colu
                 ncols=columns,
             )
         return figure
+
+
+def _positive(*values: Sequence[float]) -> bool:
+    """Whether there is something for a logarithmic axis: where every run diverged there is not."""
+    return any(math.isfinite(value) and value > 0 for some in values for value in some)
 
 
 def _line(curve: Curve) -> Dashes:

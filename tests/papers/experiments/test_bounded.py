@@ -13,7 +13,7 @@ from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.bounded import plan
 from lorate_papers.experiments.bounded.plan import held_run
 from lorate_papers.workloads import AdapterSpec, load_workload
-from papers.experiments.tiny import QUICK, only, results_of, verdicts
+from papers.experiments.tiny import QUICK, assert_sound_when_lost, lost, only, results_of, verdicts
 
 TINY = plan.QUICK._replace(steps={"logistic": 12, "matrix": 12}, seeds=2, points=2, survival=(2, 12))
 
@@ -35,6 +35,19 @@ def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
     assert len(verdicts("bounded", results)) == 10
     drawings = load_experiment("bounded").drawings(results, QUICK)
     assert len(drawings) == 7 and all(drawing.description and drawing.figure.axes for drawing in drawings)
+
+
+@pytest.mark.parametrize("options", [QUICK, Options()])
+def test_nothing_is_compared_where_every_run_diverged(
+    results: dict[str, Any], options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FULL", TINY)
+    results = lost(results)
+    for task in plan.TASKS:
+        caps = results[f"caps-{task}"]
+        results[f"caps-{task}"] = {name: [None] * 2 if name != "start" else values for name, values in caps.items()}
+    # what is measured along the runs is there
+    assert_sound_when_lost("bounded", results, options, "largest norm seen as C|without bound|Σ η|the rate 1/T")
 
 
 def test_the_gradient_mapping_of_a_free_run_is_the_gradient() -> None:
@@ -85,16 +98,36 @@ def test_claims_come_out_either_way(results: dict[str, Any]) -> None:
     assert only(found, "never diverge") == "does not hold" and only(found, "largest norm seen") == "does not hold"
 
 
+def price(results: dict[str, Any], decayed: float | None, free: float | None = 1.0) -> str:
+    """The verdict on what a bound costs, where free, capped and decayed runs end at these losses (capped at 2)."""
+    for task in plan.TASKS:
+        for rule in ("sharp", "adaptive-loss"):
+            for control, loss in {"free": free, "projection": 2.0, "decay": decayed}.items():
+                for run in results[f"compared-{task}-{rule}"][control]:
+                    run.update(final_loss=loss, diverged=loss is None)
+    return only(verdicts("bounded", results), "costs training loss")
+
+
+def test_a_bound_costs_something_from_one_percent_on(results: dict[str, Any]) -> None:
+    assert price(results, 1.02) == "holds" and price(results, None) == "holds"
+    assert price(results, 1.001) == "does not hold", "0.1% is no cost, however often it comes out"
+    assert price(results, 1.02, free=None) == price(results, None, free=None) == "not testable here"
+    claims = load_experiment("bounded").claims(results, QUICK)
+    assert not any("nan" in claim.value for claim in claims)
+
+
 def test_only_constants_that_train_count_as_rescued(results: dict[str, Any]) -> None:
     rows = [
         {"lr": lr, "control": control, "first_loss": 2.0, "final_loss": loss, "diverged": loss is None}
-        for control, losses in {"free": (1.0, None), "projection": (1.0, 1.5), "decay": (1.0, 2.5)}.items()
+        for control, losses in {"free": (1.0, None), "projection": (1.0, 1.5), "decay": (1.0, 1.9)}.items()
         for lr, loss in zip((0.1, 1.0), losses, strict=True)
     ]
     for task in plan.TASKS:
         results[f"survivors-{task}"]["rows"] = rows
     found = verdicts("bounded", results)
     assert only(found, "A cap on ‖V‖ rescues") == "holds" and only(found, "Weight decay rescues") == "does not hold"
+    (cap,) = (claim for claim in load_experiment("bounded").claims(results, QUICK) if "A cap on" in claim.claim)
+    assert "free 1 (0.1), ‖V‖ capped 2 (0.1 to 1)" in cap.value
 
 
 def test_how_tight_the_bound_is_can_matter_or_not(results: dict[str, Any]) -> None:

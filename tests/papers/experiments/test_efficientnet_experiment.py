@@ -7,7 +7,7 @@ import pytest
 
 from lorate_papers.experiments import load_experiment
 from lorate_papers.experiments.efficientnet import plan
-from papers.experiments.tiny import QUICK, only, results_of, verdicts
+from papers.experiments.tiny import QUICK, assert_sound_when_lost, lost, only, results_of, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,10 @@ def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
     drawings = load_experiment("efficientnet").drawings(results, QUICK)
     assert [drawing.name for drawing in drawings] == ["paper-rules", "constants"]
     assert all(drawing.description and drawing.figure.axes for drawing in drawings)
+
+
+def test_nothing_is_compared_where_every_run_diverged(results: dict[str, Any]) -> None:
+    assert_sound_when_lost("efficientnet", lost(results))
 
 
 def test_claims_come_out_either_way(results: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.logistic import plan
-from papers.experiments.tiny import QUICK, only, results_of, verdicts
+from papers.experiments.tiny import QUICK, assert_sound_when_lost, lost, only, results_of, verdicts
 
 TINY = plan.QUICK._replace(steps=16, seeds=2, points=2, long=20, equal_ranks=(2, 4), stds=(0.001, 0.1)
 )  # fmt: skip
@@ -43,6 +43,17 @@ def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
         "embeddings-paper-rules-rank-4", "embeddings-constants", "rates", "bounds", "ranks", "origin",
     ]  # fmt: skip
     assert all(drawing.description and drawing.figure.axes for drawing in drawings)
+
+
+@pytest.mark.parametrize("options", [QUICK, Options()])
+def test_nothing_is_compared_where_every_run_diverged(
+    results: dict[str, Any], options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FULL", TINY)
+    along = (
+        "flat around|highly correlated|No proved|grows like|without bound|depend on the rank|O\\(1/√T\\)|tells how far"
+    )
+    assert_sound_when_lost("logistic", lost(results), options, along)  # what is measured along the runs is there
 
 
 def test_constants_of_the_same_scale(results: dict[str, Any]) -> None:

@@ -73,19 +73,20 @@ def test_a_run() -> None:
     assert plan.train_and_merge(None, "adamw", 1e-3, **small, merge=False)["merged"] is None
 
 
+BEST = dict.fromkeys(plan.METHODS, 6e-3) | {"all weights": 6e-4, "LoRA-α": 6e-4}
 LEVEL = {"all weights": 2.0, "LoRA": 2.3, "rsLoRA": 2.3, "LoRA+": 2.3, "PiSSA": 2.3, "LoRA-α": 2.01}
 
 
 def results(study: plan.Study, **world: Any) -> dict[str, Any]:
     """What the runs would return: the loss is lowest at each method's best rate, and wide around it."""
     w: dict[str, Any] = {
-        "best": dict.fromkeys(plan.METHODS, 6e-4), "level": LEVEL, "merge": 0.001, "auto": 2.0, "power": -1.0,
+        "best": BEST, "level": LEVEL, "merge": 0.001, "auto": 2.0, "power": -1.0,
     } | world  # fmt: skip
     found: dict[str, Any] = {}
     for seed in study.seeds:
         for method in plan.METHODS:
             for rate in study.rates:
-                off = math.log(rate / w["best"].get(method, 6e-4)) ** 2
+                off = math.log(rate / (BEST | w["best"])[method]) ** 2
                 loss = w["level"][method] + (0.01 if method in ("all weights", "LoRA-α") else 0.05) * off + 0.001 * seed
                 times = [0, 40, 80, 120]
                 curve = [loss + 1 - time / 120 for time in times]
@@ -119,6 +120,22 @@ OTHER_LEVEL = LEVEL | {"LoRA-α": 2.6}
 def test_every_claim_can_hold_and_fail(place: int, world: dict[str, Any]) -> None:
     assert decide(results(FULL), FULL)[place].verdict == "holds"
     assert decide(results(FULL, **world), FULL)[place].verdict == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("own", "rival", "verdict"),
+    [
+        (2e-3, 6e-3, "holds"),
+        (2e-3, 2e-4, "not testable here"),  # a rival on the other side is as near
+        (2e-3, 6e-4, "does not hold"),
+        (6e-3, 2e-2, "does not hold"),  # nearer than the others, but two steps away
+    ],
+)
+def test_the_best_rate_has_to_be_nearer_to_that_of_full_tuning_than_any_rivals(
+    own: float, rival: float, verdict: str
+) -> None:
+    claim = decide(results(FULL, best=dict.fromkeys(plan.RIVALS, 2e-2) | {"LoRA-α": own, "rsLoRA": rival}), FULL)[3]
+    assert claim.verdict == verdict and "steps away" in claim.value
 
 
 def test_a_best_rate_at_the_edge_and_a_method_that_diverged() -> None:

@@ -49,7 +49,10 @@ def test_an_exponent_is_found_through_noise(order: float) -> None:
 
 def results(grad_order: float, norm_order: float, losses: dict[str, float]) -> dict[str, Any]:
     runs = {rule: [run(STEPS**grad_order, STEPS**norm_order, losses.get(rule, 1.0))] * 3 for rule in plan.TUNED}
-    return {f"tuned-{rule}": {"runs": three, "best": 1.0, "at_edge": False} for rule, three in runs.items()}
+    return {
+        f"tuned-{rule}": {"runs": three, "best": 1.0, "at_edge": False, "refused": [], "grid": []}
+        for rule, three in runs.items()
+    }
 
 
 def growth(found: dict[str, Any]) -> Claim:
@@ -73,6 +76,12 @@ def test_a_loser_that_is_not_tuned_leaves_the_best_rule_open() -> None:
     assert best(behind).verdict == "not testable here"
 
 
+def test_a_constant_that_was_refused_is_named() -> None:
+    found = results(-1.5, 0.05, {})
+    found["tuned-constant"] |= {"grid": [{"lr": 9.0, "final_loss": 0.5}], "refused": [9.0]}
+    assert "constant 1 (1) (with 1; 9 ended lower on one start, at 0.5, and diverged on another)" in best(found).value
+
+
 def test_claims_on_rate_and_growth_can_fail() -> None:
     full = Options()
     fast, slow = results(-1.5, 0.05, {}), results(-0.5, 0.6, {})
@@ -89,7 +98,7 @@ def test_claims_on_rate_and_growth_need_a_run_that_did_not_diverge() -> None:
         lost[f"tuned-{rule}"]["runs"] = [run(STEPS**-1.5, STEPS**0.01, None)] * 3
     for claim in (claims._rate(lost, Options()), growth(lost)):
         assert claim.verdict == "not testable here" and "normalized diverged" in claim.value
-    assert claims._adamw(lost).verdict == "does not hold"
+    assert claims._adamw(lost).verdict == best(lost).verdict == "not testable here"
 
 
 def test_a_held_out_loss_of_zero_is_no_divergence() -> None:

@@ -9,7 +9,7 @@ from lorate_papers.experiments import Options, load_experiment
 from lorate_papers.experiments.rules import plan
 from lorate_papers.experiments.rules.claims import common_target, steps_needed, usable
 from lorate_papers.experiments.runner import reproduce
-from papers.experiments.tiny import QUICK, only, verdicts
+from papers.experiments.tiny import QUICK, assert_sound_when_lost, lost, only, verdicts
 
 TINY = plan.QUICK._replace(points=3, regression_steps=6, language_steps=4, language_batch=2)
 
@@ -36,7 +36,12 @@ def made_up(options: Options, speeds: dict[str, float], usable: dict[str, int], 
             ]
             factor = best.get(rule, 1.0) if workload == "small-lm" else 1.0
             runs = [run_of(speeds.get(rule, 0.1)) for _ in range(3)]
-            results[f"{workload}-{rule}"] = {"best": factor * plan.CENTRES[rule], "grid": grid, "runs": runs}
+            results[f"{workload}-{rule}"] = {
+                "best": factor * plan.CENTRES[rule],
+                "grid": grid,
+                "refused": [],
+                "runs": runs,
+            }
     return results
 
 
@@ -77,7 +82,11 @@ def test_nothing_is_usable_and_nothing_keeps_up_where_all_diverged() -> None:
                 run |= {"final_loss": None, "final_validation": None, "diverged": True}
     assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 0
     found = verdicts("rules", results)
-    assert only(found, "the best of these rules") == "does not hold" == only(found, "auto without any setting")
+    assert only(found, "the best of these rules") == "not testable here" == only(found, "auto without any setting")
+
+
+def test_nothing_is_compared_where_every_run_diverged() -> None:
+    assert_sound_when_lost("rules", lost(made_up(QUICK, {}, {}, {})), QUICK)
 
 
 def test_sensitivity_and_transfer_come_out_either_way() -> None:
@@ -86,6 +95,24 @@ def test_sensitivity_and_transfer_come_out_either_way() -> None:
     results = made_up(QUICK, {}, {"constant": 2}, {"constant": 10.0, "adaptive": 3.0})
     found = verdicts("rules", results)
     assert only(found, "less sensitive") == "holds" and only(found, "carries over") == "holds"
+
+
+def test_a_fall_begins_at_the_loss_that_decides() -> None:
+    results = made_up(QUICK, {}, {}, {})
+    for trial in results["small-lm-constant"]["grid"]:
+        trial["first_loss"] = 100.0  # a training loss, from which all would have fallen about as far
+    assert usable(results["small-lm-constant"], plan.tasks(QUICK)["small-lm"]) == 3
+
+
+def test_constants_that_were_refused_are_named() -> None:
+    results = made_up(QUICK, {}, {}, {})
+    found = results["logistic-adaptive"]
+    found["grid"][-1]["final_loss"] = 0.25
+    found["refused"] = [found["grid"][-1]["lr"]]
+    told = "; 3000 ended lower on one start, at 0.25, and diverged on another)"
+    claims = load_experiment("rules").claims(results, QUICK)
+    assert [told in claim.value for claim in claims] == [True, True, True, False, True, False, False]
+    assert "logistic regression, to training loss 2.1: adaptive 20 (with 30" + told in claims[0].value
 
 
 def test_adamw_is_compared_at_the_end() -> None:

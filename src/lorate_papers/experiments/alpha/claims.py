@@ -101,17 +101,22 @@ def _small_lr_is_enough(measured: PointResults, how: Size) -> list[Claim]:
         claims.append(
             Claim.decide(
                 f"With lora_alpha raised a small learning rate trains as well as a tuned one at a usual alpha: {task}.",
-                f"held-out loss {loss_alpha:.4g} with α = {at_alpha.alpha:g} at lr {at_alpha.lr:g}, {loss_lr:.4g} with "
-                f"α = {at_lr.alpha:g} at lr {at_lr.lr:g}; allowed 1% more",
-                loss_alpha <= loss_lr * (1 + NOISE),
+                f"held-out loss {_loss(loss_alpha)} with α = {at_alpha.alpha:g} at lr {at_alpha.lr:g}, "
+                f"{_loss(loss_lr)} with α = {at_lr.alpha:g} at lr {at_lr.lr:g}; allowed 1% more",
+                None if math.isinf(loss_alpha) and math.isinf(loss_lr) else loss_alpha <= loss_lr * (1 + NOISE),
             )
         )
     return claims
 
 
 def _lowest(measured: PointResults, points: Sequence[Point]) -> tuple[float, Point]:
+    """The first point with an infinite loss where all diverged."""
     known = [(measured.loss(point), point) for point in points if not math.isnan(measured.loss(point))]
-    return min(known, key=lambda one: one[0])
+    return min(known, key=lambda one: one[0], default=(math.inf, points[0]))
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4g}" if math.isfinite(loss) else "diverged"
 
 
 def _drift(measured: PointResults, how: Size) -> list[Claim]:
@@ -134,10 +139,14 @@ def _drift_claim(measured: PointResults, how: Size, over: str, sentence: str, bo
         points = network_axis(how, "adamw", start, over)
         powers[f"network from lr {start:g}"] = _power(how.network_factors, measured, points)
     value = f"power of the drift ratio in {'α' if over == 'alpha' else 'lr'}: "
-    value += ", ".join(f"{power:+.2f} ({name})" for name, power in powers.items())
+    value += ", ".join(f"{_signed(power)} ({name})" for name, power in powers.items())
     known = not any(math.isnan(power) for power in powers.values())
     holds = all(power < FLAT if over == "alpha" else power > FLAT for power in powers.values())
     return Claim.decide(sentence, f"{value}; {bound}", holds if known else None)
+
+
+def _signed(power: float) -> str:
+    return "not known" if math.isnan(power) else f"{power:+.2f}"
 
 
 def _power(factors: Sequence[float], measured: PointResults, points: Sequence[Point]) -> float:
@@ -158,8 +167,9 @@ def _stability(measured: PointResults, how: Size) -> list[Claim]:
         confirmed |= stable["alpha"][256] and not stable["lr"][128]
         reversed_ |= stable["lr"][128] and not stable["alpha"][256]
         reach = {over: _reach(one) for over, one in stable.items()}
-        beyond = reach["alpha"] == reach["lr"] == max(how.network_factors)  # neither diverged: the axes are too short
-        further.append(None if beyond else reach["alpha"] > reach["lr"])
+        # neither diverged, so the axes are too short; or both did where they begin
+        equal = reach["alpha"] == reach["lr"] and reach["lr"] in (0, max(how.network_factors))
+        further.append(None if equal else reach["alpha"] > reach["lr"])
         words.append(f"lr ×{reach['lr']:g} and α ×{reach['alpha']:g} from lr {start:g}")
     value = f"stable up to {', '.join(words)}; {count(how.network_seeds, 'seed')} each, α starts at {NETWORK_ALPHA:g}"
     return [
@@ -205,8 +215,8 @@ def _sgd_drift(measured: PointResults, how: Size) -> Claim:
     }
     power = powers["alpha"]
     value = (
-        f"power of the drift ratio {power:+.2f} in α, and {powers['lr']:+.2f} along the learning rates with the same "
-        f"first steps; raised: above {FLAT:+g}"
+        f"power of the drift ratio {_signed(power)} in α, and {_signed(powers['lr'])} along the learning rates "
+        f"with the same first steps; raised: above {FLAT:+g}"
     )
     return Claim.decide(sentence, value, None if math.isnan(power) else power > FLAT)
 
@@ -214,16 +224,18 @@ def _sgd_drift(measured: PointResults, how: Size) -> Claim:
 def _auto(measured: PointResults, how: Size) -> Claim:
     sentence = "Under the rule auto the choice of lora_alpha matters less than under AdamW at one learning rate."
     worst = {rule: max(regret(measured, how, rule)) for rule in ("adamw", AUTO)}
+    above = {rule: f"at most {one:.3f}" if math.isfinite(one) else "infinitely far" for rule, one in worst.items()}
     value = (
-        f"over a {how.spread[-1] / how.spread[0]:g}-fold range of α the held-out loss is at most {worst[AUTO]:.3f} "
-        f"above the best seen under auto, {worst['adamw']:.3f} under AdamW at lr {TUNED_LR:g}"
+        f"over a {how.spread[-1] / how.spread[0]:g}-fold range of α the held-out loss is {above[AUTO]} above the best "
+        f"seen under auto, {above['adamw']} under AdamW at lr {TUNED_LR:g}"
     )
-    return Claim.decide(sentence, value, worst[AUTO] < worst["adamw"])
+    lost = all(map(math.isinf, worst.values()))
+    return Claim.decide(sentence, value, None if lost else worst[AUTO] < worst["adamw"])
 
 
 def regret(measured: PointResults, how: Size, rule: str) -> list[float]:
     """How far each alpha lies above the best loss of both rules; infinite where it diverged."""
     both = [measured.loss(point) for one in ("adamw", AUTO) for point in spread_points(how, one)]
-    best = min(loss for loss in both if not math.isnan(loss))
+    best = min((loss for loss in both if not math.isnan(loss)), default=math.nan)  # not needed where all diverged
     losses = [measured.loss(point) for point in spread_points(how, rule)]
     return [math.inf if math.isnan(loss) else loss - best for loss in losses]

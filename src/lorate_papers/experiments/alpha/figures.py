@@ -86,7 +86,8 @@ def _curve(label: str, colour: str, x: Sequence[float], at: Sequence[Point], mea
         statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0 for values in measurements[:end]
     ]
     broken = end < len(measurements)
-    points = Points(x[: end - broken], means[: end - broken], errors[: end - broken])  # the cross stands alone
+    apart = max(end - broken, 0)  # the cross stands alone
+    points = Points(x[:apart], means[:apart], errors[:apart])
     return Curve(label, x[:end], means, points, colour=colour, broken=broken)
 
 

@@ -1,14 +1,15 @@
 """The claims on bounded and free adapters."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 
 from lorate_papers.experiments.bounded.plan import CAPS, CONTROLLED, CONTROLS, RULES, TASKS, size
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
-from lorate_papers.experiments.rule_claims import loss_in_words
+from lorate_papers.experiments.rule_claims import loss_in_words, one_ended
 from lorate_papers.training.measures import Result, column, exponent, falling_exponent, final_losses, median
 
 GROWING = 0.1
@@ -17,6 +18,10 @@ BETWEEN = 0.75
 """Between the exponents 1/2 and 1 of the sum of the step sizes."""
 LOOSE, SENSITIVE = 0.5, 1.5
 """Caps from this share of the free run's last norm on; losses that differ by this factor differ."""
+COST = 0.01
+"""A loss that is higher by this share costs something."""
+TRAINED = 0.9
+"""A run whose loss ends at no more than this share of the first one has trained."""
 NOT_YET = "still leaving the flat region around the origin"
 
 
@@ -136,16 +141,26 @@ def _bound(results: Results) -> Claim:
 
 
 def survivors(results: Results, task: str) -> dict[str, list[float]]:
-    """For each control the constant rates that neither diverged nor ended above the first loss."""
+    """For each control the constant rates with which the adapters have trained."""
     rows = results[f"survivors-{task}"]["rows"]
     return {
         control: [
             row["lr"]
             for row in rows
-            if row["control"] == control and not row["diverged"] and row["final_loss"] < row["first_loss"]
+            if row["control"] == control and not row["diverged"] and row["final_loss"] <= TRAINED * row["first_loss"]
         ]
         for control in CONTROLS
     }
+
+
+def in_stretches(kept: Sequence[float], tried: Sequence[float]) -> str:
+    """The constants that were kept, in stretches without a gap; both in ascending order.
+
+    >>> in_stretches([1, 3, 10, 100], [1, 3, 10, 30, 100, 300]), in_stretches([], [1])
+    ('1 to 10, 100', 'none')
+    """
+    stretches = [list(some) for all_kept, some in itertools.groupby(tried, kept.__contains__) if all_kept]
+    return ", ".join(f"{one[0]:g} to {one[-1]:g}" if len(one) > 1 else f"{one[0]:g}" for one in stretches) or "none"
 
 
 def _rescue(results: Results, options: Options, control: str, measure: str) -> Claim:
@@ -154,14 +169,16 @@ def _rescue(results: Results, options: Options, control: str, measure: str) -> C
     for task in TASKS:
         surviving = survivors(results, task)
         holds &= len(surviving[control]) > len(surviving["free"])
+        tried = sorted({row["lr"] for row in results[f"survivors-{task}"]["rows"]})
         kept = ", ".join(
-            f"{CONTROLS[name]} {len(surviving[name])} (up to {max(surviving[name], default=0):g})"
+            f"{CONTROLS[name]} {len(surviving[name])} ({in_stretches(surviving[name], tried)})"
             for name in ("free", control)
         )
         words.append(f"{TASKS[task]}: {kept}")
     return Claim.decide(
         f"{measure} rescues an uncontrolled rate: constants train that diverge when the adapters are free.",
-        f"of {count} constant rates, those that ended below the first loss after {steps} steps; {'; '.join(words)}",
+        f"of {count} constant rates, those that after {steps} steps ended at {TRAINED:.0%} of the first loss or less; "
+        f"{'; '.join(words)}",
         holds,
     )
 
@@ -177,7 +194,7 @@ def _control(results: Results) -> Claim:
 
 
 def _price(results: Results) -> Claim:
-    words, holds = [], True
+    words, parts = [], list[bool | None]()
     for task in TASKS:
         ends = {
             control: fmean(
@@ -185,14 +202,19 @@ def _price(results: Results) -> Claim:
             )
             for control in CONTROLS
         }
-        holds &= min(ends["projection"], ends["decay"]) > ends["free"]
-        words.append(
-            f"{TASKS[task]}: " + ", ".join(f"{CONTROLS[control]} {value:.3g}" for control, value in ends.items())
-        )
+        costs = {control: ends[control] / ends["free"] - 1 for control in ("projection", "decay")}
+        # a number over a run that diverged says nothing, and infinity over infinity is not one
+        parts += [cost >= COST if math.isfinite(ends["free"]) else None for cost in costs.values()]
+        shown = [f"free {loss_in_words(ends['free'])}"]
+        for control, cost in costs.items():
+            more = f" ({cost:+.1%})" if math.isfinite(cost) else ""
+            shown.append(f"{CONTROLS[control]} {loss_in_words(ends[control])}{more}")
+        words.append(f"{TASKS[task]}: {', '.join(shown)}")
     return Claim.decide(
         "A bound on the adapters costs training loss.",
-        f"final loss, mean of sharp and adaptive-loss, each the median of the starts; {'; '.join(words)}",
-        holds,
+        f"final loss, mean of sharp and adaptive-loss, each the median of the starts; {'; '.join(words)}; costs means "
+        f"at least {COST:.0%} more",
+        all_hold(parts),
     )
 
 
@@ -206,7 +228,7 @@ def _sensitivity(results: Results, options: Options, task: str) -> Claim:
         f"How tight the bound is hardly matters, from half the norm at which the free run ends on ({TASKS[task]}).",
         f"final loss of sharp after {size(options).survival[1]} steps, median; {listed} of that norm, "
         f"{loss_in_words(free)} free; the start lies at {found['start']:.2f}; hardly: a factor below {SENSITIVE:g}",
-        max(loose) < SENSITIVE * min(loose),
+        max(loose) < SENSITIVE * min(loose) if one_ended(*loose) else None,
     )
 
 

@@ -76,7 +76,8 @@ def _some_rule(results: Results, options: Options) -> Claim:
     won = _conditions(options, lambda *at: any(_wins(results, rule, *at) for rule in PAPER))
     lost = [one for one in _conditions(options, lambda *at: True) if one not in won]
     return Claim.decide(
-        "At least one of the three does, whatever the start and the length.",
+        "At least one of the paper's three rules ends lower than the best constant rate, whatever the start and the "
+        "length.",
         f"in {len(won)} of {len(won) + len(lost)} conditions; not in {', '.join(lost) or 'none'}",
         not lost,
     )

@@ -71,7 +71,8 @@ def _paper_rules(results: Results, options: Options, rank: int) -> Drawing:
         tuning = results[f"tuned-{rule}-rank-{rank}"]
         groups.append(Group(f"{rule}, a = {tuning['best']:.3g}", rule, tuning["runs"]))
     caption = (
-        f"Rank {rank}. Each rule at its best constant of {size(options).points} over three decades, and the constant "
+        f"Rank {rank}. Each rule at its best constant of {size(options).points} over three decades with "
+        f"which no start diverged, and the constant "
         f"rate at a tenth and at ten times its best. {_starts(options)} A cross: the run diverged."
     )
     return _rules(f"paper-rules-rank-{rank}", f"The paper's rules, rank {rank}.", caption, groups)

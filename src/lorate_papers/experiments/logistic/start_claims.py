@@ -83,6 +83,10 @@ def _early(results: Results, options: Options) -> Claim:
     )
 
 
+def _power(value: float) -> str:
+    return "not known" if math.isnan(value) else f"{value:.2f}"
+
+
 def _order(results: Results, options: Options) -> Claim:
     runs = {rank: results[f"equal-start-rank-{rank}"] for rank in size(options).equal_ranks}
     exponents = {rank: falling_exponent(run, "grad_sq") for rank, run in runs.items()}
@@ -90,7 +94,7 @@ def _order(results: Results, options: Options) -> Claim:
     return Claim.decide(
         "The order of the rate does not depend on the rank r beyond ‖V₀‖.",
         f"exponent of the least ‖∇J‖² since its peak, adaptive-loss from starts of one norm: "
-        f"{', '.join(f'{value:.2f} at r = {rank}' for rank, value in exponents.items())}; "
+        f"{', '.join(f'{_power(value)} at r = {rank}' for rank, value in exponents.items())}; "
         f"the same means within {NEAR:g}",
         None if options.quick or any(map(math.isnan, exponents.values())) else spread <= NEAR,
     )

@@ -5,6 +5,7 @@ from statistics import fmean
 
 import numpy as np
 
+from lorate.report.words import count
 from lorate_papers.experiments.alpha.readings import slope
 from lorate_papers.experiments.experiment import Claim, Results, all_hold
 from lorate_papers.experiments.recipe.plan import (
@@ -24,8 +25,8 @@ from lorate_papers.experiments.recipe.plan import (
 from lorate_papers.experiments.rule_claims import loss_in_words
 from lorate_papers.training.measures import Numbers, ahead, leads, with_error
 
-NEAR = 3.5
-"""Learning rates within this factor, one step of the grid, are the same."""
+NEAR = 1
+"""Learning rates so many steps of the grid apart are about the same."""
 AS_LOW = 0.02
 """Relative excess of a loss that still counts as as low."""
 KEPT = 0.005
@@ -62,27 +63,39 @@ def _lower(results: Results, study: Study, words: str, rates: dict[str, float]) 
 
 
 def _same_rate(best: dict[str, float], study: Study) -> Claim:
-    ratio = best[RECIPE] / best[FULL_TUNING]
-    rates = study.rates
-    edges = [method for method in (RECIPE, FULL_TUNING) if best[method] in (rates[0], rates[-1])]
+    """In steps of the grid: plain LoRA one step from full fine-tuning would leave nothing to LoRA-α."""
+    places = {method: study.rates.index(rate) for method, rate in best.items()}
+    steps = {method: abs(places[method] - places[FULL_TUNING]) for method in (RECIPE, *RIVALS)}
+    nearest = min(steps[rival] for rival in RIVALS)
+    edges = [method for method in (RECIPE, FULL_TUNING) if places[method] in (0, len(study.rates) - 1)]
     note = f"; at an edge of the grid: {', '.join(edges)}" if edges else ""
+    away = {method: f", {count(number, 'step')} away" for method, number in steps.items()}
+    listed = ", ".join(f"{rate:g} ({method}{away.get(method, '')})" for method, rate in best.items())
+    within = steps[RECIPE] <= NEAR and steps[RECIPE] <= nearest
     return Claim.decide(
-        "With alpha = 256√r the best learning rate is that of full fine-tuning.",
-        f"{', '.join(f'{rate:g} ({method})' for method, rate in best.items())}; the same means within a factor of "
-        f"{NEAR:g}{note}",
-        None if edges else 1 / NEAR <= ratio <= NEAR,
+        "With alpha = 256√r the best learning rate is about that of full fine-tuning, and that of LoRA, rsLoRA, LoRA+ "
+        "and PiSSA is further from it.",
+        f"{listed}; about means at most {count(NEAR, 'step')} of the grid, a factor of 3 or so{note}",
+        None if edges or (within and steps[RECIPE] == nearest) else within,
     )
 
 
 def _reaches_full(results: Results, study: Study, best: dict[str, float]) -> Claim:
     own, full = (losses(results, method, best[method], study) for method in (RECIPE, FULL_TUNING))
-    excess = fmean(own) / fmean(full) - 1
+    more, reached = _as_low(fmean(own), fmean(full))
     return Claim.decide(
         "LoRA-α reaches full fine-tuning, each at its own best rate.",
-        f"held-out loss {loss_in_words(fmean(own))} against {loss_in_words(fmean(full))}, {excess:+.1%}; reached means "
-        f"at most {AS_LOW:.0%} above",
-        excess <= AS_LOW,
+        f"held-out loss {loss_in_words(fmean(own))} against {loss_in_words(fmean(full))}{more and f', {more}'}; "
+        f"reached means at most {AS_LOW:.0%} above",
+        reached,
     )
+
+
+def _as_low(own: float, other: float) -> tuple[str, bool | None]:
+    """By how much a loss lies above another, and whether it counts as as low; None where both diverged."""
+    if math.isfinite(own) and math.isfinite(other):
+        return f"{own / other - 1:+.1%}", own <= (1 + AS_LOW) * other
+    return "", math.isfinite(own) if own != other else None
 
 
 def gap(results: Results, study: Study, method: str, rate: float, full_rate: float) -> Numbers:
@@ -93,7 +106,8 @@ def gap(results: Results, study: Study, method: str, rate: float, full_rate: flo
         times = study.steps // study.every
         both.append([[*run["validation"]["loss"], *[math.inf] * times][1 : times + 1] for run in runs])
     own, full = (np.array(values, dtype=float) for values in both)
-    found: Numbers = own - full
+    with np.errstate(invalid="ignore"):  # nan where both diverged
+        found: Numbers = own - full
     return found
 
 
@@ -102,12 +116,16 @@ def _along(results: Results, study: Study, best: dict[str, float]) -> Claim:
         method: gap(results, study, method, best[method], best[FULL_TUNING]).mean(1) for method in (RECIPE, *RIVALS)
     }
     gains = {rival: leads(gaps[RECIPE], gaps[rival]) for rival in RIVALS}
+    full_lost = not np.isfinite(losses(results, FULL_TUNING, best[FULL_TUNING], study)).all()
+    means = {method: float(values.mean()) for method, values in gaps.items()}
+    listed = ", ".join(
+        f"{mean:.3f} ({method})" if math.isfinite(mean) else f"not known ({method})" for method, mean in means.items()
+    )
     return Claim.decide(
         "LoRA-α stays closer to full fine-tuning than its rivals along the whole run, each at its own best rate.",
         "held-out loss above that of full fine-tuning, mean along the run: "
-        f"{', '.join(f'{values.mean():.3f} ({method})' for method, values in gaps.items())}; decided beyond 2 standard "
-        "errors, paired by seed",
-        all_hold(ahead(gain) for gain in gains.values()),
+        f"{listed}; decided beyond 2 standard errors, paired by seed",
+        None if full_lost else all_hold(ahead(gain) for gain in gains.values()),
     )
 
 
@@ -116,12 +134,12 @@ def _accuracy(results: Results, study: Study, best: dict[str, float]) -> Claim:
         "LoRA-α is right on more held-out examples than LoRA, rsLoRA, LoRA+ and PiSSA, each at the rate of its "
         "lowest loss."
     )
-    found = {
-        method: [results[run_name(method, rate, seed)]["accuracy"] for seed in study.seeds]
-        for method, rate in best.items()
-    }
+    runs = {method: [results[run_name(method, rate, seed)] for seed in study.seeds] for method, rate in best.items()}
+    found = {method: [run["accuracy"] for run in of_method] for method, of_method in runs.items()}
     if any(None in shares for shares in found.values()):
         return Claim.decide(sentence, "the model of this form has no classes", None)
+    if lost := [method for method, of_method in runs.items() if any(run["diverged"] for run in of_method)]:
+        return Claim.decide(sentence, f"not known where a run diverged: {', '.join(lost)}", None)
     gains = {rival: leads(found[rival], found[RECIPE]) for rival in RIVALS}
     listed = ", ".join(f"{fmean(shares):.1%} ({method})" for method, shares in found.items())
     return Claim.decide(
@@ -138,7 +156,8 @@ def _merging(results: Results, study: Study, best: dict[str, float]) -> Claim:
         runs = [results[run_name(method, best[method], seed)]["merged"] for seed in study.seeds]
         found = [one["merged"] - one["beside"] for one in runs if one is not None]
         costs.append(max(map(abs, found), default=math.nan))
-        words.append(f"{costs[-1]:.4f} ({method}, alpha = {(METHODS[method] or {})['alpha']:g})")
+        cost = "not known" if math.isnan(costs[-1]) else f"{costs[-1]:.4f}"
+        words.append(f"{cost} ({method}, alpha = {(METHODS[method] or {})['alpha']:g})")
     return Claim.decide(
         "Merging at a large alpha is as harmless as at a usual one: in bfloat16 it costs next to nothing.",
         f"held-out loss changes by at most {', '.join(words)} against the adapters kept apart; next to nothing means "
@@ -155,19 +174,19 @@ def _auto(results: Results, study: Study) -> list[Claim]:
     }
     etas = {alpha: fmean(run["eta"] for run in of_alpha) for alpha, of_alpha in runs.items()}
     usual, large = AUTO_ALPHAS[0], AUTO_ALPHAS[-1]
-    excess = ends[large] / ends[usual] - 1
+    more, as_well = _as_low(ends[large], ends[usual])
     power = slope(list(etas), list(etas.values()))
     listed = ", ".join(f"{loss_in_words(loss)} at alpha = {alpha:.0f}" for alpha, loss in ends.items())
     return [
         Claim.decide(
             "auto trains as well at alpha = 256√r as at 2r.",
-            f"held-out loss {listed}: {excess:+.1%}; as well means at most {AS_LOW:.0%} above",
-            excess <= AS_LOW,
+            f"held-out loss {listed}{more and f': {more}'}; as well means at most {AS_LOW:.0%} above",
+            as_well,
         ),
         Claim.decide(
             "auto makes up for alpha: its step falls like 1/alpha.",
             f"last step size {', '.join(f'{eta:.2g} at {alpha:.0f}' for alpha, eta in etas.items())}: power "
             f"{power:.2f}, allowed −1.25 to −0.75",
-            -1.25 <= power <= -0.75,
+            -1.25 <= power <= -0.75 if all(map(math.isfinite, ends.values())) else None,
         ),
     ]

@@ -1,6 +1,7 @@
 """LoRA on the convolutions of a residual network under every rule."""
 
 from lorate_papers.experiments.experiment import Experiment
+from lorate_papers.experiments.paper_rules import CHOSEN
 from lorate_papers.experiments.resnet.claims import decide
 from lorate_papers.experiments.resnet.figures import draw
 from lorate_papers.experiments.resnet.plan import runs
@@ -20,10 +21,11 @@ EXPERIMENT = Experiment(
     drawings=draw,
     protocols={
         "rules with a proof stay stable": "Not in the paper: rules proved here, with an L measured at the start.",
-        "a tuned AdamW": "Not in the paper, which does not run AdamW there.",
+        "a tuned AdamW": "Not in the paper, which does not run AdamW there. " + CHOSEN,
         "": (
             "Half-width ResNet-18 that we pre-trained on digits 0–4, adapted to 5–9, instead of ImageNet weights "
-            "and CIFAR-10; batch normalisation keeps its statistics, the paper switches it off; 240 steps of 32."
+            "and CIFAR-10; batch normalisation keeps its statistics, the paper switches it off; 240 steps of 32. "
+            + CHOSEN
         ),
     },
 )

@@ -7,7 +7,14 @@ import numpy as np
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
 from lorate_papers.experiments.paper_rules import PAPER
 from lorate_papers.experiments.resnet.plan import PROVED, RANK, TUNED, seeds, size
-from lorate_papers.experiments.rule_claims import ByRule, ends_of, loss_in_words, tuned_claims
+from lorate_papers.experiments.rule_claims import (
+    ByRule,
+    ends_of,
+    loss_in_words,
+    one_ended,
+    second_in_words,
+    tuned_claims,
+)
 from lorate_papers.training.measures import Result, column, exponent, final_losses, median
 
 STANDING = 0.1
@@ -50,16 +57,17 @@ def normalized_is_best(by_rule: ByRule, network: str) -> Claim:
     ends = ends_of(by_rule)
     held_out = {rule: median(final_losses(tuning["runs"], "final_validation")) for rule, tuning in by_rule.items()}
     best = min(ends, key=lambda rule: ends[rule])
+    lost = not one_ended(*ends.values())
     losers = [rule for rule in ends if rule != "normalized"] if best == "normalized" else ["normalized"]
     words = ", ".join(
         f"{rule} {loss_in_words(ends[rule])} ({loss_in_words(held_out[rule])})"
-        f"{' at the edge of its grid' if by_rule[rule]['at_edge'] else ''}"
+        f"{' at the edge of its grid' if by_rule[rule]['at_edge'] else ''}{second_in_words(by_rule[rule])}"
         for rule in ends
     )
     return Claim.decide(
         f"Of the paper's rules and the constant rate, normalized is the best one on {network}.",
         f"final training loss (held-out loss), median: {words}",
-        None if any(by_rule[rule]["at_edge"] for rule in losers) else best == "normalized",
+        None if lost or any(by_rule[rule]["at_edge"] for rule in losers) else best == "normalized",
     )
 
 
@@ -133,5 +141,5 @@ def _adamw(results: Results) -> Claim:
     return Claim.decide(
         "The best of these rules reaches the loss of a tuned AdamW in as many steps.",
         f"final loss, median: {best} {loss_in_words(ends[best])}, AdamW {loss_in_words(other)}",
-        math.isfinite(ends[best]) and ends[best] <= other,
+        ends[best] <= other if one_ended(ends[best], other) else None,
     )

@@ -65,7 +65,8 @@ def paper_rules(results: Results, title: str, points: int, starts: int) -> Drawi
         adamw = results["tuned-adamw"]
         groups.append(Group(f"AdamW {adamw['best']:.3g}", "adamw", adamw["runs"]))
     caption = (
-        f"Each rule at its best constant of {points} over two decades, and the constant rate at a tenth "
+        f"Each rule at its best constant of {points} over two decades with which no start diverged, and the "
+        f"constant rate at a tenth "
         f"and at ten times its best. {_starts(starts)} A cross: the run diverged."
     )
     return _rules("paper-rules", title, caption, groups)

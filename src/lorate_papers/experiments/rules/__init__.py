@@ -1,6 +1,7 @@
 """Adaptive against normalized, and against the others: steps to a target, sensitivity to the constant."""
 
 from lorate_papers.experiments.experiment import Experiment
+from lorate_papers.experiments.paper_rules import CHOSEN
 from lorate_papers.experiments.rules.claims import decide
 from lorate_papers.experiments.rules.figures import draw
 from lorate_papers.experiments.rules.plan import runs
@@ -19,11 +20,11 @@ EXPERIMENT = Experiment(
     claims=decide,
     drawings=draw,
     protocols={
-        "AdamW": "Not in the paper: AdamW and auto as baselines.",
-        "carries over": "Not in the paper: our question.",
+        "AdamW": "Not in the paper: AdamW and auto as baselines. " + CHOSEN,
+        "carries over": "Not in the paper: our question. " + CHOSEN,
         "": (
             "Digits and a 0.7 M-parameter byte-level Llama instead of the paper's tasks; nine constants over four "
-            "decades, three starts."
+            "decades, three starts. " + CHOSEN
         ),
     },
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.rule_claims import one_ended, refused_in_words, second_in_words
 from lorate_papers.experiments.rules.plan import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
 from lorate_papers.training.measures import Result, final_losses, steps_to
 
@@ -114,20 +115,31 @@ def _in_words(
 ) -> str:
     parts = []
     for workload, task in tasks(options).items():
-        steps = ", ".join(f"{rule} {_count(needed[workload][rule])}" for rule in rules)
+        steps = ", ".join(
+            f"{rule} {_count(needed[workload][rule])}{_second(results, workload, task, rule)}" for rule in rules
+        )
         target = common_target(results, workload, task)
-        parts.append(f"{task.words}, to {task.loss} {target:.3g}: {steps}")
+        goal = f"to {task.loss} {target:.3g}: {steps}" if math.isfinite(target) else "a rule diverged"
+        parts.append(f"{task.words}, {goal}")
     return f"median steps of {len(seeds(options))} starts; {'; '.join(parts)}; alike means within a factor {ALIKE:g}"
+
+
+def _second(results: Results, workload: str, task: Task, rule: str) -> str:
+    return second_in_words(results[f"{workload}-{rule}"], task.by)
 
 
 def _count(steps: float) -> str:
     return f"{steps:.3g}" if math.isfinite(steps) else "never"
 
 
+def _loss(loss: float) -> str:
+    return f"{loss:.3f}" if math.isfinite(loss) else "diverged"
+
+
 def usable(tuning: Result, task: Task) -> int:
-    """Constants that bring most of the best fall of the loss."""
-    first = tuning["grid"][0]["first_loss"]
-    falls = [first - loss for loss in final_losses(tuning["grid"], task.by)]
+    """Constants that bring most of the best fall of the loss that decides, on the start on which all were tried."""
+    start = _start(tuning["runs"][0], task)
+    falls = [start - loss for loss in final_losses(tuning["grid"], task.by)]
     return sum(fall > 0 and fall >= ENOUGH * max(falls) for fall in falls)
 
 
@@ -153,7 +165,11 @@ def _transfer(results: Results, options: Options) -> Claim:
         one, other = (results[f"{workload}-{rule}"]["best"] for workload in tasks(options))
         ratios[rule] = max(one / other, other / one)
     bests = {
-        rule: ", ".join(f"{results[f'{workload}-{rule}']['best']:.3g}" for workload in tasks(options)) for rule in TUNED
+        rule: ", ".join(
+            f"{results[f'{workload}-{rule}']['best']:.3g}{refused_in_words(results[f'{workload}-{rule}'], task.by)}"
+            for workload, task in tasks(options).items()
+        )
+        for rule in TUNED
     }
     words = ", ".join(f"{rule} {ratios[rule]:.3g} ({bests[rule]})" for rule in TUNED)
     return Claim.decide(
@@ -168,11 +184,11 @@ def _against_adamw(results: Results, options: Options) -> Claim:
     workload, task = "small-lm", tasks(options)["small-lm"]
     ends = {rule: median(final_losses(results[f"{workload}-{rule}"]["runs"], task.by)) for rule in task.rules}
     best = min(TUNED, key=lambda rule: ends[rule])
-    words = ", ".join(f"{rule} {loss:.3f}" for rule, loss in ends.items())
+    words = ", ".join(f"{rule} {_loss(loss)}{_second(results, workload, task, rule)}" for rule, loss in ends.items())
     return Claim.decide(
         "On the language model the best of these rules keeps up with AdamW at its best learning rate.",
         f"{task.loss} after {task.steps} steps, median: {words}",
-        math.isfinite(ends[best]) and ends[best] <= ends["adamw"],
+        ends[best] <= ends["adamw"] if one_ended(ends[best], ends["adamw"]) else None,
     )
 
 
@@ -183,9 +199,10 @@ def _nothing_to_tune(results: Results, options: Options) -> Claim:
         for trials in (results[f"small-lm-{rule}"]["grid"] for rule in ("auto", "adamw"))
     )
     own, other = plain[1.0], min(best.values())
+    more = f", {own / other - 1:+.1%}" if math.isfinite(own) and math.isfinite(other) else ""
     return Claim.decide(
         "On the language model auto without any setting keeps up with AdamW at its best constant learning rate.",
-        f"{task.loss} after {task.steps} steps, one start: auto {own:.3f}, AdamW {other:.3f} (best of {len(best)}), "
-        f"{own / other - 1:+.1%}; keeping up means at most {CLOSE:.0%} above",
-        math.isfinite(own) and own <= (1 + CLOSE) * other,
+        f"{task.loss} after {task.steps} steps, one start: auto {_loss(own)}, AdamW {_loss(other)} (best of "
+        f"{len(best)}){more}; keeping up means at most {CLOSE:.0%} above",
+        own <= (1 + CLOSE) * other if one_ended(own, other) else None,
     )

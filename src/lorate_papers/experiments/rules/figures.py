@@ -26,7 +26,8 @@ def _sensitivity(results: Results, workload: str, task: Task) -> Drawing:
         curves.append(Curve(rule, x, y, points, rule_colour(rule), dashes, broken=lost))
     panels = [Panel(f"{task.loss} after {task.steps} steps, nats", curves, log=True)]
     caption = (
-        f"{task.words.capitalize()}, one start. Horizontally each rule's constant, as a multiple of its best one. A "
+        f"{task.words.capitalize()}, one start. Horizontally each rule's constant, as a multiple of its best one, with "
+        f"which no start diverged. A "
         "cross: larger constants diverged. A wide valley means that the constant matters little; usable are constants "
         f"that bring {ENOUGH:.0%} of the rule's best fall."
     )
@@ -49,8 +50,8 @@ def _curves(results: Results, options: Options, workload: str, task: Task) -> Dr
     columns = (Column(f"{task.loss}, nats", name, True), Column("step size η", "eta", True))
     panels = rule_panels(groups, columns)
     caption = (
-        f"{task.words.capitalize()}, every rule at the best constant of its grid. Line: median of "
-        f"{len(seeds(options))} starts; band: lowest to highest."
+        f"{task.words.capitalize()}, every rule at the best constant of its grid with which no start diverged. Line: "
+        f"median of {len(seeds(options))} starts; band: lowest to highest."
     )
     return drawing(
         f"curves-{workload}", f"At the best constants, {task.words}.", caption, panels, "step", log_x=task.batch is None

@@ -75,8 +75,8 @@ def _restored(results: Results, options: Options) -> Claim:
     words = ", ".join(f"{_range(values)} at r = {rank}" for rank, values in found.items())
     last = len(size(options).steps) - 1
     crossings = ", ".join(
-        f"{crossing(results, rank, options, 0):.2g} r at the start and {crossing(results, rank, options, last):.2g} r "
-        f"at the end (r = {rank})"
+        f"{_in_ranks(crossing(results, rank, options, 0))} at the start and "
+        f"{_in_ranks(crossing(results, rank, options, last))} at the end (r = {rank})"
         for rank in found
     )
     return Claim.decide(
@@ -152,6 +152,10 @@ def _all_rows(results: Results, options: Options, how: Size) -> Iterator[Any]:
         for alpha in how.alphas:
             for one in rows(results, rank, alpha, options):
                 yield from one
+
+
+def _in_ranks(alpha: float) -> str:
+    return "no alpha tried" if math.isnan(alpha) else f"{alpha:.2g} r"
 
 
 def _range(values: list[float]) -> str:
