@@ -63,3 +63,5 @@ def assert_sound_when_lost(name: str, results: dict[str, Any], options: Options 
         assert not NO_NUMBER.search(claim.value), claim
     for drawing in experiment.drawings(results, options):
         assert not NO_NUMBER.search(drawing.description), drawing
+        for axes in drawing.figure.axes:  # one that cannot be logarithmic says so only now
+            assert len(axes.get_xticks()) + len(axes.get_yticks())
