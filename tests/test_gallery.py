@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -82,16 +83,17 @@ def test_every_row_says_what_differs_from_the_papers_protocol(name: str) -> None
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(EXPERIMENT, "log", str(tmp_path / "log"), raising=False)
-    for name in list(EXPERIMENTS):
-        monkeypatch.delitem(EXPERIMENTS, name)
-    monkeypatch.setitem(EXPERIMENTS, "toy", "papers.experiments.toy:EXPERIMENT")
-    monkeypatch.setitem(EXPERIMENTS, "other", "papers.experiments.toy:EXPERIMENT")
+    before = dict(EXPERIMENTS)
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(dict.fromkeys(("toy", "other"), "papers.experiments.toy:EXPERIMENT"))
     navigation = "nav:\n  - A: a.md\n  - B:\n      - Gallery: gallery/index.md\n  - C: c.md\n"
     (tmp_path / "properdocs.yml").write_text(navigation)
     (tmp_path / "papers.md").write_text("| 14 | <!-- verdict: toy: The sum --><!-- end --> |\n")
-    return tmp_path
+    yield tmp_path
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(before)  # in their order
 
 
 def test_from_a_run_to_pages(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,16 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import verdicts
 from typer.testing import CliRunner
 
 from lorate.cli.app import app
 from lorate.runs.strict_json import encode
 from lorate_papers.experiments import EXPERIMENTS, Options, load_experiment
 from papers.experiments.toy import EXPERIMENT as TOY
-
-pytest.importorskip("properdocs", reason="needs the extra dev")
-
-from hooks import verdicts
 
 PAPERS = (Path(__file__).parents[3] / "docs" / "papers.md").read_text(encoding="utf-8")
 
