@@ -171,11 +171,12 @@ def carry(results: dict[str, Any], *losses: float | None) -> list[str]:
 
 
 def test_a_constant_carries_if_it_is_still_about_the_best(results: dict[str, Any]) -> None:
-    assert plan.FACTORS[-1] == 1
-    assert carry(results, 2.0, 0.995, 1.0) == ["holds", "does not hold"]
-    assert carry(results, 2.0, 0.9, 1.0) == carry(results, 0.9, 2.0, None) == ["does not hold", "holds"]
+    assert plan.FACTORS[2:] == (1, 8)
+    assert carry(results, 2.0, 0.995, 1.0, 2.0) == carry(results, 2.0, 1.5, 1.0, None) == ["holds", "does not hold"]
+    assert carry(results, 2.0, 0.9, 1.0, 2.0) == carry(results, 0.9, 2.0, None, None) == ["does not hold", "holds"]
+    assert carry(results, 2.0, 1.5, 1.0, 0.9) == ["does not hold", "holds"]
 
 
-def test_the_largest_factor_tried_may_not_be_the_best(results: dict[str, Any]) -> None:
-    assert carry(results, 2.0, 1.5, 1.0) == carry(results, 0.995, 1.5, 1.0) == ["not testable here"] * 2
-    assert carry(results, None, None, None) == ["not testable here"] * 2
+def test_the_largest_or_smallest_factor_tried_may_not_be_the_best(results: dict[str, Any]) -> None:
+    assert carry(results, 2.0, 1.5, 1.0, 0.995) == carry(results, 0.995, 1.5, 1.0, 2.0) == ["not testable here"] * 2
+    assert carry(results, None, None, None, None) == ["not testable here"] * 2

@@ -203,6 +203,6 @@ def _carried(results: Results, rule: str, claim: str, wanted: bool) -> Claim:
         f"logistic regression, batch {CARRIED_BATCH}, final loss at s = {SCALING:g} with the constant "
         f"{found['best']:g} tuned at s = 1 (where it gives {loss_in_words(mean_loss(found['runs']))}): {words}; "
         f"carried means not higher than the best of these by more than {MATTERS:.0%} and {CLEARLY} standard errors, "
-        "if the best of these is neither the smallest nor the largest; larger constants were not tried",
+        "if the best of these is neither the smallest nor the largest",
         None if carries is None else carries is wanted,
     )

@@ -49,7 +49,7 @@ GRIDS = {
 """First and last constant of each grid; for ``sharp`` and ``alternate`` in units of what L alone would give."""
 CARRIED = ("constant", "sharp", "relative", "alternate")
 SCALING, CARRIED_BATCH = 8.0, 8
-FACTORS = (1 / 64, 1 / 8, 1.0)
+FACTORS = (1 / 64, 1 / 8, 1.0, 8.0)
 """On the constant tuned at s = 1, when it is used at the other scaling."""
 RANK = 4
 
