@@ -19,12 +19,19 @@ SEARCHED_IN_FINETUNING = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0)
 
 @dataclass(frozen=True)
 class BestDecay:
-    """Weight decay of pre-training that minimises the effective noise, and the noise it leaves."""
+    """Weight decay of pre-training that minimises the effective noise, and the noise it leaves.
 
-    lam: float  # the weight decay
-    effective_noise: float  # what fine-tuning on fresh sequences then sees
-    beta: float  # the recalibration that goes with it; 1 where none was asked for
-    order: PretrainingOrder  # order parameters of pre-training at ``lam``
+    Attributes:
+        lam: the weight decay.
+        effective_noise: what fine-tuning on fresh sequences then sees.
+        beta: the recalibration that goes with it; 1 where none was asked for.
+        order: order parameters of pre-training at ``lam``.
+    """
+
+    lam: float
+    effective_noise: float
+    beta: float
+    order: PretrainingOrder
 
 
 def optimal_decay(problem: Pretraining, recalibrated: bool = False) -> BestDecay:

@@ -79,7 +79,7 @@ def found_with(losses: dict[str, float | None], **constant: Any) -> dict[str, An
         runs = [result(rule, 1.0, seed, loss) for seed in (0, 1)]
         grid = [result(rule, lr, 0, value) for lr, value in zip(GRID, (None, 2.0, loss), strict=True)]
         other = [result("constant", 1, 0, 2.0)]
-        found[rule] = {"best": 1.0, "at_edge": False, "runs": runs, "grid": grid, "mean step": other}
+        found[rule] = {"best": 1.0, "at_edge": False, "refused": [], "runs": runs, "grid": grid, "mean step": other}
     found["constant"].update(constant)
     return found
 
