@@ -22,6 +22,7 @@ from typing import NoReturn
 from rich.markup import escape
 
 from lorate.cli.console import shown, stderr
+from lorate.runs.signals import ENDING, handling
 
 OTHER_FAILED = 3
 """Exit code of a process that ended because another one did."""
@@ -160,14 +161,10 @@ def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     def pass_on(number: int, frame: FrameType | None) -> None:
         _signal(children, number)
 
-    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heard = [one for one in signals if one == signal.SIGINT or signal.getsignal(one) != signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in heard}
     try:
-        yield
+        with handling(pass_on, signal.SIGINT, *ENDING):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         _signal(children, signal.SIGKILL)
         for child in children:
             child.wait()

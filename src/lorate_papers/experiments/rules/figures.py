@@ -27,9 +27,8 @@ def _sensitivity(results: Results, workload: str, task: Task) -> Drawing:
     panels = [Panel(f"{task.loss} after {task.steps} steps, nats", curves, log=True)]
     caption = (
         f"{task.words.capitalize()}, one start. Horizontally each rule's constant, as a multiple of its best one, with "
-        f"which no start diverged. A "
-        "cross: larger constants diverged. A wide valley means that the constant matters little; usable are constants "
-        f"that bring {ENOUGH:.0%} of the rule's best fall."
+        "which no start diverged. A cross: larger constants diverged. A wide valley means that the constant matters "
+        f"little; usable are constants that bring {ENOUGH:.0%} of the rule's best fall."
     )
     return drawing(
         f"sensitivity-{workload}",
