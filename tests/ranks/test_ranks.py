@@ -13,9 +13,10 @@ from lorate.errors import LorateError
 from peft_models import linear_model
 
 DOUBLE, SINGLE = torch.float64, torch.float32
-TOLERANCE = {DOUBLE: 1e-10, SINGLE: 1e-5}
-AUTO_SINGLE = 5e-5
-"""Rule ``auto`` divides by root mean squares, which passes more of the rounding on."""
+ROUNDING = 1e-10
+"""Of twenty steps in double precision, as a fraction of the largest weight."""
+SINGLE_FACTOR = 5
+"""Times what single precision costs one process, which is 1e-7 with most rules and 4e-5 under ``auto``."""
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +65,12 @@ def test_half_of_the_batch_each_is_the_whole_batch(
     assert torch.equal(first["weights"], second["weights"])
     assert first["steps"] == second["steps"]
     assert all(skipped is None for _, skipped, *_ in first["steps"])
-    error = (first["weights"] - alone["weights"]).abs().max() / alone["weights"].abs().max()
-    tolerance = AUTO_SINGLE if RULES[rule][0] == "auto" and dtype == SINGLE else TOLERANCE[dtype]
-    assert error < tolerance
-    moved = (alone["weights"][-1] - alone["weights"][0]).abs().max()
-    assert moved > 100 * tolerance * alone["weights"].abs().max()
+    size = alone["weights"].abs().max()
+    tolerance = ROUNDING * size
+    if dtype == SINGLE:
+        tolerance = SINGLE_FACTOR * (alone["weights"] - trajectory(Run(rule, None))["weights"]).abs().max()
+    assert (first["weights"] - alone["weights"]).abs().max() < tolerance < 1e-3 * size
+    assert (alone["weights"][-1] - alone["weights"][0]).abs().max() > 100 * tolerance
 
 
 @pytest.mark.parametrize("rule", FAULTY_RULES)
