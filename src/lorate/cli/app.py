@@ -32,7 +32,8 @@ def _version(wanted: bool) -> None:
 @app.callback(
     epilog="Start with `lorate train --data chats.jsonl --dry-run`. `lorate COMMAND --help` shows examples.\n\n"
     "Exit codes: 0 done; 1 stopped by an alarm, or failed; 2 wrong input; 3 another process of the run failed; "
-    "130 interrupted (continue with --resume)."
+    "130 interrupted (continue with --resume; `reproduce` and `alpha calibrate` with the same command, and they leave "
+    "with 143 if they were asked to end)."
 )
 def _main(
     version: Annotated[

@@ -19,9 +19,9 @@ WORSE = 2.0
 """A loss of at least this many times another one is clearly worse; at most this many times: still usable."""
 
 
-def loss_in_words(value: float) -> str:
+def loss_in_words(value: float, form: str = ".3g") -> str:
     """Three digits, or that it diverged."""
-    return f"{value:.3g}" if math.isfinite(value) else "diverged"
+    return format(value, form) if math.isfinite(value) else "diverged"
 
 
 def one_ended(*losses: float) -> bool:

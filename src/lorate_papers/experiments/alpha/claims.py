@@ -22,6 +22,7 @@ from lorate_papers.experiments.alpha.plan import (
 )
 from lorate_papers.experiments.alpha.readings import PointResults, best_by_lr, fitted, slope
 from lorate_papers.experiments.experiment import Claim, Options, Results, all_hold
+from lorate_papers.experiments.rule_claims import loss_in_words
 
 FLAT = 0.1
 """A drift ratio that grows with a larger power than this rises."""
@@ -101,8 +102,8 @@ def _small_lr_is_enough(measured: PointResults, how: Size) -> list[Claim]:
         claims.append(
             Claim.decide(
                 f"With lora_alpha raised a small learning rate trains as well as a tuned one at a usual alpha: {task}.",
-                f"held-out loss {_loss(loss_alpha)} with α = {at_alpha.alpha:g} at lr {at_alpha.lr:g}, "
-                f"{_loss(loss_lr)} with α = {at_lr.alpha:g} at lr {at_lr.lr:g}; allowed 1% more",
+                f"held-out loss {loss_in_words(loss_alpha, '.4g')} with α = {at_alpha.alpha:g} at lr {at_alpha.lr:g}, "
+                f"{loss_in_words(loss_lr, '.4g')} with α = {at_lr.alpha:g} at lr {at_lr.lr:g}; allowed 1% more",
                 None if math.isinf(loss_alpha) and math.isinf(loss_lr) else loss_alpha <= loss_lr * (1 + NOISE),
             )
         )
@@ -113,10 +114,6 @@ def _lowest(measured: PointResults, points: Sequence[Point]) -> tuple[float, Poi
     """The first point with an infinite loss where all diverged."""
     known = [(measured.loss(point), point) for point in points if not math.isnan(measured.loss(point))]
     return min(known, key=lambda one: one[0], default=(math.inf, points[0]))
-
-
-def _loss(loss: float) -> str:
-    return f"{loss:.4g}" if math.isfinite(loss) else "diverged"
 
 
 def _drift(measured: PointResults, how: Size) -> list[Claim]:

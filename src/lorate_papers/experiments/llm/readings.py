@@ -9,6 +9,7 @@ import numpy as np
 from lorate_papers.experiments.experiment import Results, all_hold
 from lorate_papers.experiments.llm.plan import CLOSE, RULES, STARTS, TUNED, UNTUNED, run_name
 from lorate_papers.experiments.paper_rules import PAPER
+from lorate_papers.experiments.rule_claims import loss_in_words
 from lorate_papers.training.measures import Numbers, Result, column, final_losses, leads, mean_and_error
 
 BEGUN = 0.2
@@ -74,19 +75,17 @@ def regret(losses: Mapping[str, float]) -> tuple[float, str]:
     best = min(TUNED, key=lambda rule: losses[rule])
     excess = losses[UNTUNED] / losses[best] - 1
     more = f", {excess:+.1%}" if math.isfinite(excess) else ""
-    return excess, f"{loss_in_words(losses[UNTUNED])} against {loss_in_words(losses[best])} ({best}){more}"
+    return (
+        excess,
+        f"{loss_in_words(losses[UNTUNED], '.3f')} against {loss_in_words(losses[best], '.3f')} ({best}){more}",
+    )
 
 
 def end_in_words(results: Results, rule: str, start: float) -> str:
     """Mean held-out loss of a rule's winner, its constant, and whether a better one may lie beyond."""
     result = results[run_name(rule, start)]
     edge = ", the last one tried" if result["at_edge"] else ""
-    return f"{loss_in_words(fmean(ends(result['runs'])))} ({rule} {result['lr']:g}{edge})"
-
-
-def loss_in_words(loss: float) -> str:
-    """Three decimals, or that it diverged."""
-    return f"{loss:.3f}" if math.isfinite(loss) else "diverged"
+    return f"{loss_in_words(fmean(ends(result['runs'])), '.3f')} ({rule} {result['lr']:g}{edge})"
 
 
 def steps_in_words(steps: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lorate_papers.experiments.experiment import Claim, Options, Results
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.experiments.rule_claims import one_ended, refused_in_words, second_in_words
+from lorate_papers.experiments.rule_claims import loss_in_words, one_ended, refused_in_words, second_in_words
 from lorate_papers.experiments.rules.plan import DECADES, ENOUGH, TUNED, Task, grid, seeds, tasks
 from lorate_papers.training.measures import Result, final_losses, steps_to
 
@@ -132,10 +132,6 @@ def _count(steps: float) -> str:
     return f"{steps:.3g}" if math.isfinite(steps) else "never"
 
 
-def _loss(loss: float) -> str:
-    return f"{loss:.3f}" if math.isfinite(loss) else "diverged"
-
-
 def usable(tuning: Result, task: Task) -> int:
     """Constants that bring most of the best fall of the loss that decides, on the start on which all were tried."""
     start = _start(tuning["runs"][0], task)
@@ -184,7 +180,9 @@ def _against_adamw(results: Results, options: Options) -> Claim:
     workload, task = "small-lm", tasks(options)["small-lm"]
     ends = {rule: median(final_losses(results[f"{workload}-{rule}"]["runs"], task.by)) for rule in task.rules}
     best = min(TUNED, key=lambda rule: ends[rule])
-    words = ", ".join(f"{rule} {_loss(loss)}{_second(results, workload, task, rule)}" for rule, loss in ends.items())
+    words = ", ".join(
+        f"{rule} {loss_in_words(loss, '.3f')}{_second(results, workload, task, rule)}" for rule, loss in ends.items()
+    )
     return Claim.decide(
         "On the language model the best of these rules keeps up with AdamW at its best learning rate.",
         f"{task.loss} after {task.steps} steps, median: {words}",
@@ -202,7 +200,7 @@ def _nothing_to_tune(results: Results, options: Options) -> Claim:
     more = f", {own / other - 1:+.1%}" if math.isfinite(own) and math.isfinite(other) else ""
     return Claim.decide(
         "On the language model auto without any setting keeps up with AdamW at its best constant learning rate.",
-        f"{task.loss} after {task.steps} steps, one start: auto {_loss(own)}, AdamW {_loss(other)} (best of "
-        f"{len(best)}){more}; keeping up means at most {CLOSE:.0%} above",
+        f"{task.loss} after {task.steps} steps, one start: auto {loss_in_words(own, '.3f')}, AdamW "
+        f"{loss_in_words(other, '.3f')} (best of {len(best)}){more}; keeping up means at most {CLOSE:.0%} above",
         own <= (1 + CLOSE) * other if one_ended(own, other) else None,
     )
