@@ -23,7 +23,7 @@ from lorate_papers.experiments.recipe.plan import (
     run_name,
 )
 from lorate_papers.experiments.rule_claims import loss_in_words
-from lorate_papers.training.measures import Numbers, ahead, leads, with_error
+from lorate_papers.training.measures import Numbers, ahead, leads, mean_and_error, with_error
 
 NEAR = 1
 """Learning rates so many steps of the grid apart are about the same."""
@@ -142,10 +142,12 @@ def _accuracy(results: Results, study: Study, best: dict[str, float]) -> Claim:
         return Claim.decide(sentence, f"not known where a run diverged: {', '.join(lost)}", None)
     gains = {rival: leads(found[rival], found[RECIPE]) for rival in RIVALS}
     listed = ", ".join(f"{fmean(shares):.1%} ({method})" for method, shares in found.items())
+    points = ", ".join(
+        "{:+.2f} ± {:.2f} ({})".format(*mean_and_error(100 * gain), rival) for rival, gain in gains.items()
+    )
     return Claim.decide(
         sentence,
-        f"{listed}; LoRA-α by {', '.join(f'{with_error(gain)} more than {rival}' for rival, gain in gains.items())}; "
-        "decided beyond 2 standard errors, paired by seed",
+        f"{listed}; LoRA-α over its rivals, in points: {points}; decided beyond 2 standard errors, paired by seed",
         all_hold(ahead(gain) for gain in gains.values()),
     )
 
