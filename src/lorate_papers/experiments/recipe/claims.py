@@ -142,12 +142,14 @@ def _accuracy(results: Results, study: Study, best: dict[str, float]) -> Claim:
         return Claim.decide(sentence, f"not known where a run diverged: {', '.join(lost)}", None)
     gains = {rival: leads(found[rival], found[RECIPE]) for rival in RIVALS}
     listed = ", ".join(f"{fmean(shares):.1%} ({method})" for method, shares in found.items())
-    points = ", ".join(
-        "{:+.2f} ± {:.2f} ({})".format(*mean_and_error(100 * gain), rival) for rival, gain in gains.items()
-    )
+    points = []
+    for rival, gain in gains.items():
+        mean, error = mean_and_error(100 * gain)
+        points.append(f"{mean:+.2f} ± {error:.2f} ({rival})")
     return Claim.decide(
         sentence,
-        f"{listed}; LoRA-α over its rivals, in points: {points}; decided beyond 2 standard errors, paired by seed",
+        f"{listed}; LoRA-α over its rivals, in points: {', '.join(points)}; "
+        "decided beyond 2 standard errors, paired by seed",
         all_hold(ahead(gain) for gain in gains.values()),
     )
 
