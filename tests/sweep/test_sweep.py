@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 import lorate
 from lorate.errors import LorateError, MissingExtraError, StorageError
@@ -50,6 +52,22 @@ def test_several_processes_give_the_same(tmp_path: Path) -> None:
         records, _ = run_missing(runs(4, 3, 2, log=tmp_path / "log"), folder(tmp_path / str(jobs)), jobs)
         results.append([(name, record["result"]) for name, record in records.items()])
     assert results[0] == results[1] and [name for name, _ in results[0]] == ["halve-4", "halve-3", "halve-2"]
+
+
+def used_threads() -> dict[str, int]:
+    (numpy,) = {pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"}
+    return {"torch": torch.get_num_threads(), "numpy": numpy}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_process_has_the_threads_that_are_wanted(tmp_path: Path, jobs: int) -> None:
+    pytest.importorskip("joblib")
+    before = torch.get_num_threads()
+    wanted = 3  # another number than that of any machine's cores over its jobs
+    twice = [Run(f"run-{number}", used_threads, {}) for number in range(2)]
+    records, _ = run_missing(twice, folder(tmp_path / "run"), jobs, threads=wanted)
+    assert [record["result"] for record in records.values()] == [{"torch": wanted, "numpy": wanted}] * 2
+    assert torch.get_num_threads() == before
 
 
 def test_without_joblib_there_is_a_way_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

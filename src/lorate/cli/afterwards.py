@@ -25,8 +25,10 @@ def evaluate(
     Example: `lorate eval runs/chats --data test.jsonl`
     """
     with _working("Loading the run") as listener:
+        from lorate.freed_memory import keep_freed_memory
         from lorate.training.tuned import evaluate_run, load_tuned
 
+        keep_freed_memory()
         tuned = load_tuned(run, device=device)
         listener.phase("Evaluating")
         change, before, after = evaluate_run(tuned, data, listener)

@@ -89,6 +89,9 @@ def calibrate(
     silence_libraries()
     from lorate.calibration import QUICK, Sweep
     from lorate.calibration import calibrate as start
+    from lorate.freed_memory import keep_freed_memory
+
+    keep_freed_memory()
 
     own = options_from_file(config) | {
         name: value for name, value in (("model", model), ("data", data)) if value is not None

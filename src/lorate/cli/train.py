@@ -65,10 +65,12 @@ def _train(
     if is_first():
         stderr.print("[dim]Loading libraries ...[/]")
     from lorate.cli.progress import TerminalListener
+    from lorate.freed_memory import keep_freed_memory
     from lorate.training import dry_run as plan_only
     from lorate.training import resume as go_on
     from lorate.training import train as start
 
+    keep_freed_memory()
     if settings is None:
         with TerminalListener() as listener:
             return _finish(go_on(place, steps=given.get("steps"), listener=listener))

@@ -29,7 +29,8 @@ def reproduce(
         typer.Option(help=f"Model to use instead of the embedded one: {', '.join(taking('model'))}."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Number of processes. Default: one per core.")
+        int | None,
+        typer.Option("--jobs", "-j", help="Number of processes, each with one thread. Default: one per core."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -52,8 +53,10 @@ def reproduce(
 
     `lorate reproduce attention --jobs 4 -o runs/attention`
     """
+    from lorate.freed_memory import keep_freed_memory
     from lorate_papers.experiments.runner import reproduce as start
 
+    keep_freed_memory()
     options = Options(quick=quick, seed=seed, data=data, model=model)
     place = output or Path("runs") / _folder_name(name, options)
     kept = "finished runs are kept"

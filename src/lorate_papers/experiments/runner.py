@@ -113,7 +113,7 @@ def _reproduce(
     }
     folder.write_run(info)
     try:
-        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress)
+        records, repeated = run_missing(experiment.runs(options), folder, jobs, progress, threads=1)
         results = {name: record["result"] for name, record in records.items()}
         drawings, claims = _conclude(experiment, folder, results, options)
         write_atomically(folder.inside("results.jsonl"), "".join(encode(record) + "\n" for record in records.values()))
