@@ -184,7 +184,7 @@ def index_page(gallery: Path, shown: Collection[str]) -> str:
         "*does not hold*, or is *not testable* with these runs. All pages show full runs with seed 0. `--quick` is a "
         "short form of less than a minute. `make gallery` does the runs that are missing and writes these pages. "
         "The column *protocol* says what differs from the paper's own experiment: a claim that does not hold here "
-        "may hold there.",
+        "may hold there. The time in brackets is the work for one core; several cores share it.",
         "",
     ]
     for name in EXPERIMENTS:
@@ -197,12 +197,13 @@ def index_page(gallery: Path, shown: Collection[str]) -> str:
 
 def _entry(folder: Path) -> list[str]:
     """One experiment on the index: its first figure links to its page, which describes it in full."""
-    figure = _read(folder / "results.json")["figures"][0]
+    results = _read(folder / "results.json")
+    figure, work = results["figures"][0], duration(results["run"]["seconds"])
     picture = f"![{_alternative(figure['title'])}]({folder.name}/{figure['name']}.svg){{ width=380 }}"
     return [
         f"## [{_cell(_title(folder))}]({folder.name}.md)",
         "",
-        f"`lorate reproduce {folder.name}`: {_tally(_claims(folder))}.",
+        f"`lorate reproduce {folder.name}` ({work}): {_tally(_claims(folder))}.",
         "",
         f"[{picture}]({folder.name}.md)",
         "",
