@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 import lorate
 from lorate.cli.app import run
@@ -49,6 +50,18 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert "<td>Own &lt;numbers&gt;.</td>" in page
     assert "Squares &lt;of&gt; numbers" in page and "The sum is 14." in page and 'role="img"' in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_one_thread_computes_whatever_the_machine_has(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        outcome = reproduce("toy", tmp_path / "run", jobs=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    lines = (outcome.folder.path / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["result"]["threads"] for line in lines] == [1, 1, 1]
 
 
 def test_finished_runs_are_not_repeated(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

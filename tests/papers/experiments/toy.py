@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from lorate.errors import LorateError
 from lorate.sweep import Run
 from lorate_papers.experiments import Claim, Drawing, Options, Results
@@ -22,7 +24,7 @@ def square(number: int, log: str) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGTERM)
     if number == 14:
         raise LorateError("14 is not squared.")
-    return {"square": number**2}
+    return {"square": number**2, "threads": torch.get_num_threads()}
 
 
 class Toy:
