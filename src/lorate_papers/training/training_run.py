@@ -165,3 +165,15 @@ class Watch:
             self.diverged = step.loss > self._first
             self.reason = f"{SKIPPED_STEPS} steps in a row were skipped: {step.skipped}"
         return self.reason is not None
+
+
+def lost_above_the_start(run: Values) -> Values:
+    """The run, as one that diverged if it ended above the held-out loss it began with.
+
+    >>> run = {"diverged": False, "validation": {"loss": [2.0, 3.0]}, "final_validation": 3.0, "final_loss": 2.5}
+    >>> lost_above_the_start(run)["final_loss"] is None
+    True
+    """
+    if not run["diverged"] and run["final_validation"] <= run["validation"]["loss"][0]:
+        return run
+    return {**run, "diverged": True, "final_validation": None, "final_loss": None}

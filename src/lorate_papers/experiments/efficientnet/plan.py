@@ -7,11 +7,11 @@ from typing import NamedTuple
 from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
 from lorate_papers.experiments.paper_rules import PAPER, tuned_beside_constants
-from lorate_papers.training.training_run import Values, train_under_rule
+from lorate_papers.training.training_run import Values, lost_above_the_start, train_under_rule
 from lorate_papers.training.tuning import constants
 
 TUNED = ("constant", *PAPER)
-CENTRES = {"constant": 0.01, "adaptive": 1.0, "adaptive-loss": 1.0, "normalized": 0.03}
+CENTRES = {"constant": 0.01, "adaptive": 3.0, "adaptive-loss": 1.0, "normalized": 0.03}
 """Middle of each rule's grid, which spans two decades."""
 RANK = 8
 BATCH = 16
@@ -27,7 +27,7 @@ class Size(NamedTuple):
     points: int  # constants in a grid
 
 
-FULL = Size(80, 3, 5)
+FULL = Size(240, 3, 7)
 QUICK = Size(6, 2, 2)
 
 
@@ -54,9 +54,10 @@ def tuned_rule(rule: str, grid: Sequence[float], seeds: Sequence[int], steps: in
 def _descend(rule: str, lr: float, seed: int, *, steps: int, quick: bool) -> Values:
     adapter = {"rank": RANK, "alpha": RANK}  # scaling 1
     every = max(1, steps // EVALUATIONS)
-    return train_under_rule(
+    run = train_under_rule(
         "pointwise", adapter, rule, lr, steps, BATCH, seed, quick=quick, validate_every=every, keep=steps
     )
+    return lost_above_the_start(run)
 
 
 def runs(options: Options) -> list[Run]:

@@ -7,7 +7,7 @@ from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options, Results
 from lorate_papers.experiments.llm.plan import LARGE_START, RANK, SMALL_START, STARTS, run_name
 from lorate_papers.experiments.paper_rules import PAPER
-from lorate_papers.training.training_run import Values, train_under_rule
+from lorate_papers.training.training_run import Values, lost_above_the_start, train_under_rule
 from lorate_papers.training.tuned_runs import tuned_runs
 from lorate_papers.training.tuning import constants
 
@@ -81,14 +81,9 @@ def tuned_rule(
         run = train_under_rule(
             workload, adapter, rule, lr, steps, batch, seed, quick=quick, validate_every=steps, **own
         )
-        return lost(run) if run["diverged"] or run["final_validation"] > run["validation"]["loss"][0] else run
+        return lost_above_the_start(run)
 
     return tuned_runs(descend, rule, grid, seeds, by="final_validation")
-
-
-def lost(run: Values) -> Values:
-    """The run as one that has diverged."""
-    return {**run, "diverged": True, "final_validation": None, "final_loss": None}
 
 
 def by_rule(results: Results) -> dict[str, Any]:
