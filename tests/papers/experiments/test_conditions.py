@@ -64,11 +64,19 @@ def test_losses_are_those_after_so_many_steps_and_none_once_lost() -> None:
     assert found["losses"][0][0][1] < found["losses"][0][0][0] < 2.5 and found["losses"][1][0][1] is None
 
 
-@pytest.mark.parametrize(("diverged", "expected"), [(True, [2.0, 4.0, None, None]), (False, [2.0, 4.0, 5.0, None])])
-def test_the_loss_before_the_next_step_counts_unless_the_run_was_lost_there(
-    diverged: bool, expected: list[float | None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("losses", "diverged", "expected"),
+    [
+        ([9.0, 8, 7, 6, 5], True, [8.0, 6.0, None, None]),
+        ([9.0, 8, 7, 6, 5], False, [8.0, 6.0, 5.0, None]),
+        ([9.0, 10, 9, 8, 11], False, [None, 8.0, None, None]),
+    ],
+    ids=["lost in its last step", "whole", "twice above its start"],
+)
+def test_the_loss_before_the_next_step_counts_unless_the_run_was_lost_there_or_above_its_start(
+    losses: list[float], diverged: bool, expected: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = {"trace": {"step": [1, 2, 3, 4, 5], "loss": [1.0, 2, 3, 4, 5]}, "steps": 5, "diverged": diverged}
+    run = {"trace": {"step": [1, 2, 3, 4, 5], "loss": losses}, "steps": 5, "diverged": diverged}
     monkeypatch.setattr(plan, "train_under_rule", lambda *_, **__: run)
     assert plan.losses_of_all_constants("constant", 0.1, (1.0,), [0], (1, 3, 4, 30), True)["losses"] == [[expected]]
 

@@ -18,7 +18,8 @@ EXPERIMENT = Experiment(
     protocols={
         "": (
             "Not in the paper, whose experiments have one length each. Raw digits of 8 × 8 pixels instead of "
-            "embeddings; three seeds; the best constant is that of the lowest median loss, with which no seed diverged."
+            "embeddings; three seeds; the best constant is that of the lowest median loss, with which no seed "
+            "diverged or ended above its start."
         ),
     },
 )

@@ -55,7 +55,7 @@ def losses_of_all_constants(
     """Training loss after each number of steps.
 
     Returns:
-        ``grid``; ``losses`` ``[constants, seeds, horizons]``, None where the run had diverged.
+        ``grid``; ``losses`` ``[constants, seeds, horizons]``, None where the run had diverged or lay above its start.
     """
     losses = [[_losses(rule, lr, start, seed, horizons, quick) for seed in seeds] for lr in grid]
     return {"grid": list(grid), "losses": losses}
@@ -67,7 +67,8 @@ def _losses(rule: str, lr: float, start: float, seed: int, horizons: Sequence[in
     run = train_under_rule("logistic", adapter, rule, lr, last, None, seed, quick=quick, keep=last)
     found = dict(zip(run["trace"]["step"], column(run, "loss").tolist(), strict=True))
     lost = run["steps"] if run["diverged"] else last + 1
-    return [found[steps + 1] if steps + 1 in found and steps + 1 < lost else None for steps in horizons]
+    sound = {step: loss for step, loss in found.items() if step < lost and loss <= found[1]}
+    return [sound.get(steps + 1) for steps in horizons]
 
 
 def runs(options: Options) -> list[Run]:
