@@ -34,7 +34,7 @@ EXPERIMENT = _experiment(
     "A large alpha with the rate of full fine-tuning",
     "LoRA-α sets alpha = 256√r and keeps the learning rate of full fine-tuning. Here it runs against LoRA (alpha = "
     "2r), rsLoRA, LoRA+ (ratio 16), PiSSA and full fine-tuning, on a byte-level language model that has read chat "
-    "and learns Python code: rank 8, AdamW, the same seven learning rates for all. Then the adapters are merged, "
+    "and learns Python code: rank 8, AdamW, the same thirteen learning rates for all. Then the adapters are merged, "
     "and rule auto trains at each alpha.",
     "Byte-level Llama of two layers on HumanEval, 120 steps at a constant rate, held-out loss, three seeds",
 )

@@ -5,7 +5,6 @@ from statistics import fmean
 
 import numpy as np
 
-from lorate.report.words import count
 from lorate_papers.experiments.alpha.readings import slope
 from lorate_papers.experiments.experiment import Claim, Results, all_hold
 from lorate_papers.experiments.recipe.plan import (
@@ -25,8 +24,10 @@ from lorate_papers.experiments.recipe.plan import (
 from lorate_papers.experiments.rule_claims import loss_in_words
 from lorate_papers.training.measures import Numbers, ahead, leads, mean_and_error, with_error
 
-NEAR = 1
-"""Learning rates so many steps of the grid apart are about the same."""
+NEAR = 3.5
+"""Learning rates within this factor are about the same."""
+ALIKE = 1.2
+"""Factors that differ by less are alike: neighbours on a grid are 3 or 3.3 apart."""
 AS_LOW = 0.02
 """Relative excess of a loss that still counts as as low."""
 KEPT = 0.005
@@ -63,20 +64,20 @@ def _lower(results: Results, study: Study, words: str, rates: dict[str, float]) 
 
 
 def _same_rate(best: dict[str, float], study: Study) -> Claim:
-    """In steps of the grid: plain LoRA one step from full fine-tuning would leave nothing to LoRA-α."""
-    places = {method: study.rates.index(rate) for method, rate in best.items()}
-    steps = {method: abs(places[method] - places[FULL_TUNING]) for method in (RECIPE, *RIVALS)}
-    nearest = min(steps[rival] for rival in RIVALS)
-    edges = [method for method in (RECIPE, FULL_TUNING) if places[method] in (0, len(study.rates) - 1)]
+    """Plain LoRA as near to full fine-tuning would leave nothing to LoRA-α."""
+    own = best[FULL_TUNING]
+    away = {method: max(best[method] / own, own / best[method]) for method in (RECIPE, *RIVALS)}
+    nearest = min(away[rival] for rival in RIVALS)
+    edges = [method for method in (RECIPE, FULL_TUNING) if best[method] in (study.rates[0], study.rates[-1])]
     note = f"; at an edge of the grid: {', '.join(edges)}" if edges else ""
-    away = {method: f", {count(number, 'step')} away" for method, number in steps.items()}
-    listed = ", ".join(f"{rate:g} ({method}{away.get(method, '')})" for method, rate in best.items())
-    within = steps[RECIPE] <= NEAR and steps[RECIPE] <= nearest
+    factors = ", ".join(f"{best[method]:g} ({method}, a factor of {factor:.2g})" for method, factor in away.items())
+    alike = away[RECIPE] / ALIKE < nearest < away[RECIPE] * ALIKE
+    near = away[RECIPE] <= NEAR
     return Claim.decide(
         "With alpha = 256√r the best learning rate is about that of full fine-tuning, and that of LoRA, rsLoRA, LoRA+ "
         "and PiSSA is further from it.",
-        f"{listed}; about means at most {count(NEAR, 'step')} of the grid, a factor of 3 or so{note}",
-        None if edges or (within and steps[RECIPE] == nearest) else within,
+        f"{own:g} ({FULL_TUNING}), {factors}; about means a factor of at most {NEAR:g}{note}",
+        None if edges or (near and alike) else near and nearest > away[RECIPE],
     )
 
 

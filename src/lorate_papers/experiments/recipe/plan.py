@@ -11,6 +11,7 @@ from lorate.sweep import Run
 from lorate_papers.experiments.experiment import Options
 from lorate_papers.training.recipe import Recipe
 from lorate_papers.training.training_run import train_model
+from lorate_papers.training.tuning import constants
 from lorate_papers.workloads import AdapterSpec, Workload, load_workload
 
 RANK = 8
@@ -51,7 +52,7 @@ def small_lm(options: Options) -> Study:
     """A byte-level language model whose weights come with the package."""
     if options.quick:
         return Study("small-lm", True, 8, (2e-5, 2e-4, 2e-3), options.seeds(2), 20, 10)
-    return Study("small-lm", True, 8, (2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2), options.seeds(3), 120, 40)
+    return Study("small-lm", True, 8, constants(PAPER_RATE, 1000 * PAPER_RATE, 13), options.seeds(3), 120, 40)
 
 
 def minilm(options: Options) -> Study:
