@@ -55,8 +55,8 @@ def train(way: str, steps: int, place: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=15, help="steps of a training (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="trainings of each kind (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=12, help="steps of a training (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="trainings of each kind (default %(default)s)")
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
