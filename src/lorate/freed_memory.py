@@ -22,8 +22,8 @@ def keep_freed_memory() -> bool:
     This changes the whole process: commands do it, since theirs is their own; a library should not.
 
     Returns:
-        Whether anything was changed. Nothing is where the C library is not glibc, where its environment variables
-        already say something, and beside an accelerator, whose host only passes memory on.
+        Whether anything was changed. Nothing is changed where the C library is not glibc, where one of its environment
+        variables is set, or beside an accelerator, where large blocks are only passed on.
     """
     if platform.libc_ver()[0] != "glibc" or torch.accelerator.is_available():
         return False
