@@ -224,7 +224,7 @@ MISSING = [
     ("lorate.report.write_report(['x'])", "matplotlib is not installed; type: pip install 'lorate[report]'"),
     (
         "lorate.sweep.run_missing(runs, lorate.sweep.SweepFolder.make_or_resume(pathlib.Path('y'), {}), jobs=2)",
-        "joblib is not installed; type: pip install 'lorate[experiments]'",
+        "joblib is not installed; type: pip install 'lorate[experiments]', or use a single process: --jobs 1",
     ),
     (
         "import lorate_papers.experiments.runner as r; r.reproduce('logistic', pathlib.Path('x'))",
