@@ -3,11 +3,16 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import lorate
+import lorate.freed_memory
+from lorate.cli.app import run
 from lorate.freed_memory import keep_freed_memory
+from lorate.sweep import Run, SweepFolder, run_missing
 
 GIVEN = """
 import resource, sys
@@ -27,6 +32,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 on_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc" or torch.accelerator.is_available(), reason="only for glibc without accelerator"
 )
+
+
+def pages_of_new_blocks() -> dict[str, int]:
+    """The same in this process."""
+    import resource  # not everywhere
+
+    for _ in range(20):
+        torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(1 << 24)
+    return {"pages": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}
 
 
 def pages(kept: bool) -> int:
@@ -54,3 +71,28 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_beside_an_accelerator_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    "command", ["train --dry-run", "eval no-run --data none", "alpha calibrate --quick", "reproduce burer-monteiro"]
+)
+def test_commands_keep_it_before_they_begin(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Kept(Exception):
+        pass
+
+    def keep() -> None:
+        raise Kept
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lorate.freed_memory, "keep_freed_memory", keep)
+    with pytest.raises(Kept):
+        run(command.split())
+
+
+@on_glibc
+def test_so_do_the_processes_of_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    place = SweepFolder.make_or_resume(tmp_path / "run", {})
+    place.write_run({"lorate": lorate.__version__, "config": {}})
+    records, _ = run_missing([Run(f"run-{n}", pages_of_new_blocks, {}) for n in range(2)], place, jobs=2)
+    assert all(record["result"]["pages"] < 1000 for record in records.values())

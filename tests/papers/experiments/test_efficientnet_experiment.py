@@ -25,6 +25,18 @@ def test_every_figure_and_claim_comes_out(results: dict[str, Any]) -> None:
     assert all(drawing.description and drawing.figure.axes for drawing in drawings)
 
 
+def test_a_constant_with_which_a_seed_ends_above_its_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*given: Any, **_: Any) -> Any:
+        _, _, rule, lr, steps, _, seed = given
+        held_out = 6.4 if (rule, lr, seed) == ("constant", 1.0, 8) else 1.0
+        end = {"final_loss": -lr, "final_validation": held_out, "diverged": False, "rises": 0}
+        return {"lr": lr, "seed": seed, "steps": steps, "validation": {"loss": [3.0]}, **end}
+
+    monkeypatch.setattr(plan, "train_under_rule", train)
+    found = plan.tuned_rule("constant", (0.3, 1.0), (7, 8), 50, True)
+    assert found["refused"] == [1.0] and found["best"] == 0.3
+
+
 def test_nothing_is_compared_where_every_run_diverged(results: dict[str, Any]) -> None:
     assert_sound_when_lost("efficientnet", lost(results))
 
